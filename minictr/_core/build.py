@@ -1,0 +1,59 @@
+"""Builds the C core: the static stub first, then the extension module that carries it as bytes.
+
+Run by setuptools through ``cffi_modules`` (see setup.py). The stub is a static ELF program without libc: it becomes a
+sealed memory file at run time and is the only thing of minictr that exists inside a container.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shlex
+import subprocess
+import tempfile
+
+import cffi
+
+HERE = pathlib.Path(__file__).resolve().parent
+STUB_FLAGS = (
+    "-std=gnu11 -O2 -ffreestanding -fno-stack-protector -fno-asynchronous-unwind-tables -fno-pie -fcf-protection=none"
+    " -mno-red-zone -Wall -Wextra -Werror"
+)
+LINK_FLAGS = "-static -nostdlib -nostartfiles -no-pie -Wl,--build-id=none -Wl,-z,noexecstack -Wl,-z,noseparate-code -s"
+SOURCES = ("text.c", "paths.c", "ops_mount.c", "ops_file.c", "ops_process.c", "ops_privilege.c", "interp.c", "spawn.c", "calls.c")
+
+
+def stub_flags(machine: str) -> list[str]:
+    """The compiler flags of the stub: two of them exist on x86 only."""
+    flags = shlex.split(STUB_FLAGS)
+    return flags if machine == "x86_64" else [f for f in flags if f not in ("-fcf-protection=none", "-mno-red-zone")]
+
+
+def build_stub(include: pathlib.Path) -> None:
+    """Compile the stub and write it as ``stub_bytes.inc``, a C initialiser, into INCLUDE."""
+    compiler = shlex.split(os.environ.get("CC", "gcc"))
+    program = include / "stub"
+    command = [*compiler, *stub_flags(os.uname().machine), *shlex.split(LINK_FLAGS), "-o", str(program), str(HERE / "stub.c")]
+    subprocess.run(command, check=True)
+    data = program.read_bytes()
+    (include / "stub_bytes.inc").write_text(",".join(map(str, data)) + "\n", encoding="ascii")
+
+
+def extension() -> cffi.FFI:
+    """The cffi builder: core.h is the cdef, and the generated C is compiled with our sources."""
+    include = pathlib.Path(tempfile.mkdtemp(prefix="minictr-core-"))
+    build_stub(include)
+    builder = cffi.FFI()
+    builder.cdef((HERE / "core.h").read_text(encoding="ascii"))
+    builder.set_source(
+        "minictr._core._native",
+        '#include <stdint.h>\n#include <stddef.h>\n#include "core.h"\n',
+        sources=[str((HERE / name).relative_to(pathlib.Path.cwd())) if HERE.is_relative_to(pathlib.Path.cwd()) else str(HERE / name) for name in SOURCES],
+        include_dirs=[str(HERE), str(include)],
+        extra_compile_args=["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-missing-field-initializers"],
+        py_limited_api=True,
+    )
+    return builder
+
+
+ffi = extension()

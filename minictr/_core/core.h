@@ -1,0 +1,160 @@
+/* The face of the C core: this file is the cffi cdef, so it holds declarations only, no includes and no macros.
+ *
+ * A start is a flat array of operations ("ops") with one blob for strings and bytes, in a memory file ("region") that
+ * the parent fills, the child interprets and stamps, and the parent reads back. See docs/how-a-container-starts.md. */
+
+enum mc_op_kind {
+    MC_OP_PDEATHSIG,
+    MC_OP_BARRIER,
+    MC_OP_SUBREAPER,
+    MC_OP_SIGRESET,
+    MC_OP_UNSHARE,
+    MC_OP_SETNS,
+    MC_OP_PROPAGATION,
+    MC_OP_OPEN_TREE,
+    MC_OP_FSMOUNT,
+    MC_OP_ADOPT,
+    MC_OP_OVERLAY,
+    MC_OP_SETATTR,
+    MC_OP_ROOT_ATTACH,
+    MC_OP_PIVOT_ROOT,
+    MC_OP_CHROOT,
+    MC_OP_MOUNT,
+    MC_OP_ATTACH,
+    MC_OP_MASK,
+    MC_OP_READONLY_PATH,
+    MC_OP_REMOUNT,
+    MC_OP_MKDIR,
+    MC_OP_MKNOD,
+    MC_OP_SYMLINK,
+    MC_OP_WRITE_FILE,
+    MC_OP_SETHOSTNAME,
+    MC_OP_SETDOMAINNAME,
+    MC_OP_LOOPBACK_UP,
+    MC_OP_RLIMIT,
+    MC_OP_UMASK,
+    MC_OP_CHDIR,
+    MC_OP_PERSONALITY,
+    MC_OP_KEYRING,
+    MC_OP_SETSID,
+    MC_OP_CONSOLE,
+    MC_OP_STDIO,
+    MC_OP_INIT,
+    MC_OP_SETGROUPS,
+    MC_OP_SETRESGID,
+    MC_OP_SETRESUID,
+    MC_OP_KEEP_CAPS,
+    MC_OP_BOUNDING,
+    MC_OP_CAPSET,
+    MC_OP_AMBIENT,
+    MC_OP_NO_NEW_PRIVS,
+    MC_OP_SECCOMP,
+    MC_OP_VERIFY_CAPS,
+    MC_OP_VERIFY_IDS,
+    MC_OP_VERIFY_NO_NEW_PRIVS,
+    MC_OP_VERIFY_ROOT,
+    MC_OP_EXEC,
+    MC_OP_COUNT
+};
+
+enum mc_limit {
+    MC_MAX_ARGS = 6,
+    MC_MAX_STRS = 4,
+    MC_MAX_SLOTS = 64,
+    MC_MAX_KEEP = 96,
+    MC_MAX_TOLERATE = 4
+};
+
+enum mc_region_mark { MC_REGION_MAGIC = 0x6d637472, MC_REGION_VERSION = 1 };
+
+/* How far the child got: what the parent reads when the report pipe ends. */
+enum mc_state { MC_STATE_RUNNING, MC_STATE_EXEC, MC_STATE_FAILED };
+
+/* The start joins namespaces that others are in: not traceable from its first instruction (CVE-2016-9962). */
+enum mc_region_flag { MC_REGION_JOINS = 1 };
+
+/* flags of mount, attach, remount and chdir */
+enum mc_path_flag { MC_MKDIR = 1, MC_MKFILE = 2, MC_RECURSIVE = 4, MC_NOFOLLOW = 8 };
+
+/* flags of init: keep the parent death signal; fork with a copy of the memory (a new time namespace needs it) */
+enum mc_init_flag { MC_INIT_DIE_WITH_PARENT = 1, MC_INIT_COPY = 2 };
+
+/* flags of console */
+enum mc_console_flag { MC_CONSOLE_BIND = 1 };
+
+struct mc_op {
+    uint32_t kind;
+    uint8_t tolerate[4]; /* errno values that count as done; 0 ends the list */
+    int64_t arg[6];
+    uint32_t str[4]; /* offsets into the blob; offset 0 is the empty string */
+    int64_t ret;     /* what the operation returned: >= 0, or -errno */
+    uint64_t end_ns; /* CLOCK_MONOTONIC_RAW when it was done; 0: not reached */
+};
+
+struct mc_region {
+    uint32_t magic;
+    uint32_t version;
+    uint32_t n_ops;
+    uint32_t blob_offset;
+    int32_t report_fd;
+    uint32_t n_keep;
+    /* written by the child */
+    uint32_t state;
+    uint32_t current; /* the op being done */
+    int32_t error;
+    int32_t failed_nr; /* the system call that failed last */
+    uint32_t init_locked; /* futex: the payload waits for it before exec */
+    uint32_t size; /* bytes of the whole region, written by the parent */
+    uint64_t start_ns;
+    uint32_t flags; /* enum mc_region_flag, written by the parent */
+    uint32_t unused;
+    int32_t keep[96]; /* descriptors the child needs, ascending; all others are closed at once */
+};
+
+struct mc_spawn {
+    uint64_t flags;    /* CLONE_NEW* and CLONE_INTO_CGROUP */
+    int32_t cgroup_fd; /* with CLONE_INTO_CGROUP */
+    int32_t stub_fd;   /* the sealed memory file with the static program */
+    int32_t region_fd;
+    int32_t raise_caps; /* in a new user namespace: carry the full set across the exec of the stub */
+    int32_t pid;        /* out */
+    int32_t pidfd;      /* out */
+    int32_t exec_error; /* out: errno of the exec of the stub */
+    uint32_t n_keep;
+    int32_t keep[96];
+};
+
+/* All of these return >= 0 or -errno, and never touch errno. */
+int mc_spawn(struct mc_spawn *s);
+int mc_execute(struct mc_op *ops, uint32_t n_ops, char *blob, int32_t *slots, uint32_t *failed, int32_t *failed_nr);
+const char *mc_syscall_name(int nr);
+const char *mc_op_name(uint32_t kind);
+const unsigned char *mc_stub(void);
+size_t mc_stub_size(void);
+
+long mc_unshare(uint64_t flags);
+long mc_setns(int fd, int nstype);
+long mc_pidfd_open(int pid, unsigned int flags);
+long mc_pidfd_send_signal(int pidfd, int sig, unsigned int flags);
+long mc_pidfd_getfd(int pidfd, int fd, unsigned int flags);
+long mc_close_range(unsigned int first, unsigned int last, unsigned int flags);
+long mc_openat2(int dirfd, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve);
+long mc_open_tree(int dirfd, const char *path, unsigned int flags);
+long mc_move_mount(int from, const char *from_path, int to, const char *to_path, unsigned int flags);
+long mc_mount(const char *source, const char *target, const char *fstype, uint64_t flags, const char *data);
+long mc_umount2(const char *target, int flags);
+long mc_pivot_root(const char *new_root, const char *put_old);
+long mc_fsopen(const char *fstype, unsigned int flags);
+long mc_fsconfig(int fd, unsigned int cmd, const char *key, const char *value, int aux);
+long mc_fsmount(int fd, unsigned int flags, unsigned int attr);
+long mc_mount_setattr(int dirfd, const char *path, unsigned int flags, uint64_t set, uint64_t clear,
+                      uint64_t propagation, int userns_fd);
+long mc_capget(int pid, uint64_t *sets); /* effective, permitted, inheritable */
+long mc_capset(uint64_t effective, uint64_t permitted, uint64_t inheritable);
+long mc_prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d);
+long mc_seccomp(unsigned int operation, unsigned int flags, const char *program, uint32_t length);
+long mc_sethostname(const char *name, size_t length);
+long mc_setdomainname(const char *name, size_t length);
+long mc_keyctl(int operation, const char *name);
+long mc_personality(unsigned long persona);
+long mc_setgroups(const char *groups, size_t count);

@@ -1,0 +1,72 @@
+/* The interpreter: one table from op kinds to functions, one loop that stamps each op. */
+#include "machine.h"
+
+#define MC_OPS(X)                                                                                                      \
+    X(PDEATHSIG, pdeathsig) X(BARRIER, barrier) X(SUBREAPER, subreaper) X(SIGRESET, sigreset) X(UNSHARE, unshare)      \
+    X(SETNS, setns) X(PROPAGATION, propagation) X(OPEN_TREE, open_tree) X(FSMOUNT, fsmount) X(ADOPT, adopt)            \
+    X(OVERLAY, overlay) X(SETATTR, setattr) X(ROOT_ATTACH, root_attach) X(PIVOT_ROOT, pivot_root) X(CHROOT, chroot)    \
+    X(MOUNT, mount) X(ATTACH, attach) X(MASK, mask) X(READONLY_PATH, readonly_path) X(REMOUNT, remount)                \
+    X(MKDIR, mkdir) X(MKNOD, mknod) X(SYMLINK, symlink) X(WRITE_FILE, write_file) X(SETHOSTNAME, sethostname)          \
+    X(SETDOMAINNAME, setdomainname) X(LOOPBACK_UP, loopback_up) X(RLIMIT, rlimit) X(UMASK, umask) X(CHDIR, chdir)      \
+    X(PERSONALITY, personality) X(KEYRING, keyring) X(SETSID, setsid) X(CONSOLE, console) X(STDIO, stdio)              \
+    X(INIT, init) X(SETGROUPS, setgroups) X(SETRESGID, setresgid) X(SETRESUID, setresuid) X(KEEP_CAPS, keep_caps)      \
+    X(BOUNDING, bounding) X(CAPSET, capset) X(AMBIENT, ambient) X(NO_NEW_PRIVS, no_new_privs) X(SECCOMP, seccomp)      \
+    X(VERIFY_CAPS, verify_caps) X(VERIFY_IDS, verify_ids) X(VERIFY_NO_NEW_PRIVS, verify_no_new_privs)                  \
+    X(VERIFY_ROOT, verify_root) X(EXEC, exec)
+
+static mc_op_fn *const OPS[MC_OP_COUNT] = {
+#define X(KIND, name) [MC_OP_##KIND] = mc_op_##name,
+    MC_OPS(X)
+#undef X
+};
+
+#ifndef MC_STUB
+const char *mc_op_name(uint32_t kind)
+{
+    static const char *const NAMES[MC_OP_COUNT] = {
+#define X(KIND, name) [MC_OP_##KIND] = #name,
+        MC_OPS(X)
+#undef X
+    };
+    return kind < MC_OP_COUNT ? NAMES[kind] : "";
+}
+#endif
+
+MC_THREAD int mc_failed_nr;
+
+uint64_t mc_now(void)
+{
+    int64_t now[2] = {0, 0};
+    mc_raw(__NR_clock_gettime, 4 /* CLOCK_MONOTONIC_RAW */, (long)now, 0, 0, 0, 0);
+    return (uint64_t)now[0] * 1000000000ULL + (uint64_t)now[1];
+}
+
+static int tolerated(const struct mc_op *op, long ret)
+{
+    for (int i = 0; i < MC_MAX_TOLERATE && op->tolerate[i]; i++)
+        if (ret == -(long)op->tolerate[i])
+            return 1;
+    return 0;
+}
+
+/* Run the ops from FIRST on; 0, or the -errno of the op that *m->current names. */
+long mc_run(struct mc_machine *m, uint32_t first)
+{
+    for (uint32_t i = first; i < m->n_ops; i++) {
+        struct mc_op *op = &m->ops[i];
+        *m->current = i;
+        if (op->kind >= MC_OP_COUNT)
+            return -MC_EINVAL;
+        if (m->mask_base >= 0 && op->kind != MC_OP_MASK)
+            mc_mask_release(m);
+        mc_failed_nr = 0;
+        long ret = OPS[op->kind](m, op);
+        op->ret = ret;
+        op->end_ns = mc_now();
+        if (ret < 0 && !tolerated(op, ret))
+            return ret;
+    }
+    if (m->mask_base >= 0)
+        mc_mask_release(m);
+    return 0;
+}

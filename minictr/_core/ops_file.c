@@ -1,0 +1,68 @@
+/* Files inside the root: directories, device nodes, links, and settings written through procfs. */
+#include "machine.h"
+
+#define O_WRONLY_CLOEXEC 02000001
+
+struct mc_statfs {
+    long type;
+    long rest[24];
+};
+
+/* At the directory that holds PATH: call nr(dirfd, name, ...). An entry that is there already is the caller's matter. */
+long mc_op_mkdir(struct mc_machine *m, struct mc_op *op)
+{
+    const char *last;
+    long parent = mc_parent_inside(mc_text(m, op, 0), &last);
+    if (parent < 0)
+        return parent;
+    long ret = MC_CALL3(__NR_mkdirat, parent, last, op->arg[0]);
+    /* the umask must not decide, and a directory of the image keeps what it has */
+    if (ret >= 0)
+        ret = MC_CALL3(__NR_fchmodat, parent, last, op->arg[0]);
+    if (ret >= 0 && (op->arg[1] || op->arg[2]))
+        ret = MC_CALL5(__NR_fchownat, parent, last, op->arg[1], op->arg[2], 0x100 /* AT_SYMLINK_NOFOLLOW */);
+    mc_close((int)parent);
+    return ret;
+}
+
+long mc_op_mknod(struct mc_machine *m, struct mc_op *op)
+{
+    const char *last;
+    uint64_t major = (uint64_t)op->arg[1], minor = (uint64_t)op->arg[2];
+    uint64_t device = (minor & 0xff) | (major << 8) | ((minor & ~0xffULL) << 12);
+    long parent = mc_parent_inside(mc_text(m, op, 0), &last);
+    if (parent < 0)
+        return parent;
+    long ret = MC_CALL4(__NR_mknodat, parent, last, op->arg[0], device);
+    if (ret >= 0)
+        ret = MC_CALL3(__NR_fchmodat, parent, last, op->arg[0] & 07777);
+    mc_close((int)parent);
+    return ret;
+}
+
+long mc_op_symlink(struct mc_machine *m, struct mc_op *op)
+{
+    const char *last;
+    long parent = mc_parent_inside(mc_text(m, op, 1), &last);
+    if (parent < 0)
+        return parent;
+    long ret = MC_CALL3(__NR_symlinkat, mc_text(m, op, 0), parent, last);
+    mc_close((int)parent);
+    return ret;
+}
+
+long mc_op_write_file(struct mc_machine *m, struct mc_op *op)
+{
+    struct mc_statfs fs;
+    long fd = mc_open_inside(mc_text(m, op, 0), O_WRONLY_CLOEXEC, MC_NOFOLLOW);
+    if (fd < 0)
+        return fd;
+    mc_zero(&fs, sizeof(fs));
+    long ret = op->arg[1] ? MC_CALL2(__NR_fstatfs, fd, &fs) : 0;
+    if (ret >= 0 && op->arg[1] && fs.type != op->arg[1])
+        ret = -MC_EMEDIUMTYPE; /* something is mounted over procfs: CVE-2019-16884 */
+    if (ret >= 0)
+        ret = mc_write_all((int)fd, mc_text(m, op, 1), (size_t)op->arg[0]);
+    mc_close((int)fd);
+    return ret;
+}

@@ -1,0 +1,361 @@
+/* Mount operations on handles: host paths before the root is changed, and the private trees made from them. */
+#include "machine.h"
+
+#define O_CLOEXEC_ 02000000
+#define O_PATH_ 010000000
+#define AT_EMPTY_PATH_ 0x1000
+#define AT_RECURSIVE_ 0x8000
+
+long mc_take_slot(struct mc_machine *m, int64_t slot, long fd);
+
+/* The descriptor in the slot an op names. */
+static int handle(const struct mc_machine *m, int64_t slot)
+{
+    return slot >= 0 && slot < MC_MAX_SLOTS ? m->slots[slot] : -1;
+}
+
+long mc_take_slot(struct mc_machine *m, int64_t slot, long fd)
+{
+    if (fd < 0)
+        return fd;
+    if (slot < 0 || slot >= MC_MAX_SLOTS)
+        return -MC_EINVAL;
+    m->slots[slot] = (int32_t)fd;
+    return fd;
+}
+
+long mc_op_propagation(struct mc_machine *m, struct mc_op *op)
+{
+    return MC_CALL5(__NR_mount, 0, mc_text(m, op, 0), 0, op->arg[0], 0);
+}
+
+long mc_op_open_tree(struct mc_machine *m, struct mc_op *op)
+{
+    long fd = MC_CALL3(__NR_open_tree, AT_FDCWD, mc_text(m, op, 0), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | op->arg[1]);
+    return mc_take_slot(m, op->arg[0], fd);
+}
+
+long mc_op_adopt(struct mc_machine *m, struct mc_op *op)
+{
+    return mc_take_slot(m, op->arg[0], op->arg[1]);
+}
+
+/* One "key=value" or "key" to fsconfig. */
+static long set_option(int fs, const char *option)
+{
+    char key[256];
+    size_t n = 0;
+    while (option[n] && option[n] != '=') {
+        if (n + 1 >= sizeof(key))
+            return -MC_ENAMETOOLONG;
+        key[n] = option[n];
+        n++;
+    }
+    key[n] = 0;
+    if (!option[n])
+        return MC_CALL5(__NR_fsconfig, fs, FSCONFIG_SET_FLAG, key, 0, 0);
+    return MC_CALL5(__NR_fsconfig, fs, FSCONFIG_SET_STRING, key, option + n + 1, 0);
+}
+
+static long set_options(int fs, const char *option, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++, option += mc_strlen(option) + 1) {
+        long ret = set_option(fs, option);
+        if (ret < 0)
+            return ret;
+    }
+    return 0;
+}
+
+/* fsconfig create and fsmount of a configured context, which is closed. */
+static long finish_mount(int fs, int64_t attr)
+{
+    long ret = MC_CALL5(__NR_fsconfig, fs, FSCONFIG_CMD_CREATE, 0, 0, 0);
+    if (ret >= 0)
+        ret = MC_CALL3(__NR_fsmount, fs, FSMOUNT_CLOEXEC, attr);
+    mc_close(fs);
+    return ret;
+}
+
+static long new_mount(const char *fstype, const char *options, int64_t count, int64_t attr)
+{
+    long fs = MC_CALL2(__NR_fsopen, fstype, FSOPEN_CLOEXEC);
+    if (fs < 0)
+        return fs;
+    /* shown as the mount's source in mountinfo; a file system that takes none keeps "none" */
+    mc_raw(__NR_fsconfig, fs, FSCONFIG_SET_STRING, (long)"source", (long)fstype, 0, 0);
+    long ret = set_options((int)fs, options, count);
+    if (ret < 0) {
+        mc_close((int)fs);
+        return ret;
+    }
+    return finish_mount((int)fs, attr);
+}
+
+long mc_op_fsmount(struct mc_machine *m, struct mc_op *op)
+{
+    return mc_take_slot(m, op->arg[0], new_mount(mc_text(m, op, 0), mc_text(m, op, 1), op->arg[1], op->arg[2]));
+}
+
+/* "/proc/self/fd/N" of an O_PATH descriptor: layer paths of any length and with any character, in 20 bytes. */
+static size_t fd_path(char *to, long fd)
+{
+    mc_copy(to, "/proc/self/fd/", 14);
+    return 14 + mc_append_number(to + 14, (uint64_t)fd);
+}
+
+/* "lowerdir=": the layers, topmost first, by descriptor. fsconfig takes 255 characters: some thirteen layers. */
+static long lower_layers(int fs, const char *layer, int64_t count)
+{
+    char joined[512];
+    size_t n = 0;
+    for (int64_t i = 0; i < count; i++, layer += mc_strlen(layer) + 1) {
+        long fd = MC_CALL4(__NR_openat, AT_FDCWD, layer, O_PATH_ | O_CLOEXEC_, 0);
+        if (fd < 0)
+            return fd;
+        if (n + 24 > sizeof(joined))
+            return -MC_ENAMETOOLONG;
+        if (n)
+            joined[n++] = ':';
+        n += fd_path(joined + n, fd);
+    }
+    return MC_CALL5(__NR_fsconfig, fs, FSCONFIG_SET_STRING, "lowerdir", joined, 0);
+}
+
+/* upperdir or workdir: NAME in a directory of ours, or a path of the user's. */
+static long writable_layer(int fs, const char *key, int at, const char *name)
+{
+    char path[64];
+    long fd = MC_CALL4(__NR_openat, at, name, O_PATH_ | O_CLOEXEC_, 0);
+    if (fd < 0)
+        return fd;
+    fd_path(path, fd);
+    return MC_CALL5(__NR_fsconfig, fs, FSCONFIG_SET_STRING, key, path, 0);
+}
+
+static int starts_with_size(const char *option)
+{
+    return mc_same(option, "size=", 5) || mc_same(option, "nr_inodes=", 10);
+}
+
+/* The layer that is thrown away: a tmpfs that is mounted nowhere. size= and nr_inodes= of the options are its. */
+static long scratch_tmpfs(const char *options, int64_t count)
+{
+    long fs = MC_CALL2(__NR_fsopen, "tmpfs", FSOPEN_CLOEXEC);
+    if (fs < 0)
+        return fs;
+    for (int64_t i = 0; i < count; i++, options += mc_strlen(options) + 1) {
+        if (!starts_with_size(options))
+            continue;
+        long ret = set_option((int)fs, options);
+        if (ret < 0)
+            return ret;
+    }
+    long tmp = finish_mount((int)fs, 0);
+    if (tmp < 0)
+        return tmp;
+    long ret = MC_CALL3(__NR_mkdirat, tmp, "upper", 0755);
+    if (ret >= 0)
+        ret = MC_CALL3(__NR_mkdirat, tmp, "work", 0755);
+    return ret < 0 ? ret : tmp;
+}
+
+long mc_op_overlay(struct mc_machine *m, struct mc_op *op)
+{
+    const char *upper = mc_text(m, op, 1), *work = mc_text(m, op, 2), *options = mc_text(m, op, 3);
+    long at = AT_FDCWD, ret;
+    long fs = MC_CALL2(__NR_fsopen, "overlay", FSOPEN_CLOEXEC);
+    if (fs < 0)
+        return fs;
+    if (!upper[0]) {
+        at = scratch_tmpfs(options, op->arg[2]);
+        if (at < 0)
+            return at;
+        upper = "upper";
+        work = "work";
+    }
+    mc_raw(__NR_fsconfig, fs, FSCONFIG_SET_STRING, (long)"source", (long)"overlay", 0, 0);
+    ret = lower_layers((int)fs, mc_text(m, op, 0), op->arg[1]);
+    if (ret >= 0)
+        ret = writable_layer((int)fs, "upperdir", (int)at, upper);
+    if (ret >= 0)
+        ret = writable_layer((int)fs, "workdir", (int)at, work);
+    for (int64_t i = 0; ret >= 0 && i < op->arg[2]; i++, options += mc_strlen(options) + 1)
+        if (!starts_with_size(options))
+            ret = set_option((int)fs, options);
+    if (ret < 0)
+        return ret;
+    return mc_take_slot(m, op->arg[0], finish_mount((int)fs, op->arg[3]));
+}
+
+/* mount_setattr(2) on a descriptor. */
+static long set_attributes(int fd, int flags, uint64_t set, uint64_t clear, uint64_t propagation, int userns)
+{
+    struct mount_attr attr;
+    mc_zero(&attr, sizeof(attr));
+    attr.attr_set = set;
+    attr.attr_clr = clear;
+    attr.propagation = propagation;
+    if (set & MOUNT_ATTR_IDMAP)
+        attr.userns_fd = (uint64_t)userns;
+    return MC_CALL5(__NR_mount_setattr, fd, "", AT_EMPTY_PATH_ | flags, &attr, sizeof(attr));
+}
+
+long mc_op_setattr(struct mc_machine *m, struct mc_op *op)
+{
+    int flags = op->arg[5] & MC_RECURSIVE ? AT_RECURSIVE_ : 0;
+    return set_attributes(handle(m, op->arg[0]), flags, (uint64_t)op->arg[1], (uint64_t)op->arg[2],
+                          (uint64_t)op->arg[3], (int)op->arg[4]);
+}
+
+static long move_onto(int tree, int target)
+{
+    return MC_CALL5(__NR_move_mount, tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+}
+
+/* move_mount TREE onto PATH inside the root, and close both ends. */
+static long move_inside(long tree, const char *path, int path_flags)
+{
+    long target = mc_mount_point(path, path_flags);
+    if (target < 0)
+        return target;
+    long ret = move_onto((int)tree, (int)target);
+    mc_close((int)target);
+    return ret;
+}
+
+long mc_op_root_attach(struct mc_machine *m, struct mc_op *op)
+{
+    int tree = handle(m, op->arg[0]);
+    long ret = MC_CALL5(__NR_move_mount, tree, "", AT_FDCWD, mc_text(m, op, 0), MOVE_MOUNT_F_EMPTY_PATH);
+    /* by descriptor: PATH may be "/", where the name still means what lies below */
+    return ret < 0 ? ret : MC_CALL1(__NR_fchdir, tree);
+}
+
+/* In the working directory that root_attach entered. */
+long mc_op_pivot_root(struct mc_machine *m MC_UNUSED, struct mc_op *op MC_UNUSED)
+{
+    /* pivot_root(2), NOTES: the old root ends up stacked on the new one and is detached from there */
+    long ret = MC_CALL2(__NR_pivot_root, ".", ".");
+    if (ret >= 0)
+        ret = MC_CALL2(__NR_umount2, ".", 2 /* MNT_DETACH */);
+    return ret < 0 ? ret : MC_CALL1(__NR_chdir, "/");
+}
+
+long mc_op_chroot(struct mc_machine *m, struct mc_op *op)
+{
+    long ret = MC_CALL1(__NR_chdir, mc_text(m, op, 0));
+    if (ret >= 0)
+        ret = MC_CALL1(__NR_chroot, ".");
+    return ret < 0 ? ret : MC_CALL1(__NR_chdir, "/");
+}
+
+long mc_op_mount(struct mc_machine *m, struct mc_op *op)
+{
+    long tree = new_mount(mc_text(m, op, 0), mc_text(m, op, 2), op->arg[0], op->arg[1]);
+    if (tree < 0)
+        return tree;
+    long ret = move_inside(tree, mc_text(m, op, 1), (int)op->arg[2]);
+    mc_close((int)tree);
+    return ret;
+}
+
+long mc_op_attach(struct mc_machine *m, struct mc_op *op)
+{
+    int tree = handle(m, op->arg[0]), flags = (int)op->arg[1];
+    if (tree < 0)
+        return -MC_EINVAL;
+    /* the mount point must be of the tree's kind, and nobody but the kernel knows that kind for sure */
+    if (flags & (MC_MKDIR | MC_MKFILE))
+        flags = (flags & ~(MC_MKDIR | MC_MKFILE)) | (mc_is_directory(tree) ? MC_MKDIR : MC_MKFILE);
+    long ret = move_inside(tree, mc_text(m, op, 0), flags);
+    if (ret >= 0) {
+        mc_close(tree);
+        m->slots[op->arg[0]] = -1;
+    }
+    return ret;
+}
+
+/* A read-only tmpfs with an empty directory and an empty file, that every mask of a run of masks is cut from. A clone
+ * of a mount that hangs nowhere is refused before Linux 6.15, so it is laid over "/" (where no name leads) meanwhile. */
+static long mask_base(struct mc_machine *m)
+{
+    if (m->mask_base >= 0)
+        return m->mask_base;
+    long base = new_mount("tmpfs", "size=4k\0nr_inodes=4\0mode=755", 3,
+                          MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+    if (base < 0)
+        return base;
+    long ret = MC_CALL3(__NR_mkdirat, base, "dir", 0555);
+    long file = ret < 0 ? ret : MC_CALL4(__NR_openat, base, "file", 0100 | 0200 | O_CLOEXEC_, 0444);
+    if (file < 0)
+        return file;
+    mc_close((int)file);
+    ret = set_attributes((int)base, 0, MOUNT_ATTR_RDONLY, 0, 0, -1);
+    if (ret < 0)
+        return ret;
+    ret = move_inside(base, "/", 0);
+    if (ret < 0)
+        return ret;
+    m->mask_base = (int)base;
+    return base;
+}
+
+void mc_mask_release(struct mc_machine *m)
+{
+    MC_CALL1(__NR_fchdir, m->mask_base);
+    MC_CALL2(__NR_umount2, ".", 2 /* MNT_DETACH */);
+    MC_CALL1(__NR_chdir, "/");
+    mc_close(m->mask_base);
+    m->mask_base = -1;
+}
+
+long mc_op_mask(struct mc_machine *m, struct mc_op *op)
+{
+    long target = mc_open_inside(mc_text(m, op, 0), O_PATH_, MC_NOFOLLOW);
+    if (target == -MC_ENOENT || target == -MC_ENOTDIR)
+        return 0; /* nothing to hide */
+    if (target < 0)
+        return target;
+    long base = mask_base(m);
+    if (base < 0)
+        return base;
+    long tree = MC_CALL3(__NR_open_tree, base, mc_is_directory((int)target) ? "dir" : "file",
+                         OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    if (tree < 0)
+        return tree;
+    long ret = move_onto((int)tree, (int)target);
+    mc_close((int)tree);
+    mc_close((int)target);
+    return ret;
+}
+
+long mc_op_readonly_path(struct mc_machine *m, struct mc_op *op)
+{
+    long target = mc_open_inside(mc_text(m, op, 0), O_PATH_, MC_NOFOLLOW);
+    if (target == -MC_ENOENT || target == -MC_ENOTDIR)
+        return 0;
+    if (target < 0)
+        return target;
+    long tree = MC_CALL3(__NR_open_tree, target, "",
+                         AT_EMPTY_PATH_ | AT_RECURSIVE_ | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    if (tree < 0)
+        return tree;
+    long ret = set_attributes((int)tree, AT_RECURSIVE_, MOUNT_ATTR_RDONLY, 0, 0, -1);
+    if (ret >= 0)
+        ret = move_onto((int)tree, (int)target);
+    mc_close((int)tree);
+    mc_close((int)target);
+    return ret;
+}
+
+long mc_op_remount(struct mc_machine *m, struct mc_op *op)
+{
+    long fd = mc_open_inside(mc_text(m, op, 0), O_PATH_, (int)op->arg[2]);
+    if (fd < 0)
+        return fd;
+    int flags = op->arg[2] & MC_RECURSIVE ? AT_RECURSIVE_ : 0;
+    long ret = set_attributes((int)fd, flags, (uint64_t)op->arg[0], (uint64_t)op->arg[1], 0, -1);
+    mc_close((int)fd);
+    return ret;
+}

@@ -1,0 +1,158 @@
+/* Identity, capabilities, no_new_privs, seccomp: each set, and each read back before exec. */
+#include "machine.h"
+
+static long own_capabilities(uint64_t *effective, uint64_t *permitted, uint64_t *inheritable)
+{
+    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct data[2];
+    mc_zero(data, sizeof(data));
+    long ret = MC_CALL2(__NR_capget, &header, data);
+    *effective = data[0].effective | (uint64_t)data[1].effective << 32;
+    *permitted = data[0].permitted | (uint64_t)data[1].permitted << 32;
+    *inheritable = data[0].inheritable | (uint64_t)data[1].inheritable << 32;
+    return ret;
+}
+
+static long set_capabilities(uint64_t effective, uint64_t permitted, uint64_t inheritable)
+{
+    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct data[2] = {
+        {(uint32_t)effective, (uint32_t)permitted, (uint32_t)inheritable},
+        {(uint32_t)(effective >> 32), (uint32_t)(permitted >> 32), (uint32_t)(inheritable >> 32)},
+    };
+    return MC_CALL2(__NR_capset, &header, data);
+}
+
+/* The last capability of this kernel: PR_CAPBSET_READ answers EINVAL beyond it (capabilities(7)). */
+long mc_last_capability(void)
+{
+    long last = -1;
+    for (int cap = 0; cap < 64; cap++) {
+        if (mc_raw(__NR_prctl, PR_CAPBSET_READ, cap, 0, 0, 0, 0) < 0)
+            break;
+        last = cap;
+    }
+    return last;
+}
+
+long mc_op_bounding(struct mc_machine *m MC_UNUSED, struct mc_op *op)
+{
+    uint64_t keep = (uint64_t)op->arg[0];
+    for (int cap = 0; cap < 64; cap++) {
+        long held = mc_raw(__NR_prctl, PR_CAPBSET_READ, cap, 0, 0, 0, 0);
+        if (held < 0)
+            break;
+        if (!held || keep >> cap & 1)
+            continue;
+        long ret = MC_CALL5(__NR_prctl, PR_CAPBSET_DROP, cap, 0, 0, 0);
+        if (ret < 0)
+            return ret;
+    }
+    return 0;
+}
+
+long mc_op_keep_caps(struct mc_machine *m MC_UNUSED, struct mc_op *op)
+{
+    return MC_CALL5(__NR_prctl, PR_SET_KEEPCAPS, op->arg[0], 0, 0, 0);
+}
+
+long mc_op_capset(struct mc_machine *m MC_UNUSED, struct mc_op *op)
+{
+    return set_capabilities((uint64_t)op->arg[0], (uint64_t)op->arg[1], (uint64_t)op->arg[2]);
+}
+
+long mc_op_ambient(struct mc_machine *m MC_UNUSED, struct mc_op *op)
+{
+    uint64_t raise = (uint64_t)op->arg[0];
+    long ret = MC_CALL5(__NR_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+    for (int cap = 0; ret >= 0 && cap < 64; cap++)
+        if (raise >> cap & 1)
+            ret = MC_CALL5(__NR_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0);
+    return ret;
+}
+
+long mc_op_setgroups(struct mc_machine *m, struct mc_op *op)
+{
+    return MC_CALL2(__NR_setgroups, op->arg[0] / 4, mc_text(m, op, 0));
+}
+
+long mc_op_setresgid(struct mc_machine *m MC_UNUSED, struct mc_op *op)
+{
+    return MC_CALL3(__NR_setresgid, op->arg[0], op->arg[0], op->arg[0]);
+}
+
+long mc_op_setresuid(struct mc_machine *m MC_UNUSED, struct mc_op *op)
+{
+    return MC_CALL3(__NR_setresuid, op->arg[0], op->arg[0], op->arg[0]);
+}
+
+long mc_op_no_new_privs(struct mc_machine *m MC_UNUSED, struct mc_op *op MC_UNUSED)
+{
+    return MC_CALL5(__NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+}
+
+long mc_op_seccomp(struct mc_machine *m, struct mc_op *op)
+{
+    struct sock_fprog program;
+    mc_zero(&program, sizeof(program));
+    program.len = (unsigned short)((size_t)op->arg[0] / sizeof(struct sock_filter));
+    program.filter = (struct sock_filter *)(m->blob + op->str[0]);
+    return MC_CALL3(__NR_seccomp, SECCOMP_SET_MODE_FILTER, op->arg[1], &program);
+}
+
+/* --- read back --- a difference is -EPERM: the start ends, fail closed --- */
+
+long mc_op_verify_caps(struct mc_machine *m MC_UNUSED, struct mc_op *op)
+{
+    uint64_t effective, permitted, inheritable, bounding = 0, ambient = 0;
+    long ret = own_capabilities(&effective, &permitted, &inheritable);
+    if (ret < 0)
+        return ret;
+    for (int cap = 0; cap < 64; cap++) {
+        long held = mc_raw(__NR_prctl, PR_CAPBSET_READ, cap, 0, 0, 0, 0);
+        if (held < 0)
+            break;
+        bounding |= (uint64_t)held << cap;
+        held = MC_CALL5(__NR_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, cap, 0, 0);
+        if (held < 0)
+            return held;
+        ambient |= (uint64_t)held << cap;
+    }
+    /* an outer container may hold less than was asked to be kept: less is right, more never is */
+    if (effective & ~(uint64_t)op->arg[0] || permitted & ~(uint64_t)op->arg[1] || inheritable & ~(uint64_t)op->arg[2] ||
+        bounding & ~(uint64_t)op->arg[3] || ambient & ~(uint64_t)op->arg[4])
+        return -MC_EPERM;
+    return 0;
+}
+
+long mc_op_verify_ids(struct mc_machine *m, struct mc_op *op)
+{
+    uint32_t uid[3], gid[3], groups[256];
+    long ret = MC_CALL3(__NR_getresuid, &uid[0], &uid[1], &uid[2]);
+    if (ret >= 0)
+        ret = MC_CALL3(__NR_getresgid, &gid[0], &gid[1], &gid[2]);
+    if (ret < 0)
+        return ret;
+    for (int i = 0; i < 3; i++)
+        if (uid[i] != (uint32_t)op->arg[0] || gid[i] != (uint32_t)op->arg[1])
+            return -MC_EPERM;
+    long count = MC_CALL2(__NR_getgroups, 256, groups);
+    if (count < 0)
+        return count;
+    /* the kernel sorts the groups it is given, so they are compared as sets */
+    const uint32_t *wanted = (const uint32_t *)(const void *)mc_text(m, op, 0);
+    for (long i = 0; i < count; i++) {
+        int found = 0;
+        for (long k = 0; k < op->arg[2] / 4; k++)
+            found |= wanted[k] == groups[i];
+        if (!found)
+            return -MC_EPERM;
+    }
+    return 0;
+}
+
+long mc_op_verify_no_new_privs(struct mc_machine *m MC_UNUSED, struct mc_op *op MC_UNUSED)
+{
+    long ret = MC_CALL5(__NR_prctl, PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0);
+    return ret < 0 ? ret : ret == 1 ? 0 : -MC_EPERM;
+}

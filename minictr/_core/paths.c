@@ -1,0 +1,130 @@
+/* Paths inside the root. After pivot_root the process's own root is the container's, so no link can lead out by name;
+ * what is left are procfs magic links (CVE-2024-21626, CVE-2019-16884) and links that lead a mount to another place of
+ * the image (CVE-2021-30465, CVE-2025-31133). The first is closed by RESOLVE_NO_MAGICLINKS, the second by
+ * RESOLVE_NO_SYMLINKS for every target that we name ourselves. */
+#include "machine.h"
+
+#define O_CLOEXEC_ 02000000
+#define O_PATH_ 010000000
+
+/* asm-generic and x86 agree on O_DIRECTORY, arm64 does not */
+#if defined(__aarch64__)
+#define __O_DIRECTORY 040000
+#else
+#define __O_DIRECTORY 0200000
+#endif
+
+long mc_open_inside(const char *path, uint64_t flags, int path_flags)
+{
+    struct open_how how;
+    mc_zero(&how, sizeof(how));
+    how.flags = flags | O_CLOEXEC_;
+    how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
+    if (path_flags & MC_NOFOLLOW)
+        how.resolve |= RESOLVE_NO_SYMLINKS;
+    /* "/" as the directory: an absolute path restarts there, and ".." stops there. EAGAIN: a rename raced with "..". */
+    long root = MC_CALL4(__NR_openat, AT_FDCWD, "/", O_PATH_ | O_CLOEXEC_ | __O_DIRECTORY, 0);
+    if (root < 0)
+        return root;
+    long fd;
+    int tries = 0;
+    do {
+        fd = MC_CALL4(__NR_openat2, root, path, &how, sizeof(how));
+    } while (fd == -MC_EAGAIN && ++tries < 32);
+    mc_close((int)root);
+    return fd;
+}
+
+/* The directory that holds the last component of PATH, which *last points at ("" for the root itself). */
+long mc_parent_inside(const char *path, const char **last)
+{
+    char parent[4096];
+    size_t n = mc_strlen(path), cut = 0;
+    if (n >= sizeof(parent))
+        return -MC_ENAMETOOLONG;
+    for (size_t i = 0; i < n; i++)
+        if (path[i] == '/')
+            cut = i;
+    *last = path[0] == '/' || cut ? path + cut + 1 : path;
+    mc_copy(parent, path, cut);
+    parent[cut] = 0;
+    return mc_open_inside(cut ? parent : "/", O_PATH_ | __O_DIRECTORY, 0);
+}
+
+static long make_last(const char *path, int as_file)
+{
+    const char *last;
+    long parent = mc_parent_inside(path, &last), ret;
+    if (parent < 0)
+        return parent;
+    if (as_file) {
+        ret = MC_CALL4(__NR_openat, parent, last, 0100 | 0200 | 0400000 | O_CLOEXEC_, 0644); /* O_CREAT|O_EXCL|O_NOFOLLOW */
+        if (ret >= 0)
+            mc_close((int)ret);
+    } else {
+        ret = MC_CALL3(__NR_mkdirat, parent, last, 0755);
+    }
+    mc_close((int)parent);
+    return ret == -MC_EEXIST ? 0 : ret;
+}
+
+/* PATH, every missing directory of it made: each component is created by dirfd, one at a time. */
+static long make_path(const char *path, int path_flags)
+{
+    char prefix[4096];
+    size_t n = mc_strlen(path);
+    if (n >= sizeof(prefix))
+        return -MC_ENAMETOOLONG;
+    for (size_t i = 1; i <= n; i++) {
+        if (path[i] != '/' && path[i] != 0)
+            continue;
+        mc_copy(prefix, path, i);
+        prefix[i] = 0;
+        long fd = mc_open_inside(prefix, O_PATH_, path_flags);
+        if (fd >= 0) {
+            mc_close((int)fd);
+            continue;
+        }
+        if (fd != -MC_ENOENT)
+            return fd;
+        long ret = make_last(prefix, i == n && (path_flags & MC_MKFILE));
+        if (ret < 0)
+            return ret;
+    }
+    return mc_open_inside(path, O_PATH_, path_flags);
+}
+
+/* An O_PATH descriptor of what a mount goes onto, made if it is missing and PATH_FLAGS say so. */
+long mc_mount_point(const char *path, int path_flags)
+{
+    long fd = mc_open_inside(path, O_PATH_, path_flags);
+    if (fd == -MC_ENOENT && (path_flags & (MC_MKDIR | MC_MKFILE)))
+        return make_path(path, path_flags);
+    return fd;
+}
+
+long mc_write_all(int fd, const char *data, size_t length)
+{
+    size_t done = 0;
+    while (done < length) {
+        long n = MC_CALL3(__NR_write, fd, data + done, length - done);
+        if (n == -MC_EINTR)
+            continue;
+        if (n <= 0)
+            return n ? n : -MC_EIO;
+        done += (size_t)n;
+    }
+    return 0;
+}
+
+int mc_is_directory(int fd)
+{
+    struct open_how how;
+    mc_zero(&how, sizeof(how));
+    how.flags = O_PATH_ | O_CLOEXEC_ | __O_DIRECTORY;
+    long again = mc_raw(__NR_openat2, fd, (long)".", (long)&how, sizeof(how), 0, 0);
+    if (again < 0)
+        return 0;
+    mc_close((int)again);
+    return 1;
+}
