@@ -1,0 +1,182 @@
+"""Wishes: one frozen value per kernel feature, pure. ``REGISTRY`` maps names to classes, ``PROFILES`` names to tuples.
+
+A feature answers ``steps(ctx)`` with the kernel operations that grant it and touches nothing itself; the hands are
+the modules of the same names under :mod:`minictr.kernel`. Leaving a feature out leaves its steps out: there is no
+other switch.
+"""
+
+from __future__ import annotations
+
+from minictr.errors import SpecError
+from minictr.features.capabilities import Capabilities, NoNewPrivs
+from minictr.features.mounts import (
+    Bind,
+    Dev,
+    Devpts,
+    MaskedPaths,
+    Mqueue,
+    Proc,
+    ReadonlyPaths,
+    Shm,
+    Sysfs,
+    Tmpfs,
+)
+from minictr.features.namespaces import (
+    CgroupNamespace,
+    IpcNamespace,
+    MountNamespace,
+    NetNamespace,
+    PidNamespace,
+    TimeNamespace,
+    UserNamespace,
+    UtsNamespace,
+)
+from minictr.features.network import Loopback
+from minictr.features.process import (
+    Cwd,
+    Domainname,
+    Env,
+    Hostname,
+    Init,
+    Keyring,
+    OomScoreAdj,
+    Pdeathsig,
+    Personality,
+    Rlimits,
+    Session,
+    Sysctl,
+    Tty,
+    Umask,
+)
+from minictr.features.profiles import BARE, DEFAULT, DOCKER, LXC, PROFILES
+from minictr.features.rootfs import Chroot, Overlay, PivotRoot, ReadonlyRoot
+from minictr.features.seccomp import Seccomp
+from minictr.features.users import Identity
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from minictr.steps import Feature
+
+__all__ = [
+    "BARE",
+    "DEFAULT",
+    "DOCKER",
+    "LXC",
+    "PROFILES",
+    "REGISTRY",
+    "Bind",
+    "Capabilities",
+    "CgroupNamespace",
+    "Chroot",
+    "Cwd",
+    "Dev",
+    "Devpts",
+    "Domainname",
+    "Env",
+    "Hostname",
+    "Identity",
+    "Init",
+    "IpcNamespace",
+    "Keyring",
+    "Loopback",
+    "MaskedPaths",
+    "MountNamespace",
+    "Mqueue",
+    "NetNamespace",
+    "NoNewPrivs",
+    "OomScoreAdj",
+    "Overlay",
+    "Pdeathsig",
+    "Personality",
+    "PidNamespace",
+    "PivotRoot",
+    "Proc",
+    "ReadonlyPaths",
+    "ReadonlyRoot",
+    "Rlimits",
+    "Seccomp",
+    "Session",
+    "Shm",
+    "Sysctl",
+    "Sysfs",
+    "TimeNamespace",
+    "Tmpfs",
+    "Tty",
+    "Umask",
+    "UserNamespace",
+    "UtsNamespace",
+    "feature_class",
+    "make",
+]
+
+# In the order a person meets them: namespaces, root, mounts, process, user, privilege, network.
+REGISTRY: dict[str, type[Feature]] = {
+    kind.NAME: kind
+    for kind in (
+        MountNamespace,
+        PidNamespace,
+        NetNamespace,
+        IpcNamespace,
+        UtsNamespace,
+        CgroupNamespace,
+        UserNamespace,
+        TimeNamespace,
+        PivotRoot,
+        Chroot,
+        Overlay,
+        ReadonlyRoot,
+        Proc,
+        Sysfs,
+        Dev,
+        Devpts,
+        Shm,
+        Mqueue,
+        Tmpfs,
+        Bind,
+        MaskedPaths,
+        ReadonlyPaths,
+        Hostname,
+        Domainname,
+        Env,
+        Cwd,
+        Umask,
+        Rlimits,
+        OomScoreAdj,
+        Sysctl,
+        Keyring,
+        Personality,
+        Session,
+        Tty,
+        Pdeathsig,
+        Init,
+        Identity,
+        Capabilities,
+        NoNewPrivs,
+        Seccomp,
+        Loopback,
+    )
+}
+
+
+def feature_class(name: str) -> type[Feature]:
+    """The class of a feature by its name. Raises SpecError, naming the nearest."""
+    if name in REGISTRY:
+        return REGISTRY[name]
+    near = [known for known in REGISTRY if known.startswith(name[:3]) or name in known]
+    hint = f": perhaps {' or '.join(near)}" if near and name else ": minictr features lists them"
+    raise SpecError(f"no feature is named {name!r}{hint}")
+
+
+def make(name: str) -> Feature:
+    """A feature by its name: as profile ``default`` or ``docker`` has it, else with nothing but its defaults.
+
+    Raises SpecError for a feature that cannot be had without settings.
+    """
+    kind = feature_class(name)
+    for feature in (*DEFAULT, *DOCKER):
+        if feature.name == name:
+            return feature
+    missing = [field for field in kind._fields if field not in kind._defaults]
+    if missing:
+        raise SpecError(f"feature {name} needs settings ({', '.join(missing)}): use its own option")
+    return kind()

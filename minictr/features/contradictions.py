@@ -1,0 +1,186 @@
+"""Contradictions: wishes that are right alone and wrong together. Each check is small and names both sides and a cure.
+
+The plan runs all of :data:`CHECKS` before it asks any feature for steps, so a mistake is found before anything is
+touched, and a feature's ``steps`` need not look for it again.
+"""
+
+from __future__ import annotations
+
+from minictr.errors import SpecError
+from minictr.features.mounts import Bind, MaskedPaths, ReadonlyPaths, Tmpfs
+from minictr.features.namespaces import own
+from minictr.features.process import sysctl_owner
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from minictr.features.namespaces import MountNamespace, UserNamespace
+    from minictr.features.users import Identity
+    from minictr.steps import Context, Feature
+
+# What mounts something at a place of its own.
+TARGETS = {
+    "proc": "/proc",
+    "sysfs": "/sys",
+    "dev": "/dev",
+    "devpts": "/dev/pts",
+    "shm": "/dev/shm",
+    "mqueue": "/dev/mqueue",
+}
+HANDLES = 64  # MC_MAX_SLOTS of the core
+
+
+def check_given_once(ctx: Context) -> None:
+    seen: dict[str, Feature] = {}
+    for feature in ctx.features:
+        if not feature.MANY and feature.name in seen:
+            raise SpecError(f"{feature.name} is given twice, as {seen[feature.name]} and {feature}: keep one")
+        seen[feature.name] = feature
+
+
+def check_needs(ctx: Context) -> None:
+    for feature in ctx.features:
+        for needed, why in feature.NEEDS:
+            if not ctx.has(needed):
+                raise SpecError(f"{feature.name} needs {needed}: {why}: add {needed}, or leave {feature.name} out")
+
+
+def check_root(ctx: Context) -> None:
+    ways = [name for name in ("pivot_root", "chroot") if ctx.has(name)]
+    if len(ways) == 2:
+        raise SpecError("pivot_root and chroot both change the root: keep one")
+    if ctx.rootfs and not ways:
+        raise SpecError(f"rootfs {ctx.rootfs} is not entered without pivot_root or chroot: add one, or give no rootfs")
+    if not ctx.rootfs:
+        for name in (*ways, "overlay"):
+            if ctx.has(name):
+                raise SpecError(f"{name} needs a root file system: give rootfs, or leave {name} out")
+
+
+def check_joined_mounts(ctx: Context) -> None:
+    mount_table: MountNamespace | None = ctx.get("mnt")
+    if mount_table is None or not mount_table.join:
+        return
+    for feature in ctx.features:
+        if any(needed == "mnt" for needed, _ in feature.NEEDS):
+            raise SpecError(
+                f"{feature.name} in a joined mount namespace ({mount_table.join}) would stay there when the program "
+                f"is gone: leave {feature.name} out, or make a mount namespace of its own"
+            )
+
+
+def mount_targets(ctx: Context) -> Iterator[tuple[str, Feature]]:
+    """Every place something is mounted at, and by whom."""
+    for feature in ctx.features:
+        if isinstance(feature, (Bind, Tmpfs)):
+            yield feature.target, feature
+        elif feature.name in TARGETS:
+            yield TARGETS[feature.name], feature
+
+
+def check_targets(ctx: Context) -> None:
+    seen: dict[str, Feature] = {}
+    for target, feature in mount_targets(ctx):
+        other = seen.setdefault(target, feature)
+        if other is not feature:
+            raise SpecError(f"{other.name} and {feature.name} are both mounted at {target}: leave one of them out")
+
+
+def check_handles(ctx: Context) -> None:
+    binds = sum(1 for feature in ctx.features if isinstance(feature, Bind))
+    others = 1 + (8 if ctx.has("userns") else 0)
+    if binds + others > HANDLES:
+        raise SpecError(f"bind: {binds} of them, at most {HANDLES - others} go in: bind a directory above them")
+
+
+def check_paths(ctx: Context) -> None:
+    """Masks and read-only paths of a file system that is not mounted would hide nothing, or the image's own files."""
+    for feature in ctx.features:
+        if not isinstance(feature, (MaskedPaths, ReadonlyPaths)):
+            continue
+        for top, name in (("/proc", "proc"), ("/sys", "sysfs")):
+            found = next((path for path in feature.paths if path == top or path.startswith(top + "/")), None)
+            if found and not ctx.has(name):
+                cure = f"add {name}, or leave {found} out"
+                raise SpecError(f"{feature.name} names {found} but {name} is not mounted: {cure}")
+
+
+def check_sysctl(ctx: Context) -> None:
+    sysctl = ctx.get("sysctl")
+    for key, _ in sysctl.settings if sysctl is not None else ():
+        owner = sysctl_owner(key)
+        if not own(ctx, owner):
+            whose = "a joined namespace" if ctx.has(owner) else "the host"
+            cure = f"add {owner}, or leave {key} out"
+            raise SpecError(f"sysctl {key} without an own {owner} namespace would set up {whose}: {cure}")
+
+
+def check_names(ctx: Context) -> None:
+    uts = ctx.get("uts")
+    for name in ("hostname", "domainname"):
+        if uts is not None and uts.join and ctx.has(name):
+            raise SpecError(f"{name} in a joined uts namespace ({uts.join}) would rename those in it: leave {name} out")
+
+
+def check_user_namespace(ctx: Context) -> None:
+    user: UserNamespace | None = ctx.get("userns")
+    if user is None:
+        for feature in ctx.features:
+            if isinstance(feature, Bind) and feature.idmap:
+                raise SpecError(f"bind {feature.target}: idmap means the maps of userns: add userns with maps")
+        return
+    for feature in ctx.features:
+        if isinstance(feature, Bind) and feature.idmap and not user.uid_map:
+            raise SpecError(f"bind {feature.target}: idmap needs the maps of userns: give it uid_map and gid_map")
+    if ctx.has("mqueue") and not own(ctx, "ipc"):
+        raise SpecError("mqueue in a user namespace needs an own ipc namespace: add ipc, or leave mqueue out")
+    # setns(2) into a user namespace comes after the clone, and these two reach only children made by one
+    for name in ("pid", "timens"):
+        if user.join and own(ctx, name):
+            raise SpecError(f"{name} cannot be new inside a joined userns: join one made in it, or make both new")
+
+
+def check_ids(ctx: Context) -> None:
+    who: Identity | None = ctx.get("user")
+    if who is None:
+        return
+    who = who.resolved()
+    user: UserNamespace | None = ctx.get("userns")
+    if user is None:
+        return
+    if not user.maps_uid(who.uid):
+        raise SpecError(f"user {who.uid} is not in the uid_map of userns: map it, or be a user that is")
+    for group in (who.gid, *who.groups):
+        if not user.maps_gid(group):
+            raise SpecError(f"group {group} is not in the gid_map of userns: map it, or be in groups that are")
+    if who.groups and not user.setgroups:
+        raise SpecError("user: groups cannot be set in a userns that maps one group: map more, or give none")
+
+
+def check_propagation(ctx: Context) -> None:
+    table: MountNamespace | None = ctx.get("mnt")
+    for feature in ctx.features:
+        if not isinstance(feature, Bind) or not feature.propagation.endswith("slave") or table is None:
+            continue
+        if not table.propagation.endswith("slave"):
+            raise SpecError(
+                f"bind {feature.target}: {feature.propagation} receives nothing while mnt is {table.propagation}: "
+                f"give mnt the propagation slave, or the bind none"
+            )
+
+
+CHECKS: tuple[Callable[[Context], None], ...] = (
+    check_given_once,
+    check_needs,
+    check_root,
+    check_joined_mounts,
+    check_targets,
+    check_handles,
+    check_paths,
+    check_sysctl,
+    check_names,
+    check_user_namespace,
+    check_ids,
+    check_propagation,
+)

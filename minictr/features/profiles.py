@@ -1,0 +1,165 @@
+"""Profiles: tuples of features to begin with. Leave out with ``.without``, add with ``.with_``.
+
+``bare``     chroot-like: the root file system as /, a clean environment, and nothing else. Not a wall: what
+             containment costs is measured against it.
+``lxc``      what Debian's lxc-execute gives as root with its common configuration.
+``docker``   what Docker 24 and later gives to ``docker run --network none`` as root.
+``default``  stricter than Docker's, and still runs ordinary images.
+
+Not in them yet, for they are features of later work: cgroup limits (pids, memory), seccomp policies, LSM labels,
+bridges. Known differences: Docker's overlay is made by its daemon (add ``Overlay()`` to have one); LXC keeps
+/proc/sys/net and /sys/devices/virtual/net writable within what is read-only, binds four ttys, and its Debian
+configuration may add a veth.
+"""
+
+from __future__ import annotations
+
+import os
+
+from minictr.features.capabilities import CAPABILITIES, Capabilities, NoNewPrivs
+from minictr.features.mounts import Dev, Devpts, MaskedPaths, Mqueue, Proc, ReadonlyPaths, Shm, Sysfs
+from minictr.features.namespaces import (
+    CgroupNamespace,
+    IpcNamespace,
+    MountNamespace,
+    NetNamespace,
+    PidNamespace,
+    UtsNamespace,
+)
+from minictr.features.network import Loopback
+from minictr.features.process import Env, Hostname, Init, Keyring, Rlimits, Session, Sysctl, Umask
+from minictr.features.rootfs import Chroot, PivotRoot
+from minictr.features.users import Identity
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from minictr.steps import Feature
+
+HOSTNAME = "minictr"
+
+# moby: oci/caps/defaults.go
+DOCKER_CAPABILITIES = (
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FSETID",
+    "FOWNER",
+    "MKNOD",
+    "NET_RAW",
+    "SETGID",
+    "SETUID",
+    "SETFCAP",
+    "SETPCAP",
+    "NET_BIND_SERVICE",
+    "SYS_CHROOT",
+    "KILL",
+    "AUDIT_WRITE",
+)
+NOT_BY_DEFAULT = ("MKNOD", "NET_RAW", "AUDIT_WRITE", "SETFCAP")
+DEFAULT_CAPABILITIES = tuple(name for name in DOCKER_CAPABILITIES if name not in NOT_BY_DEFAULT)
+# lxc: config/templates/common.conf.in
+LXC_DROPPED = ("MAC_ADMIN", "MAC_OVERRIDE", "SYS_TIME", "SYS_MODULE", "SYS_RAWIO")
+
+# moby: oci/defaults.go
+DOCKER_MASKED = (
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+)
+DOCKER_READONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+# Interrupt counts and thermal events tell of the keys pressed and the work done elsewhere (moby
+# hides them since 28). One path a processor: a look at this machine, once, as moby does when it starts.
+DEFAULT_MASKED = (
+    *DOCKER_MASKED,
+    "/proc/interrupts",
+    *(f"/sys/devices/system/cpu/cpu{number}/thermal_throttle" for number in range(os.cpu_count() or 1)),
+)
+# moby: daemon/oci_linux.go, in a private network: ping without raw sockets, low ports for everybody
+NETWORK_SYSCTLS = (("net.ipv4.ping_group_range", "0 2147483647"), ("net.ipv4.ip_unprivileged_port_start", "0"))
+
+NAMESPACES = (
+    MountNamespace(),
+    PidNamespace(),
+    NetNamespace(),
+    IpcNamespace(),
+    UtsNamespace(),
+    CgroupNamespace(),
+)
+
+BARE: tuple[Feature, ...] = (Chroot(), Env())
+
+LXC: tuple[Feature, ...] = (
+    *NAMESPACES,
+    PivotRoot(),
+    Proc(),
+    Sysfs(),
+    Dev(),
+    Devpts(),
+    Shm(size="", inodes=0),
+    Mqueue(),
+    ReadonlyPaths(("/proc/sys", "/proc/sysrq-trigger")),
+    Hostname(HOSTNAME),
+    Loopback(),
+    Env((("container", "lxc"),), clear=False),
+    Keyring(),
+    Session(),
+    Identity(),
+    Capabilities(tuple(name for name in CAPABILITIES if name not in LXC_DROPPED), drop_only=True),
+    Init(),
+)
+
+DOCKER: tuple[Feature, ...] = (
+    *NAMESPACES,
+    PivotRoot(),
+    Proc(),
+    Sysfs(),
+    Dev(),
+    Devpts(),
+    Shm(inodes=0),
+    Mqueue(),
+    MaskedPaths(DOCKER_MASKED),
+    ReadonlyPaths(DOCKER_READONLY),
+    Hostname(HOSTNAME),
+    Sysctl(NETWORK_SYSCTLS),
+    Loopback(),
+    Env(),
+    Umask(),
+    Keyring(),
+    Session(),
+    Identity(),
+    Capabilities(DOCKER_CAPABILITIES),
+)
+
+DEFAULT: tuple[Feature, ...] = (
+    *NAMESPACES,
+    PivotRoot(),
+    Proc(),
+    Sysfs(),
+    Dev(),
+    Devpts(),
+    Shm(),
+    Mqueue(),
+    MaskedPaths(DEFAULT_MASKED),
+    ReadonlyPaths(DOCKER_READONLY),
+    Hostname(HOSTNAME),
+    Sysctl(NETWORK_SYSCTLS),
+    Loopback(),
+    Env(),
+    Umask(),
+    Rlimits((("core", 0, 0),)),
+    Keyring(),
+    Session(),
+    Identity(),
+    Capabilities(DEFAULT_CAPABILITIES),
+    NoNewPrivs(),
+    Init(),
+)
+
+PROFILES: dict[str, tuple[Feature, ...]] = {"bare": BARE, "lxc": LXC, "docker": DOCKER, "default": DEFAULT}

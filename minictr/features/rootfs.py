@@ -1,0 +1,121 @@
+"""The root: another directory as /, kept from being written, or with a layer of its own on top.
+
+pivot_root(2), chroot(2), overlayfs (Documentation/filesystems/overlayfs.rst).
+"""
+
+from __future__ import annotations
+
+from minictr.errors import SpecError
+from minictr.features.check import frozen, sequence, size, word
+from minictr.features.namespaces import own
+from minictr.steps import PREPARE, SETUP, VERIFY, Context, Feature, Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+AT_RECURSIVE = 0x8000  # linux/fcntl.h
+MOUNT_ATTR_RDONLY = 0x1  # linux/mount.h
+OVERLAY_LAYERS = 13  # fsconfig(2) takes 255 characters of lowerdir=, and the core names each layer in at most 19
+
+ROOT = "root"  # the handle of the tree that becomes /
+
+
+def root_tree(feature: Feature, ctx: Context) -> Iterator[Step]:
+    """The steps that make the root a mount of its own, over its own path, and enter it."""
+    if not ctx.has("overlay"):
+        yield feature.step("open_tree", SETUP, ctx.rootfs, into=ROOT, path=ctx.rootfs, flags=AT_RECURSIVE)
+    yield feature.step("root_attach", SETUP, ctx.rootfs, tree=ROOT, path=ctx.rootfs)
+
+
+class PivotRoot(Feature):
+    """The root file system takes the place of the host's, which is detached. Linux 2.3.41, pivot_root(2).
+
+    Unlike chroot there is no way back: the old root is no longer mounted in this namespace.
+    """
+
+    NAME = "pivot_root"
+    SUMMARY = "the root file system as /, the host's root detached"
+    NEEDS = (("mnt", "it would move the root of the whole host"),)
+
+    def steps(self, ctx: Context) -> Iterator[Step]:
+        yield from root_tree(self, ctx)
+        yield self.step("pivot_root", SETUP, ctx.rootfs)
+        yield self.step("verify_root", VERIFY, "/")
+
+
+class Chroot(Feature):
+    """The root file system as /, by name only. chroot(2).
+
+    A privileged process inside can leave again (chroot(2) says how): this is no wall, and is here to be measured and
+    for hosts where pivot_root cannot be had (an initramfs as root).
+    """
+
+    NAME = "chroot"
+    SUMMARY = "the root file system as /, which root can leave again"
+
+    def steps(self, ctx: Context) -> Iterator[Step]:
+        own_mount = own(ctx, "mnt")  # then the root can be a mount, and read-only be said of it
+        if own_mount:
+            yield from root_tree(self, ctx)
+        # by the working directory that root_attach entered: ROOTFS may be "/", whose name means what lies below
+        yield self.step("chroot", SETUP, ctx.rootfs, path="." if own_mount else ctx.rootfs)
+
+
+class Overlay(Feature):
+    """A layer on top of the root file system takes all writes. Linux 3.18, in a user namespace 5.11; overlayfs.rst.
+
+    ``lower``: further read-only layers *below* the root file system, nearest first. ``upper``: a host directory that
+    keeps the changes, made when missing; "" throws them away: they live in a tmpfs of the container (``size``, bytes
+    or "64M"; "" is half the memory). ``work`` must be on the file system of ``upper``; "" is ``UPPER.work``.
+    """
+
+    NAME = "overlay"
+    SUMMARY = "writes go to a layer on top; the root file system is never changed"
+    NEEDS = (("mnt", "the layer would be mounted on the host"),)
+
+    lower: tuple[str, ...] = ()
+    upper: str = ""
+    work: str = ""
+    size: str | int = ""
+
+    def check(self) -> None:
+        frozen(self, "lower", sequence(self.lower, "overlay lower"))
+        for path in (*self.lower, *filter(None, (self.upper, self.work))):
+            word(path, "overlay")
+        if len(self.lower) >= OVERLAY_LAYERS:
+            raise SpecError(f"overlay lower: {len(self.lower)} layers, at most {OVERLAY_LAYERS - 1} go below the root")
+        if self.work and not self.upper:
+            raise SpecError("overlay: a work directory without upper: give upper too, or neither")
+        if self.size != "" and self.upper:
+            raise SpecError("overlay: size is of the tmpfs that is thrown away, and upper keeps: give one of them")
+        if self.upper and self.upper.rstrip("/") == self.work.rstrip("/"):
+            raise SpecError(f"overlay: upper and work are both {self.upper}: give two directories of one file system")
+        if self.size != "":
+            size(self.size, "overlay size")
+
+    @property
+    def work_path(self) -> str:
+        return self.work or (self.upper.rstrip("/") + ".work" if self.upper else "")
+
+    def steps(self, ctx: Context) -> Iterator[Step]:
+        for path, mode in ((self.upper, 0o755), (self.work_path, 0o700)):
+            if path:
+                undo = "a failed start removes it"
+                yield self.step("make_directory", PREPARE, path, undo=undo, path=path, mode=mode)
+        options = [f"size={size(self.size)}"] if self.size != "" else []
+        lower = [ctx.rootfs, *self.lower]
+        about = f"{':'.join(lower)} under {self.upper or 'a layer that is thrown away'}"
+        layers = {"lower": lower, "upper": self.upper, "work": self.work_path}
+        yield self.step("overlay", SETUP, about, into=ROOT, **layers, options=options, attr=0)
+
+
+class ReadonlyRoot(Feature):
+    """The root mount read-only; mounts on top of it stay as they are. Linux 5.12, mount_setattr(2)."""
+
+    NAME = "readonly"
+    SUMMARY = "the root mount cannot be written; mounts on top of it can"
+    NEEDS = (("mnt", "the host's root would become read-only"),)
+
+    def steps(self, ctx: Context) -> Iterator[Step]:
+        yield self.step("remount", SETUP, "/ ro", path="/", set=MOUNT_ATTR_RDONLY, clear=0, flags=0)
