@@ -1,0 +1,61 @@
+"""minictr: every containment feature of the Linux kernel by itself, and a small daemonless runtime built from them.
+
+The front door: names are re-exported lazily, so that what a program does not use is not imported.
+
+>>> import minictr as mc
+>>> box = mc.Container("./debian")
+>>> print(box.plan(["bash"]))              # every kernel operation, in order, before any is done
+>>> r = box.run(["id"], capture_output=True, text=True, timeout=5)
+>>> r.returncode, r.stdout, r.timeline.by_feature()
+"""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "minictr.runtime.container": "Container Result run run_async",
+    "minictr.runtime.process": "Process PIPE STDOUT DEVNULL",
+    "minictr.runtime.console": "Console",
+    "minictr.runtime.timeline": "Timeline Row",
+    "minictr.runtime.support": "support supports",
+    "minictr.runtime.front": "features profiles plan",
+    "minictr.spec": "Spec",
+    "minictr.plan": "Plan",
+    "minictr.steps": "Step Feature Support",
+    "minictr.errors": (
+        "MinictrError SpecError Unsupported StepFailed CommandNotFound CommandNotExecutable StartTimeout"
+        " ProgramError CalledProcessError TimeoutExpired"
+    ),
+    "minictr.features.namespaces": (
+        "MountNamespace UtsNamespace IpcNamespace PidNamespace NetNamespace CgroupNamespace UserNamespace TimeNamespace"
+    ),
+    "minictr.features.mounts": "Proc Sysfs Dev Devpts Shm Mqueue Tmpfs Bind MaskedPaths ReadonlyPaths",
+    "minictr.features.rootfs": "PivotRoot Chroot Overlay ReadonlyRoot",
+    "minictr.features.process": (
+        "Hostname Domainname Env Cwd Umask Rlimits OomScoreAdj Sysctl Keyring Personality Session Tty Pdeathsig Init"
+    ),
+    "minictr.features.users": "Identity",
+    "minictr.features.capabilities": "Capabilities NoNewPrivs",
+    "minictr.features.seccomp": "Seccomp",
+    "minictr.features.network": "Loopback",
+    "minictr.kernel.namespaces": "unshare enter",
+    "minictr.kernel.process": "sethostname setdomainname",
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'minictr' has no attribute {name!r}")
+    from importlib import import_module
+
+    value: object = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,271 @@
+"""The front door's main room: ``Container``, ``run`` and ``popen``."""
+
+from __future__ import annotations
+
+from minictr.errors import CalledProcessError, SpecError, TimeoutExpired
+from minictr.features import PROFILES
+from minictr.plan import plan as make_plan
+from minictr.runtime.launch import START_TIMEOUT, launch
+from minictr.runtime.pipes import Streams
+from minictr.runtime.process import DEVNULL, PIPE, Process
+from minictr.runtime.program import Program
+from minictr.runtime.resolve import check_program, resolve
+from minictr.runtime.undo import Undo
+from minictr.spec import Spec
+from minictr.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any, Self
+
+    from minictr.plan import Plan
+    from minictr.runtime.console import Console
+    from minictr.runtime.timeline import Timeline
+    from minictr.steps import Feature
+
+CACHED = 32  # compiled programs a container keeps: argv and root to program
+
+
+class Result(Value):
+    """What a finished run left.
+
+    ``returncode``: exit code, or minus the signal; ``signal``: that signal or 0; ``timed_out``: whether ``timeout``
+    ended it; ``elapsed``: seconds from the start's first step to the end; ``rusage``: ``os.wait4``'s
+    ``struct_rusage`` of the whole container; ``timeline``: the start by step and by feature; ``stdout``, ``stderr``:
+    what was captured, else None.
+    """
+
+    args: tuple[str, ...]
+    returncode: int
+    signal: int
+    timed_out: bool
+    elapsed: float
+    rusage: Any
+    timeline: Timeline
+    stdout: Any = None
+    stderr: Any = None
+
+    def check_returncode(self) -> None:
+        """Raise :class:`CalledProcessError` if ``returncode`` is not 0."""
+        if self.returncode:
+            raise CalledProcessError(self.returncode, self.args, self.stdout, self.stderr, self)
+
+
+class Container:
+    """A root file system and the features it is run with; nothing lives until ``run`` or ``popen``.
+
+    ``rootfs``: a directory; "" is the host's own root. ``features``: values, or a profile's name; ``name``: for people.
+    Immutable: ``with_``, ``without`` and ``replace`` return new ones.
+    """
+
+    def __init__(
+        self,
+        rootfs: str | os.PathLike[str] = "",
+        *,
+        features: Iterable[Feature] | str = "default",
+        name: str = "",
+    ) -> None:
+        import os
+
+        if isinstance(features, str):
+            if features not in PROFILES:
+                raise SpecError(f"profile {features!r} is not one of {', '.join(PROFILES)}")
+            features = PROFILES[features]
+        self.rootfs = os.fspath(rootfs)
+        self.features: tuple[Feature, ...] = tuple(features)
+        self.name = name
+        self._programs: dict[Spec, Program] = {}
+
+    def spec(self, args: Sequence[str] = ("true",)) -> Spec:
+        """The spec of running ARGS. Raises :class:`SpecError` for a str (a forgotten list) or nothing."""
+        if isinstance(args, str) or not args:
+            raise SpecError(f"args must be a list of strings, not {args!r}")
+        return Spec(tuple(map(str, args)), self.features, self.rootfs, self.name)
+
+    def plan(self, args: Sequence[str] = ("true",)) -> Plan:
+        """Every kernel operation of running ARGS, in order, before any is done."""
+        return make_plan(resolve(self.spec(args)))
+
+    def with_(self, *features: Feature) -> Self:
+        """With FEATURES added, or put in the place of those of the same name."""
+        return self.replace(features=self.spec().with_(*features).features)
+
+    def without(self, *features: Feature | str) -> Self:
+        """Without these features (values or names), and without what cannot stand when they are gone: ``net`` takes
+        the loopback and the network's sysctls along."""
+        return self.replace(features=self.spec().without(*features, cascade=True).features)
+
+    def replace(self, **changes: Any) -> Self:
+        """With another ``rootfs``, ``features`` or ``name``."""
+        return type(self)(**{"rootfs": self.rootfs, "features": self.features, "name": self.name, **changes})
+
+    def popen(
+        self,
+        args: Sequence[str],
+        *,
+        stdin: Any = None,
+        stdout: Any = None,
+        stderr: Any = None,
+        text: bool = False,
+        encoding: str | None = None,
+        errors: str | None = None,
+        preserve_fds: int = 0,
+        start_timeout: float = START_TIMEOUT,
+        console: Console | None = None,
+    ) -> Process:
+        """Start ARGS and return its :class:`Process` once it runs.
+
+        ``stdin``, ``stdout``, ``stderr``: None (the caller's), PIPE, DEVNULL, a descriptor or a file. ``start_timeout``:
+        seconds until a start that hangs is given up (:class:`StartTimeout`).
+        """
+        program = self._program(resolve(self.spec(args)))
+        with Undo() as closing:
+            streams = Streams(stdin, stdout, stderr, closing)
+            try:
+                process = launch(
+                    program, streams.fds, preserve_fds=preserve_fds, start_timeout=start_timeout, console=console
+                )
+            except BaseException:
+                streams.close()
+                raise
+            streams.hand_over(process, text or bool(encoding or errors), encoding, errors)
+        return process
+
+    def _program(self, spec: Spec) -> Program:
+        """The compiled plan of SPEC: made once, as only descriptors change from start to start."""
+        program = self._programs.get(spec)
+        if program is None:
+            program = Program(make_plan(spec))
+            if len(self._programs) >= CACHED:
+                self._programs.clear()
+            self._programs[spec] = program
+        check_program(spec, tuple(program.plan.steps[-1].args["paths"]))
+        return program
+
+    def run(
+        self,
+        args: Sequence[str],
+        *,
+        input: Any = None,
+        capture_output: bool = False,
+        timeout: float | None = None,
+        check: bool = False,
+        text: bool = False,
+        encoding: str | None = None,
+        errors: str | None = None,
+        stdin: Any = None,
+        stdout: Any = None,
+        stderr: Any = None,
+        **options: Any,
+    ) -> Result:
+        """Run ARGS to the end, as :func:`subprocess.run` does.
+
+        After ``timeout`` seconds the container is killed and :class:`TimeoutExpired` raised (its ``result`` says the
+        rest). ``check``: raise :class:`CalledProcessError` for a non-zero end. Other options are :meth:`popen`'s.
+        """
+        if capture_output:
+            stdout = stderr = PIPE
+        if input is not None:
+            stdin = PIPE
+        as_text = text or bool(encoding or errors)
+        data = input.encode(encoding or "utf-8", errors or "strict") if isinstance(input, str) else input
+        with self.popen(args, stdin=stdin, stdout=stdout, stderr=stderr, **options) as process:
+            try:
+                captured = process.communicate(data, timeout)
+            except TimeoutExpired:
+                process.kill()
+                captured = process.communicate()
+                result = _result(process, captured, as_text, encoding, errors, timed_out=True)
+                raise TimeoutExpired(process.args, timeout or 0, result.stdout, result.stderr, result) from None
+        result = _result(process, captured, as_text, encoding, errors)
+        if check:
+            result.check_returncode()
+        return result
+
+    async def run_async(self, args: Sequence[str], **options: Any) -> Result:
+        """:meth:`run` for asyncio: waits for the pidfd in the event loop."""
+        from minictr.runtime.asynchronous import run_async
+
+        return await run_async(self, args, **options)
+
+    def __repr__(self) -> str:
+        return f"Container({self.rootfs!r}, features=<{len(self.features)}>{f', name={self.name!r}' if self.name else ''})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Container) and (self.rootfs, self.features, self.name) == (
+            other.rootfs,
+            other.features,
+            other.name,
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.rootfs, self.features, self.name))
+
+
+def _result(
+    process: Process, captured: tuple[Any, Any], text: bool, encoding: str | None, errors: str | None, *, timed_out: bool = False
+) -> Result:
+    if text:
+        captured = tuple(  # type: ignore[assignment]
+            None if data is None else data.decode(encoding or "utf-8", errors or "strict").replace("\r\n", "\n")
+            for data in captured
+        )
+    assert process.returncode is not None
+    return Result(
+        process.args, process.returncode, process.signal, timed_out, process.elapsed, process.rusage, process.timeline, *captured
+    )
+
+
+def _container(rootfs: Any, features: Any, env: Mapping[str, str] | None, cwd: str | None, user: str | None) -> Container:
+    """The container that ``run`` and ``popen`` describe: without a root and features, the program simply runs."""
+    container = Container(rootfs, features=("default" if rootfs else ()) if features is None else features)
+    extra: list[Feature] = []
+    if env is not None:
+        from minictr.features.process import Env
+
+        extra.append(Env(tuple(env.items())))
+    if cwd is not None:
+        from minictr.features.process import Cwd
+
+        extra.append(Cwd(cwd))
+    if user is not None:
+        from minictr.features.users import Identity
+
+        extra.append(Identity(user))
+    return container.with_(*extra) if extra else container
+
+
+def run(
+    args: Sequence[str],
+    *,
+    rootfs: str | os.PathLike[str] = "",
+    features: Iterable[Feature] | str | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: str | None = None,
+    user: str | None = None,
+    **options: Any,
+) -> Result:
+    """Run ARGS: :meth:`Container.run` on a container made on the spot.
+
+    Without ``rootfs`` and ``features`` nothing is contained: the program runs on the host, as subprocess would run it.
+    """
+    return _container(rootfs, features, env, cwd, user).run(args, **options)
+
+
+async def run_async(
+    args: Sequence[str],
+    *,
+    rootfs: str | os.PathLike[str] = "",
+    features: Iterable[Feature] | str | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: str | None = None,
+    user: str | None = None,
+    **options: Any,
+) -> Result:
+    """:func:`run` for asyncio."""
+    return await _container(rootfs, features, env, cwd, user).run_async(args, **options)
+
+
+__all__ = ["DEVNULL", "PIPE", "Container", "Result", "run", "run_async"]

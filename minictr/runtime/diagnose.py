@@ -1,0 +1,185 @@
+"""Errors a person can act on: the step that failed, why, and the cure. Imported only when something failed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+
+from minictr.errors import CommandNotExecutable, CommandNotFound, MinictrError, StepFailed
+from minictr.kernel.ops import what_failed
+from minictr.runtime.program import STATE_RUNNING
+from minictr.runtime.resolve import machines, open_inside
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from minictr.runtime.program import Outcome, Program
+    from minictr.spec import Spec
+    from minictr.steps import Step
+
+MACHINES = {3: "i386", 8: "mips", 20: "ppc", 21: "ppc64", 22: "s390x", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv"}
+PT_INTERP = 3  # elf.h
+
+# (call, errno) -> cure; a call of "" serves every call
+CURES: dict[tuple[str, int], str] = {
+    ("mount", errno.EPERM): "an outer container may mask /proc or /sys, or the user namespace may not mount this type",
+    ("mount", errno.ENODEV): "this kernel does not have that file system",
+    ("mount", errno.ENOENT): "the mount point is missing in the root and could not be made",
+    ("mount", errno.ELOOP): "a symbolic link stands in the way inside the root: remove it",
+    ("attach", errno.ELOOP): "a symbolic link stands in the way inside the root: remove it",
+    ("mount", errno.EROFS): "the mount point is missing and the root is read-only: make the directory, or use --overlay",
+    ("attach", errno.EROFS): "the mount point is missing and the root is read-only: make it, or use --overlay",
+    ("attach", errno.ENOTDIR): "a directory can only be mounted on a directory, a file on a file",
+    ("mkdir", errno.EROFS): "the root is read-only: make the directory in the image, or use --overlay",
+    ("open_tree", errno.ENOENT): "the source does not exist on the host",
+    ("open_tree", errno.EINVAL): "the source lies below a mount that the kernel does not let be cloned",
+    ("overlay", errno.EINVAL): "upper and work must be on one file system that supports overlay (not overlay itself, NFS)",
+    ("overlay", errno.ENODEV): "this kernel has no overlay file system",
+    ("pivot_root", errno.EINVAL): "the root must not be shared, nor be an initramfs: use the chroot feature there",
+    ("rlimit", errno.EPERM): "raising a hard limit needs CAP_SYS_RESOURCE: ask for less",
+    ("seccomp", errno.EACCES): "loading a filter needs no_new_privs or CAP_SYS_ADMIN",
+    ("seccomp", errno.EINVAL): "the program is not valid seccomp BPF, or longer than 4096 instructions",
+    ("setgroups", errno.EPERM): "setgroups is denied in this user namespace: map more than one group",
+    ("setresuid", errno.EINVAL): "that user is not mapped in the user namespace: extend --uidmap",
+    ("setresgid", errno.EINVAL): "that group is not mapped in the user namespace: extend --gidmap",
+    ("setattr", errno.EINVAL): "this file system cannot be id-mapped, or a flag is not supported by this kernel",
+    ("capset", errno.EPERM): "a capability was asked for that this user does not have",
+    ("ambient", errno.EPERM): "an ambient capability must be permitted and inheritable too",
+    ("chdir", errno.ENOENT): "the directory does not exist in the container",
+    ("chdir", errno.ESTALE): "the working directory would be outside the root (CVE-2024-21626): refused",
+    ("write_file", errno.EMEDIUMTYPE): "something is mounted over /proc inside the root (CVE-2019-16884): refused",
+    ("write_file", errno.EINVAL): "the kernel does not accept that value",
+    ("write_file", errno.ENOENT): "this kernel does not have that setting",
+    ("console", errno.EMEDIUMTYPE): "/dev/pts is not a devpts: keep the devpts feature",
+    ("verify_caps", errno.EPERM): "the process holds more capabilities than asked for: refused",
+    ("verify_ids", errno.EPERM): "the process is not the user asked for: refused",
+    ("verify_root", errno.EXDEV): "the root is not a mount of its own: refused",
+    ("keyring", errno.EDQUOT): "the user's key quota is used up: kernel.keys.maxkeys",
+    ("setns", errno.EPERM): "joining needs CAP_SYS_ADMIN over that namespace",
+    ("uid_map", errno.EPERM): "mapping other ids than one's own needs privilege, or newuidmap and /etc/subuid",
+    ("gid_map", errno.EPERM): "mapping other ids than one's own needs privilege, or newgidmap and /etc/subgid",
+}
+
+
+def _cure(call: str, number: int) -> str:
+    return CURES.get((call, number), "")
+
+
+def parent_failed(step: Step, err: StepFailed, index: int, total: int) -> StepFailed:
+    """A parent's step failed: the same error, with its place in the plan."""
+    cure = err.cure or _cure(step.call, err.errno)
+    return StepFailed(err.what, err.errno, index=index, total=total, feature=step.feature, cure=cure)
+
+
+def clone_failed(number: int, words: Sequence[str], total: int) -> StepFailed:
+    """clone3 itself failed."""
+    cure = {
+        errno.EPERM: "new namespaces need root, or a user namespace (--userns private) where the host lets users have one",
+        errno.ENOSPC: "a limit of namespaces is reached: user.max_*_namespaces, or 32 nested ones",
+        errno.EAGAIN: "a process limit is reached: RLIMIT_NPROC or the pids cgroup",
+        errno.ENOSYS: "clone3 needs Linux 5.3; an outer container's seccomp filter may also hide it",
+        errno.EINVAL: "this kernel was built without one of these namespaces",
+    }.get(number, "")
+    return StepFailed(f"clone3 (new {' '.join(words)})", number, cure=cure)
+
+
+def child_failed(program: Program, outcome: Outcome, status: int) -> MinictrError:
+    """What ended the child, from its region and its wait STATUS."""
+    index, step = program.steps[min(outcome.current, len(program.steps) - 1)]
+    if outcome.state == STATE_RUNNING:
+        signal = status & 0x7F
+        how = f"killed by signal {signal}" if signal else f"left with status {status >> 8}"
+        cure = "the filter forbids what the start itself still needs" if signal == 31 else "out of memory, or killed from outside"
+        return StepFailed(f"{step}: {how}", 0, index=index, total=program.total, feature=step.feature, cure=cure)
+    if step.call == "exec" and outcome.error != errno.EPIPE:
+        return exec_failed(program.plan.spec, tuple(step.args["paths"]), outcome.error, index, program.total)
+    kind = list(_kinds()).index(step.call)
+    what = what_failed(kind, outcome.failed_nr, step.about)
+    return StepFailed(
+        what, outcome.error, index=index, total=program.total, feature=step.feature, cure=_cure(step.call, outcome.error)
+    )
+
+
+def _kinds() -> dict[str, tuple[str, ...]]:
+    from minictr.kernel.ops import SIGNATURES
+
+    return SIGNATURES
+
+
+def exec_failed(spec: Spec, paths: tuple[str, ...], number: int, index: int, total: int) -> StepFailed:
+    """Why no program runs: the candidates are looked at once more, in the root, and the first reason is told."""
+    place = {"index": index, "total": total, "feature": "exec"} if index else {}
+    reasons = [(path, reason) for path in paths if (reason := _problem(spec.rootfs, path))]
+    name = spec.argv[0]
+    if reasons or number not in (0, errno.ENOENT, errno.ENOTDIR):
+        path, (code, why) = reasons[0] if reasons else (paths[0] if len(paths) == 1 else name, (number, ""))
+        return CommandNotExecutable(f"exec {path}", number or code, cure=why, **place)  # type: ignore[arg-type]
+    if "/" in name:
+        return CommandNotFound(f"exec {name}", errno.ENOENT, cure="no such file in the container", **place)  # type: ignore[arg-type]
+    searched = ":".join(os.path.dirname(path) for path in paths)
+    return CommandNotFound(f"exec {name}", errno.ENOENT, cure=f"not found in PATH={searched}", **place)  # type: ignore[arg-type]
+
+
+def _problem(root: str, path: str) -> tuple[int, str] | None:
+    """(errno, why) of a file that is there and cannot run; None when there is no such file or nothing is wrong with it."""
+    try:
+        fd = open_inside(root, path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError as err:
+        return (errno.EACCES, "permission denied on the way to it") if err.errno == errno.EACCES else None
+    try:
+        mode = os.fstat(fd).st_mode
+        if mode >> 12 == 0o04:
+            return errno.EACCES, "is a directory"
+        if mode >> 12 != 0o10:
+            return errno.EACCES, "is not a regular file"
+        if not mode & 0o111:
+            return errno.EACCES, "not executable: chmod +x it"
+        return _format_problem(root, path, os.read(fd, 4096))
+    finally:
+        os.close(fd)
+
+
+def _format_problem(root: str, path: str, head: bytes) -> tuple[int, str] | None:
+    if head[:2] == b"#!":
+        words = head.split(b"\n", 1)[0][2:].split()
+        interpreter = os.fsdecode(words[0]) if words else ""
+        if not interpreter or not _exists(root, interpreter):
+            return errno.ENOENT, f"its interpreter {interpreter or '(none)'} is missing in the container"
+        return None
+    if head[:4] != b"\x7fELF":
+        return errno.ENOEXEC, "is neither a program nor a script with #!"
+    machine = int.from_bytes(head[18:20], "little" if head[5] == 1 else "big")
+    if machine not in machines():
+        return errno.ENOEXEC, f"is a program for {MACHINES.get(machine, f'machine {machine}')}, this is {os.uname().machine}"
+    loader = _loader(head)
+    if loader and not _exists(root, loader):
+        return errno.ENOENT, f"its dynamic loader {loader} is missing in the container"
+    return None
+
+
+def _loader(head: bytes) -> str:
+    """PT_INTERP of an ELF file, 64 or 32 bits, as far as its first page tells."""
+    wide = head[4] == 2
+    try:
+        offset = struct.unpack_from("<Q" if wide else "<I", head, 32 if wide else 28)[0]
+        size, count = struct.unpack_from("<HH", head, 54 if wide else 42)
+        for i in range(count):
+            at = offset + i * size
+            if struct.unpack_from("<I", head, at)[0] != PT_INTERP:
+                continue
+            start = struct.unpack_from("<Q" if wide else "<I", head, at + (8 if wide else 4))[0]
+            length = struct.unpack_from("<Q" if wide else "<I", head, at + (32 if wide else 16))[0]
+            return os.fsdecode(head[start : start + length].split(b"\0")[0])
+    except struct.error:
+        pass
+    return ""
+
+
+def _exists(root: str, path: str) -> bool:
+    try:
+        os.close(open_inside(root, path, os.O_PATH))
+    except OSError:
+        return False
+    return True

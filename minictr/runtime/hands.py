@@ -1,0 +1,86 @@
+"""The parent's half of a start: what Python does before the child exists, and while it waits at the barrier.
+
+``HANDS`` maps a step's call to its function; each takes the :class:`minictr.runtime.launch.Start` and the step's
+arguments, and leaves the way back on ``start.undo``.
+"""
+
+from __future__ import annotations
+
+import os
+
+from minictr.errors import StepFailed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from minictr.runtime.launch import Start
+
+
+def clone(start: Start, *, flags: int) -> None:
+    """One namespace flag of the coming clone3(2)."""
+    start.flags |= flags
+
+
+def open_namespace(start: Start, *, into: str, path: str, kind: str) -> None:
+    """The file of a namespace to be joined, as the descriptor that INTO names."""
+    from minictr.kernel.namespaces import open_namespace
+
+    start.own(into, open_namespace(path, kind))
+
+
+def enter_pidns(start: Start, *, fd: str) -> None:
+    """Children of this thread are born in the pid namespace FD, until the undo right after the clone."""
+    from minictr.kernel.namespaces import pid_for_children
+
+    joined = pid_for_children(start.fds[fd])
+    joined.__enter__()
+    start.after_clone.append(lambda: joined.__exit__(None, None, None))
+
+
+def idmap_tree(start: Start, *, into: str, path: str, **options: Any) -> None:
+    """A detached, id-mapped clone of PATH's mount, as the descriptor that INTO names."""
+    from minictr.kernel.mounts import idmapped_tree
+
+    start.own(into, idmapped_tree(path, **options))
+
+
+def make_directory(start: Start, *, path: str, mode: int) -> None:
+    """PATH, if it is missing; a start that fails removes it again."""
+    try:
+        os.mkdir(path, mode)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise StepFailed(f"mkdir {path}", 20, cure="name a directory") from None
+    except OSError as err:
+        raise StepFailed(f"mkdir {path}", err.errno or 0) from err
+    else:
+        start.on_failure.push(os.rmdir, path)
+
+
+def uid_map(start: Start, *, map: str) -> None:
+    """user_namespaces(7): the child's uid map."""
+    from minictr.kernel.users import write_uid_map
+
+    write_uid_map(start.pid, map)
+
+
+def gid_map(start: Start, *, map: str, setgroups: str) -> None:
+    """user_namespaces(7): the child's gid map, setgroups(2) denied first where it must be."""
+    from minictr.kernel.users import write_gid_map
+
+    write_gid_map(start.pid, map, setgroups=setgroups)
+
+
+def oom_score_adj(start: Start, *, value: int) -> None:
+    """proc_pid_oom_score_adj(5)."""
+    from minictr.kernel.process import set_oom_score_adj
+
+    set_oom_score_adj(start.pid, value)
+
+
+HANDS: dict[str, Callable[..., None]] = {
+    function.__name__: function
+    for function in (clone, open_namespace, enter_pidns, idmap_tree, make_directory, uid_map, gid_map, oom_score_adj)
+}

@@ -1,0 +1,284 @@
+"""The executor: a program is started, or everything is undone.
+
+    parent (this module)                          child (minictr/_core)
+    PREPARE  directories, namespace files
+    clone3(flags) --------------------------->    exec of the static stub, sealed in a memory file
+    ATTACH   id maps, oom_score_adj               waits at the barrier
+    "go" ------------------------------------>    SETUP, LOCK, VERIFY, EXEC
+    report pipe ends  <-----------------------    execve closed it, or the child died
+    region read back: running, or which op failed with which errno
+
+docs/how-a-container-starts.md draws it in full.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+from minictr.errors import StartTimeout, StepFailed
+from minictr.kernel.core import ffi, lib
+from minictr.plan import plan
+from minictr.runtime.hands import HANDS
+from minictr.runtime.process import Process
+from minictr.runtime.program import HEADER, MAX_KEEP, STATE_EXEC, STATE_RUNNING, Outcome, Program, outcome_size
+from minictr.runtime.timeline import Clock
+from minictr.runtime.undo import Undo
+from minictr.steps import ATTACH, CLONE, PREPARE, Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from minictr.runtime.console import Console
+    from minictr.spec import Spec
+
+CLONE_NEWUSER = 0x10000000  # linux/sched.h
+SIGKILL = 9
+START_TIMEOUT = 10.0
+_MFD = 0x3  # MFD_CLOEXEC | MFD_ALLOW_SEALING, linux/memfd.h
+_MFD_EXEC = 0x10  # Linux 6.3: where vm.memfd_noexec=1 is set, a program must ask
+_F_ADD_SEALS, _ALL_SEALS = 1033, 0xF
+_stub: tuple[int, int] | None = None  # descriptor and inode of this process's sealed stub
+
+
+def start(
+    spec: Spec,
+    *,
+    stdin: int = 0,
+    stdout: int = 1,
+    stderr: int = 2,
+    preserve_fds: int = 0,
+    start_timeout: float = START_TIMEOUT,
+    console: Console | None = None,
+) -> Process:
+    """Start SPEC (already resolved) and return when its program runs.
+
+    ``stdin``, ``stdout``, ``stderr``: descriptors for the program (unused with a console). ``preserve_fds``: that many
+    descriptors from 3 on are passed on as well. ``start_timeout``: seconds.
+
+    Raises :class:`StepFailed` (one kernel operation failed; everything was undone), :class:`CommandNotFound`,
+    :class:`CommandNotExecutable`, :class:`StartTimeout`.
+    """
+    program = Program(plan(spec))
+    fds = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
+    return launch(program, fds, preserve_fds=preserve_fds, start_timeout=start_timeout, console=console)
+
+
+def launch(
+    program: Program,
+    fds: dict[str, int],
+    *,
+    preserve_fds: int = 0,
+    start_timeout: float = START_TIMEOUT,
+    console: Console | None = None,
+) -> Process:
+    """Start a compiled program. FDS: descriptors by word ("stdin", "stdout", "stderr")."""
+    with Undo() as closing:
+        run = Start(program, dict(fds), preserve_fds, start_timeout, closing)
+        if console is not None:
+            run.fds["console"] = console.socket
+        try:
+            run.prepare()
+            run.clone()
+            run.attach()
+            run.await_exec()
+            if console is not None:
+                console.receive(run.remaining())
+        except BaseException:
+            run.abort()
+            raise
+        return Process(
+            run.pid, run.pidfd, program.plan.spec.argv, run.clock.timeline, status_fd=run.status, begin_ns=run.clock.begin_ns
+        )
+
+
+class Start:
+    """One start under way: its descriptors, the child's pid and pidfd, and the way back."""
+
+    def __init__(self, program: Program, fds: dict[str, int], preserve: int, timeout: float, closing: Undo) -> None:
+        self.program, self.fds, self.preserve, self.timeout, self.undo = program, fds, preserve, timeout, closing
+        self.clock = Clock(_now())
+        self.on_failure = Undo()
+        self.after_clone: list[Callable[[], None]] = []
+        self.flags, self.pid, self.pidfd, self.status = 0, 0, -1, -1
+        self.report = self.region = -1
+
+    def own(self, name: str, fd: int) -> int:
+        """FD belongs to this start: named for the ops, closed at its end."""
+        self.fds[name] = fd
+        self.undo.push(os.close, fd)
+        return fd
+
+    def remaining(self) -> float:
+        """Seconds until the deadline, at least 0."""
+        return max(0.0, self.timeout - (_now() - self.clock.begin_ns) / 1e9)
+
+    def prepare(self) -> None:
+        """Check what the caller gave, and do the PREPARE and CLONE steps."""
+        for name in ("stdin", "stdout", "stderr"):
+            if name in self.program.fd_names:
+                _must_be_open(self.fds[name], name)
+        for fd in range(3, 3 + self.preserve):
+            _must_be_open(fd, f"--preserve-fds {self.preserve}")
+        self._parent_steps(PREPARE)
+        self._parent_steps(CLONE)
+
+    def _parent_steps(self, phase: int) -> None:
+        for index, step in self.program.parent:
+            if step.phase != phase:
+                continue
+            try:
+                HANDS[step.call](self, **step.args)
+            except StepFailed as err:
+                from minictr.runtime.diagnose import parent_failed
+
+                raise parent_failed(step, err, index, self.program.total) from err
+            if phase != CLONE:
+                self.clock.stamp(index, step, _now())
+
+    def clone(self) -> None:
+        """Pipes, region, clone3: afterwards the stub waits at the barrier."""
+        barrier, go = self._pipe()
+        self.report, report = self._pipe()
+        self.fds["barrier"], self.go = barrier, go
+        if "init" in self.program.calls:
+            self.status, self.fds["status"] = os.pipe()
+            self.undo.push(os.close, self.fds["status"])
+            self.on_failure.push(os.close, self.status)
+        keep = {self.fds[name] for name in self.program.fd_names} | {report, *range(3, 3 + self.preserve)}
+        self.region = os.memfd_create("minictr-start", os.MFD_CLOEXEC)
+        self.undo.push(os.close, self.region)
+        keep.add(self.region)
+        if len(keep) > MAX_KEEP:
+            raise StepFailed(f"pass {len(keep)} descriptors", 24, cure=f"at most {MAX_KEEP}, fewer with --preserve-fds")
+        os.write(self.region, self.program.region(self.fds, report, keep, self.preserve))
+        self._spawn(keep)
+        # the child has its own copies now: the pipes must end with it
+        for fd in (barrier, report):
+            os.close(fd)
+            self._closed(fd)
+
+    def _pipe(self) -> tuple[int, int]:
+        ends = os.pipe()
+        for fd in ends:
+            self.undo.push(self._close_once, fd)
+        self._open = getattr(self, "_open", set()) | set(ends)
+        return ends
+
+    def _close_once(self, fd: int) -> None:
+        if fd in self._open:
+            os.close(fd)
+            self._closed(fd)
+
+    def _closed(self, fd: int) -> None:
+        self._open.discard(fd)
+
+    def _spawn(self, keep: set[int]) -> None:
+        spawn = ffi.new("struct mc_spawn *")
+        spawn.flags, spawn.stub_fd, spawn.region_fd = self.flags, _stub_fd(), self.region
+        spawn.raise_caps = bool(self.flags & CLONE_NEWUSER)
+        spawn.n_keep = len(keep)
+        for i, fd in enumerate(keep):
+            spawn.keep[i] = fd
+        result = lib.mc_spawn(spawn)
+        for restore in self.after_clone:
+            restore()
+        words = [step.feature for _, step in self.program.parent if step.phase == CLONE]
+        if result < 0:
+            from minictr.runtime.diagnose import clone_failed
+
+            raise clone_failed(-result, words, self.program.total)
+        self.pid, self.pidfd = spawn.pid, spawn.pidfd
+        if spawn.exec_error:
+            raise StepFailed("execveat of the sealed stub", spawn.exec_error, cure="vm.memfd_noexec must not be 2")
+        index = next((index for index, step in self.program.parent if step.phase == CLONE), 0)
+        self.clock.stamp(index, Step("clone3", CLONE, {}, "clone", " ".join(words)), _now())
+
+    def attach(self) -> None:
+        """The ATTACH steps, then "go"."""
+        self._parent_steps(ATTACH)
+        try:
+            os.write(self.go, b"g")
+        except BrokenPipeError:
+            pass  # the child died already: the report says of what
+
+    def await_exec(self) -> None:
+        """Until the program runs. A failed op, a death and the deadline are exceptions."""
+        poll = select.poll()
+        poll.register(self.report, select.POLLIN)
+        ready = poll.poll(self.remaining() * 1000)
+        outcome = Outcome(os.pread(self.region, outcome_size(self.program), 0))
+        if not ready and outcome.state == STATE_RUNNING:
+            raise StartTimeout(str(self.program.steps[outcome.current][1]), self.timeout)
+        if outcome.state != STATE_EXEC:
+            from minictr.runtime.diagnose import child_failed
+
+            raise child_failed(self.program, outcome, self._death())
+        self._stamp(outcome)
+
+    def _stamp(self, outcome: Outcome) -> None:
+        now = _now()
+        self.clock.last_ns = outcome.start_ns
+        ends = outcome.ends
+        for (index, step), end in zip(self.program.steps[:-1], ends[:-1], strict=True):
+            self.clock.stamp(index, step, end or self.clock.last_ns)
+        self.clock.stamp(*self.program.steps[-1], now)
+
+    def _death(self) -> int:
+        """Reap the dead child: its raw wait status."""
+        if not self.pid:
+            return 0
+        pid, self.pid = self.pid, 0
+        _kill(self.pidfd)  # a report pipe that ended with the child alive is a bug that must not hang us
+        try:
+            return os.waitpid(pid, 0)[1]
+        except ChildProcessError:
+            return 0
+
+    def abort(self) -> None:
+        """The start failed: kill and reap the child, then take back what was made."""
+        for restore in self.after_clone:
+            restore()
+        self._death()
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+        self.on_failure.close()
+
+
+def _kill(pidfd: int) -> None:
+    lib.mc_pidfd_send_signal(pidfd, SIGKILL, 0)
+
+
+def _now() -> int:
+    return time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW)
+
+
+def _must_be_open(fd: int, what: str) -> None:
+    try:
+        os.fstat(fd)
+    except OSError as err:
+        raise StepFailed(f"pass descriptor {fd} ({what})", err.errno or 0, cure="open it first") from err
+
+
+def _stub_fd() -> int:
+    """The sealed memory file with the stub: one a process, made at the first start, close-on-exec."""
+    global _stub
+    if _stub is not None:
+        try:
+            if os.fstat(_stub[0]).st_ino == _stub[1]:
+                return _stub[0]
+        except OSError:
+            pass  # somebody closed all descriptors, as daemons do
+    import fcntl
+
+    try:
+        fd = os.memfd_create("minictr-init", _MFD | _MFD_EXEC)
+    except OSError:
+        fd = os.memfd_create("minictr-init", _MFD)
+    os.write(fd, bytes(ffi.buffer(lib.mc_stub(), lib.mc_stub_size())))
+    fcntl.fcntl(fd, _F_ADD_SEALS, _ALL_SEALS)
+    _stub = (fd, os.fstat(fd).st_ino)
+    return fd

@@ -1,0 +1,134 @@
+"""Standard streams: what a caller asked for, and feeding and reading pipes until they end."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+from minictr.errors import TimeoutExpired
+from minictr.runtime.process import DEVNULL, PIPE, STDOUT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from minictr.runtime.process import Process
+    from minictr.runtime.undo import Undo
+
+CHUNK = 65536
+
+
+class Streams:
+    """Descriptors for the program (``fds``) and our ends of the pipes (``ours``).
+
+    STDIN, STDOUT and STDERR are None (inherit), a descriptor, a file object, PIPE, DEVNULL, or for stderr STDOUT.
+    """
+
+    def __init__(self, stdin: Any, stdout: Any, stderr: Any, closing: Undo) -> None:
+        self.fds: dict[str, int] = {}
+        self.ours: dict[str, int] = {}
+        for number, (name, wanted) in enumerate((("stdin", stdin), ("stdout", stdout), ("stderr", stderr))):
+            self.fds[name] = self._descriptor(number, name, wanted, closing)
+
+    def _descriptor(self, number: int, name: str, wanted: Any, closing: Undo) -> int:
+        if wanted is None:
+            return number
+        if wanted == PIPE:
+            read, write = os.pipe()
+            theirs, self.ours[name] = (read, write) if name == "stdin" else (write, read)
+            closing.push(os.close, theirs)
+            return theirs
+        if wanted == DEVNULL:
+            fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            closing.push(os.close, fd)
+            return fd
+        if wanted == STDOUT and name == "stderr":
+            return self.fds["stdout"]
+        return wanted if isinstance(wanted, int) else int(wanted.fileno())
+
+    def hand_over(self, process: Process, text: bool, encoding: str | None, errors: str | None) -> None:
+        """Our ends become the process's file objects."""
+        for name, fd in self.ours.items():
+            mode = "w" if name == "stdin" else "r"
+            if text:
+                stream: Any = open(fd, mode, encoding=encoding or "utf-8", errors=errors or "strict")
+            else:
+                stream = open(fd, mode + "b", -1 if name == "stdin" else 0)
+            setattr(process, name, stream)
+        self.ours = {}
+
+    def close(self) -> None:
+        """Nobody took our ends: the start failed."""
+        for fd in self.ours.values():
+            os.close(fd)
+        self.ours = {}
+
+
+def communicate(process: Process, data: bytes | None, timeout: float | None) -> tuple[bytes | None, bytes | None]:
+    """See :meth:`Process.communicate`. Works on descriptors: text is the caller's matter."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    poll = select.poll()
+    rest = memoryview(data or b"")
+    if process.stdin is not None:
+        if rest:
+            os.set_blocking(process.stdin.fileno(), False)
+            poll.register(process.stdin.fileno(), select.POLLOUT)
+        else:
+            process.stdin.close()
+    output = process.partial  # a second call after a timeout goes on where the first one stopped
+    for stream in (process.stdout, process.stderr):
+        if stream is not None:
+            output.setdefault(stream.fileno(), [])
+            poll.register(stream.fileno(), select.POLLIN)
+    open_fds = set(output)
+    feeding = process.stdin.fileno() if process.stdin is not None and rest else -1
+    while open_fds or feeding >= 0:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
+        ready = poll.poll(left)
+        if not ready:
+            partial = [b"".join(chunks) for chunks in output.values()]
+            raise TimeoutExpired(process.args, timeout or 0, *partial)
+        for fd, _event in ready:
+            if fd == feeding:
+                rest, done = _feed(fd, rest)
+                if done:
+                    poll.unregister(fd)
+                    _close(process.stdin)
+                    feeding = -1
+            elif not _drain(fd, output[fd]):
+                poll.unregister(fd)
+                open_fds.discard(fd)
+    process.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+    return _joined(process.stdout, output), _joined(process.stderr, output)
+
+
+def _feed(fd: int, rest: memoryview) -> tuple[memoryview, bool]:
+    try:
+        rest = rest[os.write(fd, rest[:CHUNK]) :]
+    except BlockingIOError:
+        return rest, False
+    except BrokenPipeError:
+        return rest, True  # the program does not want the rest
+    return rest, not rest
+
+
+def _drain(fd: int, chunks: list[bytes]) -> bool:
+    chunk = os.read(fd, CHUNK)
+    chunks.append(chunk)
+    return bool(chunk)
+
+
+def _close(stream: Any) -> None:
+    try:
+        stream.close()
+    except BrokenPipeError:
+        pass
+
+
+def _joined(stream: Any, output: dict[int, list[bytes]]) -> bytes | None:
+    if stream is None:
+        return None
+    data = b"".join(output[stream.fileno()])
+    stream.close()
+    return data

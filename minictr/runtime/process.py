@@ -1,0 +1,153 @@
+"""A running program: like :class:`subprocess.Popen`, by pidfd."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+from minictr.errors import TimeoutExpired
+from minictr.kernel.core import lib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import IO, Any, Self
+
+    from minictr.runtime.timeline import Timeline
+
+PIPE, STDOUT, DEVNULL = -1, -2, -3  # the values of subprocess's
+SIGTERM, SIGKILL = 15, 9
+ESRCH = 3
+
+
+class Process:
+    """A container's program.
+
+    ``pid``: of the container's first process, as the host counts. ``pidfd``: readable when it is gone. ``returncode``:
+    None while it runs, then its exit code, or minus the signal that killed it. ``signal``: that signal, or 0.
+    ``rusage``: ``os.wait4``'s, of the whole container (its init and all it reaped). ``elapsed``: seconds from the start's
+    first step to the end. ``timeline``: the start, step by step.
+
+    A process dropped while running warns ResourceWarning; ``with`` kills and reaps it.
+    """
+
+    def __init__(
+        self,
+        pid: int,
+        pidfd: int,
+        args: Sequence[str],
+        timeline: Callable[[], Timeline],
+        *,
+        status_fd: int = -1,
+        begin_ns: int = 0,
+    ) -> None:
+        self.pid, self.pidfd, self.args = pid, pidfd, tuple(args)
+        self.stdin: IO[Any] | None = None
+        self.stdout: IO[Any] | None = None
+        self.stderr: IO[Any] | None = None
+        self.returncode: int | None = None
+        self.signal = 0
+        self.rusage: Any = None
+        self.elapsed = 0.0
+        self.partial: dict[int, list[bytes]] = {}
+        self._timeline, self._status_fd, self._begin_ns = timeline, status_fd, begin_ns
+
+    @property
+    def timeline(self) -> Timeline:
+        return self._timeline()
+
+    def fileno(self) -> int:
+        """The pidfd: for select, poll and asyncio."""
+        return self.pidfd
+
+    def poll(self) -> int | None:
+        """The returncode if the program is gone, else None."""
+        if self.returncode is None and _ready(self.pidfd, 0):
+            self._reap()
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end; raises :class:`TimeoutExpired` after TIMEOUT seconds and leaves it running."""
+        if self.returncode is None:
+            if not _ready(self.pidfd, timeout):
+                raise TimeoutExpired(self.args, timeout or 0)
+            self._reap()
+        assert self.returncode is not None
+        return self.returncode
+
+    def send_signal(self, signal: int) -> None:
+        """Send SIGNAL to the container's first process; its init passes it on. Nothing happens when it is gone."""
+        if self.returncode is not None:
+            return
+        result = lib.mc_pidfd_send_signal(self.pidfd, signal, 0)
+        if result < 0 and result != -ESRCH:
+            raise OSError(-result, f"pidfd_send_signal {signal} to {self.pid}: {os.strerror(-result)}")
+
+    def terminate(self) -> None:
+        self.send_signal(SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL: with a pid namespace every process of the container is gone."""
+        self.send_signal(SIGKILL)
+
+    def communicate(self, input: bytes | None = None, timeout: float | None = None) -> tuple[Any, Any]:
+        """Send INPUT, read both pipes to their end, wait. Raises TimeoutExpired; the program then still runs."""
+        from minictr.runtime.pipes import communicate
+
+        return communicate(self, input, timeout)
+
+    def _reap(self) -> None:
+        try:
+            _, status, self.rusage = os.wait4(self.pid, 0)
+        except ChildProcessError:  # somebody else's wait(-1) was faster: the init's own word is left
+            status = 0xFF00
+        told = os.read(self._status_fd, 4) if self._status_fd >= 0 else b""
+        if len(told) == 4:  # init leaves with 128+n, which is also an exit code: its pipe tells them apart
+            status = int.from_bytes(told, "little")
+        self.returncode = os.waitstatus_to_exitcode(status)
+        self.signal = max(0, -self.returncode)
+        self.elapsed = (time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW) - self._begin_ns) / 1e9
+        self._close_fds()
+
+    def _close_fds(self) -> None:
+        for name in ("pidfd", "_status_fd"):
+            fd = getattr(self, name)
+            if fd >= 0:
+                os.close(fd)
+            setattr(self, name, -1)
+
+    def close(self) -> None:
+        """Kill it if it runs, reap it, close its pipes."""
+        if self.returncode is None:
+            self.kill()
+            self.wait()
+        for stream in (self.stdin, self.stdout, self.stderr):
+            if stream is not None:
+                try:
+                    stream.close()
+                except BrokenPipeError:
+                    pass  # input that nobody read
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "returncode", 0) is None:
+            import warnings
+
+            warnings.warn(f"process {self.pid} is still running", ResourceWarning, source=self, stacklevel=2)
+            self._close_fds()
+
+    def __repr__(self) -> str:
+        state = "running" if self.returncode is None else f"returncode={self.returncode}"
+        return f"<Process {self.pid} {state} {' '.join(self.args)!r}>"
+
+
+def _ready(pidfd: int, timeout: float | None) -> bool:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(None if timeout is None else max(0, timeout * 1000)))

@@ -1,0 +1,88 @@
+"""Plan -> program: the bytes that the C core interprets, and what it wrote back.
+
+A program is made once for a plan and used for any number of starts: only descriptor numbers differ between them.
+The layout is ``struct mc_region`` and ``struct mc_op`` of ``minictr/_core/core.h``.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from minictr.kernel.ops import OP, Encoder
+from minictr.steps import PARENT_PHASES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from minictr.plan import Plan
+    from minictr.steps import Step
+
+HEADER = struct.Struct("=4IiIIIiiIIQII96i")  # struct mc_region
+MAGIC, VERSION = 0x6D637472, 1
+JOINS = 1  # MC_REGION_JOINS
+MAX_KEEP = 96
+STATE_RUNNING, STATE_EXEC, STATE_FAILED = range(3)
+_PRESERVE = 8 + 8 * 3  # offset of exec's fourth number in the last op
+_FD = struct.Struct("=q")
+
+
+class Program:
+    """The child's half of a plan, ready to run. ``steps`` are the plan's steps in op order, with their plan index."""
+
+    def __init__(self, plan: Plan) -> None:
+        encoder = Encoder()
+        self.steps: list[tuple[int, Step]] = []
+        self.parent: list[tuple[int, Step]] = []
+        for index, step in enumerate(plan.steps, 1):
+            if step.phase in PARENT_PHASES:
+                self.parent.append((index, step))
+                continue
+            self.steps.append((index, step))
+            encoder.add(step.call, step.args, step.tolerate)
+        self.plan = plan
+        self.total = len(plan.steps)
+        self.calls = frozenset(step.call for _, step in self.steps)
+        self.joins = "setns" in self.calls or any(step.call == "enter_pidns" for _, step in self.parent)
+        self._ops, self._blob, self._fd_places = bytes(encoder.ops), bytes(encoder.blob), tuple(encoder.fd_places)
+
+    @property
+    def fd_names(self) -> frozenset[str]:
+        """The words for descriptors that ops mention."""
+        return frozenset(name for _, name in self._fd_places)
+
+    def region(self, fds: Mapping[str, int], report: int, keep: Iterable[int], preserve: int = 0) -> bytes:
+        """The region's content for one start: FDS by word, the report pipe, every descriptor to KEEP until exec, and
+        how many from 3 on to PRESERVE across it."""
+        ops = bytearray(self._ops)
+        for place, name in self._fd_places:
+            _FD.pack_into(ops, place, fds[name])
+        _FD.pack_into(ops, len(ops) - OP.size + _PRESERVE, preserve)
+        kept = sorted(set(keep))
+        blob_offset = HEADER.size + len(ops)
+        size = blob_offset + len(self._blob)
+        header = HEADER.pack(
+            MAGIC, VERSION, len(self.steps), blob_offset, report, len(kept), 0, 0, 0, 0, 0, size, 0,
+            JOINS if self.joins else 0, 0, *kept, *([0] * (MAX_KEEP - len(kept))),
+        )  # fmt: skip
+        return b"".join((header, ops, self._blob))
+
+
+class Outcome:
+    """What the child wrote into its region: how far it got, and when each op was done."""
+
+    def __init__(self, data: bytes) -> None:
+        fields = HEADER.unpack_from(data)
+        self.n_ops, self.state, self.current = fields[2], fields[6], fields[7]
+        self.error, self.failed_nr, self.start_ns = fields[8], fields[9], fields[12]
+        self._data = data
+
+    @property
+    def ends(self) -> list[int]:
+        """CLOCK_MONOTONIC_RAW nanoseconds at the end of each op; 0 where it was not reached."""
+        return [OP.unpack_from(self._data, HEADER.size + i * OP.size)[-1] for i in range(self.n_ops)]
+
+
+def outcome_size(program: Program) -> int:
+    """Bytes of the region that hold header and ops."""
+    return HEADER.size + len(program.steps) * OP.size

@@ -1,0 +1,191 @@
+"""What only the root file system knows, found before anything is touched: is it one, who is USER, is the program there.
+
+Everything inside the root is reached from its own descriptor with ``openat2(RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS)``:
+a hostile image answers for itself only. Names are looked up in the image's own passwd and group, never by NSS.
+"""
+
+from __future__ import annotations
+
+import os
+
+from minictr.errors import SpecError
+from minictr.kernel.core import lib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from minictr.features.users import Identity
+    from minictr.spec import Spec
+
+RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS = 0x10, 0x02  # linux/openat2.h
+AT_ROOT = ("proc", "sys", "dev")  # mounted there by features of the same name (sys: sysfs)
+MAX_DATABASE = 4 << 20  # bytes of a passwd or group file that are read
+
+
+def resolve(spec: Spec) -> Spec:
+    """SPEC with an absolute, checked root and a numeric user.
+
+    Raises :class:`SpecError` for a root that is missing, a file, a link or empty, for /proc, /sys or /dev being a link
+    in it, and for a user or group that it does not know.
+    """
+    if spec.rootfs:
+        spec = spec.replace(rootfs=checked_root(spec.rootfs))
+        _no_links(spec)
+    identity = next((feature for feature in spec.features if feature.name == "user"), None)
+    if identity is not None:
+        spec = spec.with_(_known(identity, spec))
+    if any(feature.name == "env" and not feature.clear for feature in spec.features) or not any(
+        feature.name == "env" for feature in spec.features
+    ):
+        spec = spec.replace(environ=tuple(f"{key}={value}" for key, value in os.environ.items()))
+    return spec
+
+
+def checked_root(rootfs: str) -> str:
+    """The absolute path of ROOTFS, which is a directory with something in it."""
+    name = rootfs.rstrip("/") or "/"
+    parent, last = os.path.split(name)
+    path = os.path.join(os.path.realpath(parent or "."), last) if last not in ("", ".", "..") else os.path.realpath(name)
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError as err:
+        cure = "; make one with: minictr rootfs minimal DIR bash @coreutils" if err.errno == 2 else ""
+        raise SpecError(f"rootfs {rootfs}: {err.strerror}{cure}") from None
+    if mode >> 12 == 0o12:
+        raise SpecError(f"rootfs {rootfs} is a symbolic link to {os.readlink(path)}: name the directory itself")
+    if mode >> 12 != 0o04:
+        raise SpecError(f"rootfs {rootfs} is not a directory")
+    with os.scandir(path) as entries:
+        if next(entries, None) is None:
+            raise SpecError(f"rootfs {rootfs} is empty; fill it with: minictr rootfs minimal|debian|import")
+    return path
+
+
+def _no_links(spec: Spec) -> None:
+    names = {feature.name for feature in spec.features}
+    for directory, feature in zip(AT_ROOT, ("proc", "sysfs", "dev"), strict=True):
+        if feature not in names:
+            continue
+        place = f"{spec.rootfs}/{directory}"
+        try:
+            target = os.readlink(place)
+        except OSError:
+            continue
+        raise SpecError(
+            f"rootfs {spec.rootfs}: /{directory} is a symbolic link to {target}: {feature} would be mounted there; "
+            f"make it a directory, or run --without {feature}"
+        )
+
+
+def open_inside(root: str, path: str, flags: int = os.O_RDONLY) -> int:
+    """A descriptor of PATH as a process with ROOT as its / would see it. Raises OSError."""
+    top = os.open(root or "/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fd = lib.mc_openat2(top, os.fsencode(path), flags | os.O_CLOEXEC, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+    finally:
+        os.close(top)
+    if fd < 0:
+        raise OSError(-fd, os.strerror(-fd), path)
+    return int(fd)
+
+
+def _rows(spec: Spec, path: str) -> Iterator[list[str]]:
+    """The rows of a database file of the root, from the topmost layer that has it; none if there is none."""
+    overlay = next((feature for feature in spec.features if feature.name == "overlay"), None)
+    layers = [spec.rootfs] if overlay is None else [*filter(None, (overlay.upper,)), spec.rootfs, *overlay.lower]
+    for layer in layers:
+        try:
+            fd = open_inside(layer, path, os.O_RDONLY | os.O_NONBLOCK)
+        except OSError:
+            continue
+        with open(fd, "rb") as file:
+            if os.fstat(fd).st_mode >> 12 != 0o10:
+                raise SpecError(f"rootfs {spec.rootfs}: {path} is not a regular file")
+            text = file.read(MAX_DATABASE).decode("utf-8", "surrogateescape")
+        for line in text.split("\n"):
+            fields = line.split(":")
+            if len(fields) >= 4 and not line.startswith(("#", "+", "-")):
+                yield fields
+        return
+
+
+def _known(identity: Identity, spec: Spec) -> Identity:
+    """IDENTITY with numbers: uid, gid, supplementary groups and home, as docker resolves USER[:GROUP]."""
+    user, colon, group = identity.user.partition(":")
+    passwd = [row for row in _rows(spec, "/etc/passwd") if len(row) >= 7 and row[2].isdecimal() and row[3].isdecimal()]
+    uid, gid, home, name = _user(user, passwd, spec.rootfs)
+    groups = [row for row in _rows(spec, "/etc/group") if row[2].isdecimal()]
+    extra: set[int] = set(identity.groups)
+    if colon:
+        gid = _group(group, groups, spec.rootfs)
+    elif name:
+        extra |= {int(row[2]) for row in groups if name in row[3].split(",")}
+    return identity.replace(uid=uid, gid=gid, groups=tuple(sorted(extra - {gid})), home=identity.home or home)
+
+
+def _user(user: str, passwd: list[list[str]], root: str) -> tuple[int, int, str, str]:
+    """(uid, gid, home, name): a number need not be known, a name must be."""
+    row = next((row for row in passwd if row[0] == user), None)
+    if row is None and user.isdecimal():
+        row = next((row for row in passwd if int(row[2]) == int(user)), None)
+        if row is None:
+            return int(user), 0, "/", ""
+    if row is None:
+        raise SpecError(f"--user {user}: no such user in {root or ''}/etc/passwd; give a number, or add it there")
+    return int(row[2]), int(row[3]), row[5] or "/", row[0]
+
+
+def _group(group: str, groups: list[list[str]], root: str) -> int:
+    row = next((row for row in groups if row[0] == group), None)
+    if row is not None:
+        return int(row[2])
+    if group.isdecimal():
+        return int(group)
+    raise SpecError(f"--user :{group}: no such group in {root or ''}/etc/group; give a number, or add it there")
+
+
+def check_program(spec: Spec, paths: tuple[str, ...]) -> None:
+    """End a start that must fail at exec before it begins: the program is looked for as exec will.
+
+    Left to the kernel where a bind, tmpfs or layer could bring the program in, or where the path is relative.
+    """
+    covering = {"bind", "tmpfs", "overlay"}
+    if any(feature.name in covering for feature in spec.features) or not all(path.startswith("/") for path in paths):
+        return
+    for path in paths:
+        try:
+            fd = open_inside(spec.rootfs, path, os.O_PATH)
+        except OSError:
+            continue
+        try:
+            stat = os.fstat(fd)
+        finally:
+            os.close(fd)
+        if stat.st_mode >> 12 == 0o10 and stat.st_mode & 0o111 and _magic(spec.rootfs, path):
+            return
+    from minictr.runtime.diagnose import exec_failed
+
+    raise exec_failed(spec, paths, 0, 0, 0)
+
+
+def _magic(root: str, path: str) -> bool:
+    """Whether the file begins as a program for this machine, or a script, does; unreadable counts as yes."""
+    try:
+        fd = open_inside(root, path)
+    except OSError:
+        return True
+    try:
+        head = os.read(fd, 20)
+    finally:
+        os.close(fd)
+    if head[:4] != b"\x7fELF":
+        return head[:2] == b"#!"
+    return int.from_bytes(head[18:20], "little" if head[5] == 1 else "big") in machines()
+
+
+def machines() -> tuple[int, ...]:
+    """ELF machine numbers that this kernel's own architecture runs (elf.h): x86_64 also i386, arm64 also arm."""
+    return {"x86_64": (62, 3), "aarch64": (183, 40)}.get(os.uname().machine, ())
+
+

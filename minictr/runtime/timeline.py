@@ -1,0 +1,72 @@
+"""When each step of a start began and how long it took, in microseconds of CLOCK_MONOTONIC_RAW."""
+
+from __future__ import annotations
+
+from minictr.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from minictr.steps import Step
+
+
+class Row(Value):
+    """One step: its ``index`` in the plan, ``start_us`` since the start began, ``duration_us``."""
+
+    index: int
+    call: str
+    about: str
+    feature: str
+    start_us: float
+    duration_us: float
+
+
+class Timeline(Value):
+    """The rows of one start, in the order they happened."""
+
+    rows: tuple[Row, ...]
+
+    def by_feature(self) -> dict[str, float]:
+        """Microseconds by feature, dearest first."""
+        costs: dict[str, float] = {}
+        for row in self.rows:
+            costs[row.feature] = costs.get(row.feature, 0.0) + row.duration_us
+        return dict(sorted(costs.items(), key=lambda item: -item[1]))
+
+    @property
+    def total_us(self) -> float:
+        """From the first row's begin to the last row's end."""
+        return self.rows[-1].start_us + self.rows[-1].duration_us - self.rows[0].start_us if self.rows else 0.0
+
+    def json(self) -> list[dict[str, Any]]:
+        """The rows as plain dicts."""
+        return [dict(row.__dict__) for row in self.rows]
+
+    def __str__(self) -> str:
+        return "\n".join(
+            f"{row.start_us:9.1f} +{row.duration_us:8.1f} us  {row.feature:<15} {row.call} {row.about}".rstrip()
+            for row in self.rows
+        )
+
+
+class Clock:
+    """Collects stamps: of the parent as it goes, of the child from its region at the end."""
+
+    def __init__(self, begin_ns: int) -> None:
+        self.begin_ns = self.last_ns = begin_ns
+        self._rows: list[tuple[int, Step, int, int]] = []
+
+    def stamp(self, index: int, step: Step, now_ns: int) -> None:
+        """STEP ended at NOW_NS; it began where the one before ended."""
+        self._rows.append((index, step, self.last_ns, now_ns))
+        self.last_ns = now_ns
+
+    def timeline(self) -> Timeline:
+        begin = self.begin_ns
+        return Timeline(
+            tuple(
+                Row(index, step.call, step.about, step.feature, (start - begin) / 1000, (end - start) / 1000)
+                for index, step, start, end in sorted(self._rows, key=lambda row: row[3])
+            )
+        )
