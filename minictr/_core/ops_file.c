@@ -54,7 +54,8 @@ long mc_op_symlink(struct mc_machine *m, struct mc_op *op)
 long mc_op_write_file(struct mc_machine *m, struct mc_op *op)
 {
     struct mc_statfs fs;
-    long fd = mc_open_inside(mc_text(m, op, 0), O_WRONLY_CLOEXEC, MC_NOFOLLOW);
+    /* /proc/self is a link; that the file is procfs' own is checked below */
+    long fd = mc_open_inside(mc_text(m, op, 0), O_WRONLY_CLOEXEC, 0);
     if (fd < 0)
         return fd;
     mc_zero(&fs, sizeof(fs));

@@ -9,6 +9,7 @@ from minictr.steps import LOCK, VERIFY, Context, Feature, Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from typing import Any
 
 # linux/capability.h: the index is the number
 CAPABILITIES = (
@@ -141,7 +142,12 @@ class Capabilities(Feature):
             told = f"effective {effective:#x}, permitted {permitted:#x}, inheritable {inheritable:#x}"
             yield self.step("capset", LOCK, told, effective=effective, permitted=permitted, inheritable=inheritable)
         yield self.step("ambient", LOCK, " ".join(self.ambient) or "none", ambient=ambient)
-        sets = {"effective": effective, "permitted": permitted, "inheritable": inheritable, "bounding": bounding}
+        sets: dict[str, Any] = {
+            "effective": effective,
+            "permitted": permitted,
+            "inheritable": inheritable,
+            "bounding": bounding,
+        }
         yield self.step("verify_caps", VERIFY, f"no more than {len(self.bounding)}", **sets, ambient=ambient)
 
 

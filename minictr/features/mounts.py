@@ -8,7 +8,7 @@ mount(8), proc(5), sysfs(5), tmpfs(5), open_tree(2), mount_setattr(2).
 from __future__ import annotations
 
 from minictr.errors import SpecError
-from minictr.features.check import choice, frozen, inside, integer, sequence, size, word
+from minictr.features.check import ID_MAX, choice, frozen, inside, integer, number, sequence, shown, size, word
 from minictr.features.namespaces import MS_PRIVATE, MS_SLAVE, map_text, own
 from minictr.steps import PREPARE, SETUP, Context, Feature, Step
 
@@ -41,14 +41,24 @@ NEEDS_MNT = ("mnt", "it would be mounted on the host")
 
 
 def fresh(feature: Feature, fstype: str, path: str, about: str = "", **differing: Any) -> Step:
-    """A new file system of FSTYPE on PATH: no option, nosuid, nodev, noexec, one of our standard targets, unless told."""
+    """A new file system of FSTYPE on PATH: nosuid, nodev, noexec, without options, no symlink in PATH, unless told."""
     args = {"fstype": fstype, "path": path, "options": [], "attr": PLAIN, "flags": OURS, **differing}
     return feature.step("mount", SETUP, about or f"{fstype} on {path}", **args)
 
 
+def revealing(feature: Feature, ctx: Context, fstype: str, path: str, about: str = "", attr: int = PLAIN) -> Iterator[Step]:
+    """A new procfs or sysfs on PATH. In a user namespace the kernel makes one only while the host's, unmasked, is still
+    mounted in the same namespace (mount_too_revealing, fs/namespace.c): so before the root is changed."""
+    if not ctx.has("userns"):
+        yield fresh(feature, fstype, path, about, attr=attr)
+        return
+    yield feature.step("fsmount", SETUP, fstype, into=fstype, fstype=fstype, options=[], attr=attr)
+    yield feature.step("attach", SETUP, about or f"{fstype} on {path}", tree=fstype, path=path, flags=OURS)
+
+
 def attributes(feature: Feature, tree: str, about: str, **differing: int) -> Step:
     """mount_setattr(2) on a tree that is not attached yet."""
-    args = {"set": 0, "clear": 0, "propagation": 0, "userns": -1, "flags": 0, **differing}
+    args: dict[str, Any] = {"set": 0, "clear": 0, "propagation": 0, "userns": -1, "flags": 0, **differing}
     return feature.step("setattr", SETUP, about, tree=tree, **args)
 
 
@@ -76,7 +86,7 @@ class Proc(Feature):
         if ctx.has("userns") and not ctx.has("pid"):
             yield from host_bind(self, "/proc", readonly=False)
         else:
-            yield fresh(self, "proc", "/proc")
+            yield from revealing(self, ctx, "proc", "/proc")
 
 
 class Sysfs(Feature):
@@ -94,7 +104,7 @@ class Sysfs(Feature):
         if ctx.has("userns") and not own(ctx, "net"):
             yield from host_bind(self, "/sys", readonly=True)
         else:
-            yield fresh(self, "sysfs", "/sys", "sysfs on /sys ro", attr=PLAIN | MOUNT_ATTR_RDONLY)
+            yield from revealing(self, ctx, "sysfs", "/sys", "sysfs on /sys ro", PLAIN | MOUNT_ATTR_RDONLY)
 
 
 class Dev(Feature):
@@ -228,10 +238,11 @@ class Tmpfs(Feature):
         frozen(self, "options", sequence(self.options, "tmpfs options"))
         for option in self.options:
             key, equals, value = word(option, f"tmpfs {self.target} option").partition("=")
-            if option in TMPFS_WORDS or (key in TMPFS_KEYS and equals and value.isascii() and value.isdigit()):
-                continue
-            known = ", ".join((*TMPFS_WORDS, *(f"{name}=N" for name in TMPFS_KEYS)))
-            raise SpecError(f"tmpfs {self.target}: option {option!r} is not known: {known}, size, mode")
+            if key in TMPFS_KEYS and equals:
+                number(value, f"tmpfs {self.target} {key}", 0, ID_MAX)
+            elif option not in TMPFS_WORDS:
+                known = ", ".join((*TMPFS_WORDS, *(f"{name}=N" for name in TMPFS_KEYS)))
+                raise SpecError(f"tmpfs {self.target}: option {shown(option)} is not one of {known}, size, mode")
 
     @property
     def label(self) -> str:
@@ -317,10 +328,11 @@ class Bind(Feature):
     def mapped_tree(self, ctx: Context, tree: str) -> Iterator[Step]:
         """mount_setattr(MOUNT_ATTR_IDMAP) wants privilege over the file system: the parent does it."""
         user = ctx.get("userns")
-        maps = {"uid_map": map_text(user.uid_map), "gid_map": map_text(user.gid_map)}
-        where = {"into": f"idmap:{self.target}", "path": self.source, "recursive": int(self.recursive)}
-        yield self.step("idmap_tree", PREPARE, self.source, undo="closed", **where, **maps)
-        yield self.step("adopt", SETUP, self.source, into=tree, fd=where["into"])
+        args: dict[str, Any] = {"uid_map": map_text(user.uid_map), "gid_map": map_text(user.gid_map)}
+        fd = f"idmap:{self.target}"
+        args |= {"into": fd, "path": self.source, "recursive": self.recursive}
+        yield self.step("idmap_tree", PREPARE, self.source, undo="closed", **args)
+        yield self.step("adopt", SETUP, self.source, into=tree, fd=fd)
 
 
 class Paths(Feature):

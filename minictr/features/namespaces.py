@@ -293,6 +293,9 @@ class UserNamespace(Namespace):
                 yield self.step("setresgid", SETUP, "0", gid=0)
             if self.maps_uid(0):
                 yield self.step("setresuid", SETUP, "0", uid=0)
+        if not self.join and not ctx.has("capabilities"):
+            # the core raises all of them to carry them across the exec of an unmapped user
+            yield self.step("ambient", LOCK, "none", ambient=0)
 
 
 def checked_map(rows: object, what: str) -> tuple[tuple[int, int, int], ...]:

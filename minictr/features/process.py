@@ -233,7 +233,8 @@ def sysctl_owner(key: str) -> str:
 class Sysctl(Feature):
     """Kernel settings of the container's own namespaces, in order. sysctl(8), Documentation/admin-guide/sysctl.
 
-    Only net.* and those of System V IPC and message queues belong to namespaces; any other would set up the host.
+    Only net.* and those of System V IPC and message queues belong to namespaces; any other would set up the host. In a
+    user namespace net.ipv4.ping_group_range ends at the last group that exists there: the kernel takes no other.
     """
 
     NAME = "sysctl"
@@ -261,8 +262,23 @@ class Sysctl(Feature):
 
     def steps(self, ctx: Context) -> Iterator[Step]:
         for key, value in self.settings:
+            if key == "net.ipv4.ping_group_range":
+                value = mapped_range(value, ctx)
             path, data = f"/proc/sys/{sysctl_path(key)}", value.encode("utf-8", "surrogateescape")
             yield self.step("write_file", SETUP, f"{key} = {value}", path=path, data=data, magic=PROC_SUPER_MAGIC)
+
+
+def mapped_range(value: str, ctx: Context) -> str:
+    """The "first last" of groups in VALUE, cut to what the user namespace maps without a gap from its first row on."""
+    user, bounds = ctx.get("userns"), value.split()
+    if user is None or user.join or len(bounds) != 2 or not bounds[1].isdecimal():
+        return value
+    last = -1
+    for first, _, count in sorted(user.gid_map or ((0, 0, 1),)):
+        if first != last + 1:
+            break
+        last = first + count - 1
+    return f"{bounds[0]} {min(int(bounds[1]), last)}" if last >= 0 else value
 
 
 class Keyring(Feature):

@@ -13,6 +13,7 @@ from minictr.steps import PREPARE, SETUP, VERIFY, Context, Feature, Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
 AT_RECURSIVE = 0x8000  # linux/fcntl.h
 MOUNT_ATTR_RDONLY = 0x1  # linux/mount.h
@@ -106,7 +107,7 @@ class Overlay(Feature):
         options = [f"size={size(self.size)}"] if self.size != "" else []
         lower = [ctx.rootfs, *self.lower]
         about = f"{':'.join(lower)} under {self.upper or 'a layer that is thrown away'}"
-        layers = {"lower": lower, "upper": self.upper, "work": self.work_path}
+        layers: dict[str, Any] = {"lower": lower, "upper": self.upper, "work": self.work_path}
         yield self.step("overlay", SETUP, about, into=ROOT, **layers, options=options, attr=0)
 
 

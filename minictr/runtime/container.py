@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from minictr.plan import Plan
     from minictr.runtime.console import Console
-    from minictr.runtime.timeline import Timeline
+    from minictr.runtime.timeline import Clock, Timeline
     from minictr.steps import Feature
 
 CACHED = 32  # compiled programs a container keeps: argv and root to program
@@ -43,9 +43,13 @@ class Result(Value):
     timed_out: bool
     elapsed: float
     rusage: Any
-    timeline: Timeline
+    clock: Clock
     stdout: Any = None
     stderr: Any = None
+
+    @property
+    def timeline(self) -> Timeline:
+        return self.clock.timeline()
 
     def check_returncode(self) -> None:
         """Raise :class:`CalledProcessError` if ``returncode`` is not 0."""
@@ -214,7 +218,7 @@ def _result(
         )
     assert process.returncode is not None
     return Result(
-        process.args, process.returncode, process.signal, timed_out, process.elapsed, process.rusage, process.timeline, *captured
+        process.args, process.returncode, process.signal, timed_out, process.elapsed, process.rusage, process.clock, *captured
     )
 
 

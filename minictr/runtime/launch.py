@@ -90,7 +90,7 @@ def launch(
             run.abort()
             raise
         return Process(
-            run.pid, run.pidfd, program.plan.spec.argv, run.clock.timeline, status_fd=run.status, begin_ns=run.clock.begin_ns
+            run.pid, run.pidfd, program.plan.spec.argv, run.clock, status_fd=run.status
         )
 
 
@@ -216,15 +216,7 @@ class Start:
             from minictr.runtime.diagnose import child_failed
 
             raise child_failed(self.program, outcome, self._death())
-        self._stamp(outcome)
-
-    def _stamp(self, outcome: Outcome) -> None:
-        now = _now()
-        self.clock.last_ns = outcome.start_ns
-        ends = outcome.ends
-        for (index, step), end in zip(self.program.steps[:-1], ends[:-1], strict=True):
-            self.clock.stamp(index, step, end or self.clock.last_ns)
-        self.clock.stamp(*self.program.steps[-1], now)
+        self.clock.child(self.program.steps, outcome, _now())
 
     def _death(self) -> int:
         """Reap the dead child: its raw wait status."""

@@ -11,10 +11,10 @@ from minictr.kernel.core import lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from typing import IO, Any, Self
 
-    from minictr.runtime.timeline import Timeline
+    from minictr.runtime.timeline import Clock, Timeline
 
 PIPE, STDOUT, DEVNULL = -1, -2, -3  # the values of subprocess's
 SIGTERM, SIGKILL = 15, 9
@@ -37,10 +37,9 @@ class Process:
         pid: int,
         pidfd: int,
         args: Sequence[str],
-        timeline: Callable[[], Timeline],
+        clock: Clock,
         *,
         status_fd: int = -1,
-        begin_ns: int = 0,
     ) -> None:
         self.pid, self.pidfd, self.args = pid, pidfd, tuple(args)
         self.stdin: IO[Any] | None = None
@@ -51,11 +50,11 @@ class Process:
         self.rusage: Any = None
         self.elapsed = 0.0
         self.partial: dict[int, list[bytes]] = {}
-        self._timeline, self._status_fd, self._begin_ns = timeline, status_fd, begin_ns
+        self.clock, self._status_fd = clock, status_fd
 
     @property
     def timeline(self) -> Timeline:
-        return self._timeline()
+        return self.clock.timeline()
 
     def fileno(self) -> int:
         """The pidfd: for select, poll and asyncio."""
@@ -107,7 +106,7 @@ class Process:
             status = int.from_bytes(told, "little")
         self.returncode = os.waitstatus_to_exitcode(status)
         self.signal = max(0, -self.returncode)
-        self.elapsed = (time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW) - self._begin_ns) / 1e9
+        self.elapsed = (time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW) - self.clock.begin_ns) / 1e9
         self._close_fds()
 
     def _close_fds(self) -> None:

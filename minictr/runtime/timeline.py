@@ -6,8 +6,10 @@ from minictr.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
+    from minictr.runtime.program import Outcome
     from minictr.steps import Step
 
 
@@ -51,22 +53,44 @@ class Timeline(Value):
 
 
 class Clock:
-    """Collects stamps: of the parent as it goes, of the child from its region at the end."""
+    """The stamps of one start: the parent's as it went, and the child's region to be read when somebody asks."""
 
     def __init__(self, begin_ns: int) -> None:
         self.begin_ns = self.last_ns = begin_ns
         self._rows: list[tuple[int, Step, int, int]] = []
+        self._child: tuple[list[tuple[int, Step]], Outcome, int] | None = None
+        self._timeline: Timeline | None = None
 
     def stamp(self, index: int, step: Step, now_ns: int) -> None:
-        """STEP ended at NOW_NS; it began where the one before ended."""
+        """A parent's STEP ended at NOW_NS; it began where the one before ended."""
         self._rows.append((index, step, self.last_ns, now_ns))
         self.last_ns = now_ns
 
+    def child(self, steps: list[tuple[int, Step]], outcome: Outcome, end_ns: int) -> None:
+        """The child's steps, with what it wrote; the last of them, exec, was over at END_NS."""
+        self._child = steps, outcome, end_ns
+
     def timeline(self) -> Timeline:
-        begin = self.begin_ns
-        return Timeline(
-            tuple(
-                Row(index, step.call, step.about, step.feature, (start - begin) / 1000, (end - start) / 1000)
-                for index, step, start, end in sorted(self._rows, key=lambda row: row[3])
+        """All rows in the order they happened; made once."""
+        if self._timeline is None:
+            begin = self.begin_ns
+            rows = sorted([*self._rows, *self._child_rows()], key=lambda row: row[3])
+            self._timeline = Timeline(
+                tuple(
+                    Row(index, step.call, step.about, step.feature, (start - begin) / 1000, (end - start) / 1000)
+                    for index, step, start, end in rows
+                )
             )
-        )
+        return self._timeline
+
+    def _child_rows(self) -> Iterator[tuple[int, Step, int, int]]:
+        if self._child is None:
+            return
+        steps, outcome, end_ns = self._child
+        last = outcome.start_ns
+        for (index, step), end in zip(steps, [*outcome.ends[:-1], end_ns], strict=True):
+            yield index, step, last, end or last
+            last = end or last
+
+    def __repr__(self) -> str:
+        return f"<Clock {self.timeline().total_us:.0f} us>"
