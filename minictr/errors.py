@@ -60,13 +60,22 @@ class StepFailed(MinictrError, OSError):
     place in the plan (0 when used alone), ``feature`` who wished it, ``cure`` what would help.
     """
 
-    def __init__(self, what: str, errno: int, *, index: int = 0, total: int = 0, feature: str = "", cure: str = "") -> None:
+    def __init__(
+        self, what: str, errno: int, *, index: int = 0, total: int = 0, feature: str = "", cure: str = ""
+    ) -> None:
         place = f" (step {index} of {total}, feature {feature})" if index else ""
         hint = f": {cure}" if cure else ""
         reason = f"{errno_name(errno)} ({os.strerror(errno)})" if errno else "failed"
         self._message = f"{what}: {reason}{place}{hint}"
         super().__init__(errno, self._message)
-        self.what, self.errno, self.index, self.total, self.feature, self.cure = what, errno, index, total, feature, cure
+        self.what, self.errno, self.index, self.total, self.feature, self.cure = (
+            what,
+            errno,
+            index,
+            total,
+            feature,
+            cure,
+        )
 
     def __str__(self) -> str:
         return self._message
@@ -99,7 +108,9 @@ class ProgramError(Exception):
 class CalledProcessError(ProgramError):
     """The program left with a non-zero code. Attributes as :class:`subprocess.CalledProcessError`, and ``result``."""
 
-    def __init__(self, returncode: int, cmd: Sequence[str], output: object = None, stderr: object = None, result: object = None) -> None:
+    def __init__(
+        self, returncode: int, cmd: Sequence[str], output: object = None, stderr: object = None, result: object = None
+    ) -> None:
         super().__init__(f"{' '.join(cmd)!r} returned {returncode}")
         self.returncode, self.cmd, self.output, self.stderr, self.result = returncode, list(cmd), output, stderr, result
 
@@ -111,7 +122,9 @@ class CalledProcessError(ProgramError):
 class TimeoutExpired(ProgramError):
     """The program outlived ``timeout``. Attributes as :class:`subprocess.TimeoutExpired`, and ``result``."""
 
-    def __init__(self, cmd: Sequence[str], timeout: float, output: object = None, stderr: object = None, result: object = None) -> None:
+    def __init__(
+        self, cmd: Sequence[str], timeout: float, output: object = None, stderr: object = None, result: object = None
+    ) -> None:
         super().__init__(f"{' '.join(cmd)!r} timed out after {timeout:g} seconds")
         self.cmd, self.timeout, self.output, self.stderr, self.result = list(cmd), timeout, output, stderr, result
 

@@ -90,7 +90,9 @@ class Feature(Value):
         """The kernel operations that grant this wish, in any order: the plan sorts them."""
         raise NotImplementedError
 
-    def step(self, call: str, phase: int, about: str = "", *, tolerate: tuple[int, ...] = (), undo: str = "", **args: Any) -> Step:
+    def step(
+        self, call: str, phase: int, about: str = "", *, tolerate: tuple[int, ...] = (), undo: str = "", **args: Any
+    ) -> Step:
         """A step in this feature's name."""
         return Step(call, phase, args, self.name, about, tolerate, undo)
 

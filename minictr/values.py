@@ -28,7 +28,8 @@ class Value:
     _defaults: ClassVar[dict[str, Any]] = {}
 
     def __init_subclass__(cls) -> None:
-        own = [name for name in cls.__dict__.get("__annotations__", {}) if not name.startswith("_") and not name.isupper()]
+        annotated = cls.__dict__.get("__annotations__", {})
+        own = [name for name in annotated if not name.startswith("_") and not name.isupper()]
         cls._fields = (*cls._fields, *(name for name in own if name not in cls._fields))
         cls._defaults = {**cls._defaults, **{name: cls.__dict__[name] for name in own if name in cls.__dict__}}
 

@@ -20,7 +20,17 @@ STUB_FLAGS = (
     " -mno-red-zone -Wall -Wextra -Werror"
 )
 LINK_FLAGS = "-static -nostdlib -nostartfiles -no-pie -Wl,--build-id=none -Wl,-z,noexecstack -Wl,-z,noseparate-code -s"
-SOURCES = ("text.c", "paths.c", "ops_mount.c", "ops_file.c", "ops_process.c", "ops_privilege.c", "interp.c", "spawn.c", "calls.c")
+SOURCES = (
+    "text.c",
+    "paths.c",
+    "ops_mount.c",
+    "ops_file.c",
+    "ops_process.c",
+    "ops_privilege.c",
+    "interp.c",
+    "spawn.c",
+    "calls.c",
+)
 
 
 def stub_flags(machine: str) -> list[str]:
@@ -33,7 +43,14 @@ def build_stub(include: pathlib.Path) -> None:
     """Compile the stub and write it as ``stub_bytes.inc``, a C initialiser, into INCLUDE."""
     compiler = shlex.split(os.environ.get("CC", "gcc"))
     program = include / "stub"
-    command = [*compiler, *stub_flags(os.uname().machine), *shlex.split(LINK_FLAGS), "-o", str(program), str(HERE / "stub.c")]
+    command = [
+        *compiler,
+        *stub_flags(os.uname().machine),
+        *shlex.split(LINK_FLAGS),
+        "-o",
+        str(program),
+        str(HERE / "stub.c"),
+    ]
     subprocess.run(command, check=True)
     data = program.read_bytes()
     (include / "stub_bytes.inc").write_text(",".join(map(str, data)) + "\n", encoding="ascii")
@@ -48,7 +65,12 @@ def extension() -> cffi.FFI:
     builder.set_source(
         "minictr._core._native",
         '#include <stdint.h>\n#include <stddef.h>\n#include "core.h"\n',
-        sources=[str((HERE / name).relative_to(pathlib.Path.cwd())) if HERE.is_relative_to(pathlib.Path.cwd()) else str(HERE / name) for name in SOURCES],
+        sources=[
+            str((HERE / name).relative_to(pathlib.Path.cwd()))
+            if HERE.is_relative_to(pathlib.Path.cwd())
+            else str(HERE / name)
+            for name in SOURCES
+        ],
         include_dirs=[str(HERE), str(include)],
         extra_compile_args=["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-missing-field-initializers"],
         py_limited_api=True,

@@ -1,18 +1,30 @@
 /* Single system calls for kernel modules, for what Python 3.11 lacks; and names for error messages. */
 #include "machine.h"
 
-long mc_unshare(uint64_t flags) { return MC_CALL1(__NR_unshare, flags); }
+long mc_unshare(uint64_t flags)
+{
+    return MC_CALL1(__NR_unshare, flags);
+}
 
-long mc_setns(int fd, int nstype) { return MC_CALL2(__NR_setns, fd, nstype); }
+long mc_setns(int fd, int nstype)
+{
+    return MC_CALL2(__NR_setns, fd, nstype);
+}
 
-long mc_pidfd_open(int pid, unsigned int flags) { return MC_CALL2(__NR_pidfd_open, pid, flags); }
+long mc_pidfd_open(int pid, unsigned int flags)
+{
+    return MC_CALL2(__NR_pidfd_open, pid, flags);
+}
 
 long mc_pidfd_send_signal(int pidfd, int sig, unsigned int flags)
 {
     return MC_CALL4(__NR_pidfd_send_signal, pidfd, sig, 0, flags);
 }
 
-long mc_pidfd_getfd(int pidfd, int fd, unsigned int flags) { return MC_CALL3(__NR_pidfd_getfd, pidfd, fd, flags); }
+long mc_pidfd_getfd(int pidfd, int fd, unsigned int flags)
+{
+    return MC_CALL3(__NR_pidfd_getfd, pidfd, fd, flags);
+}
 
 long mc_close_range(unsigned int first, unsigned int last, unsigned int flags)
 {
@@ -40,18 +52,30 @@ long mc_mount(const char *source, const char *target, const char *fstype, uint64
     return MC_CALL5(__NR_mount, source, target, fstype, flags, data);
 }
 
-long mc_umount2(const char *target, int flags) { return MC_CALL2(__NR_umount2, target, flags); }
+long mc_umount2(const char *target, int flags)
+{
+    return MC_CALL2(__NR_umount2, target, flags);
+}
 
-long mc_pivot_root(const char *new_root, const char *put_old) { return MC_CALL2(__NR_pivot_root, new_root, put_old); }
+long mc_pivot_root(const char *new_root, const char *put_old)
+{
+    return MC_CALL2(__NR_pivot_root, new_root, put_old);
+}
 
-long mc_fsopen(const char *fstype, unsigned int flags) { return MC_CALL2(__NR_fsopen, fstype, flags); }
+long mc_fsopen(const char *fstype, unsigned int flags)
+{
+    return MC_CALL2(__NR_fsopen, fstype, flags);
+}
 
 long mc_fsconfig(int fd, unsigned int cmd, const char *key, const char *value, int aux)
 {
     return MC_CALL5(__NR_fsconfig, fd, cmd, key, value, aux);
 }
 
-long mc_fsmount(int fd, unsigned int flags, unsigned int attr) { return MC_CALL3(__NR_fsmount, fd, flags, attr); }
+long mc_fsmount(int fd, unsigned int flags, unsigned int attr)
+{
+    return MC_CALL3(__NR_fsmount, fd, flags, attr);
+}
 
 long mc_mount_setattr(int dirfd, const char *path, unsigned int flags, uint64_t set, uint64_t clear,
                       uint64_t propagation, int userns_fd)
@@ -96,15 +120,30 @@ long mc_seccomp(unsigned int operation, unsigned int flags, const char *program,
     return MC_CALL3(__NR_seccomp, operation, flags, program ? (void *)&fprog : 0);
 }
 
-long mc_sethostname(const char *name, size_t length) { return MC_CALL2(__NR_sethostname, name, length); }
+long mc_sethostname(const char *name, size_t length)
+{
+    return MC_CALL2(__NR_sethostname, name, length);
+}
 
-long mc_setdomainname(const char *name, size_t length) { return MC_CALL2(__NR_setdomainname, name, length); }
+long mc_setdomainname(const char *name, size_t length)
+{
+    return MC_CALL2(__NR_setdomainname, name, length);
+}
 
-long mc_keyctl(int operation, const char *name) { return MC_CALL5(__NR_keyctl, operation, name, 0, 0, 0); }
+long mc_keyctl(int operation, const char *name)
+{
+    return MC_CALL5(__NR_keyctl, operation, name, 0, 0, 0);
+}
 
-long mc_personality(unsigned long persona) { return MC_CALL1(__NR_personality, persona); }
+long mc_personality(unsigned long persona)
+{
+    return MC_CALL1(__NR_personality, persona);
+}
 
-long mc_setgroups(const char *groups, size_t count) { return MC_CALL2(__NR_setgroups, count, groups); }
+long mc_setgroups(const char *groups, size_t count)
+{
+    return MC_CALL2(__NR_setgroups, count, groups);
+}
 
 const unsigned char *mc_stub(void)
 {
@@ -123,13 +162,14 @@ size_t mc_stub_size(void)
 }
 
 #define MC_NAMES(X)                                                                                                    \
-    X(prctl) X(read) X(unshare) X(setns) X(mount) X(open_tree) X(fsopen) X(fsconfig) X(fsmount) X(mount_setattr)       \
-    X(move_mount) X(fchdir) X(pivot_root) X(umount2) X(chdir) X(chroot) X(openat) X(openat2) X(mkdirat) X(mknodat)     \
-    X(fchmodat) X(fchownat) X(symlinkat) X(write) X(fstatfs) X(sethostname) X(setdomainname) X(socket) X(ioctl)        \
-    X(prlimit64) X(umask) X(getcwd) X(statx) X(personality) X(keyctl) X(setsid) X(dup3) X(fcntl) X(sendmsg)            \
-    X(capget) X(capset) X(setgroups) X(setresgid) X(setresuid) X(getresuid) X(getresgid) X(getgroups) X(seccomp)       \
-    X(close_range) X(execve) X(execveat) X(clone3) X(rt_sigprocmask) X(mmap) X(pidfd_open) X(pidfd_send_signal)        \
-    X(pidfd_getfd)
+    X(prctl)                                                                                                           \
+    X(read) X(unshare) X(setns) X(mount) X(open_tree) X(fsopen) X(fsconfig) X(fsmount) X(mount_setattr) X(move_mount)  \
+        X(fchdir) X(pivot_root) X(umount2) X(chdir) X(chroot) X(openat) X(openat2) X(mkdirat) X(mknodat) X(fchmodat)   \
+            X(fchownat) X(symlinkat) X(write) X(fstatfs) X(sethostname) X(setdomainname) X(socket) X(ioctl)            \
+                X(prlimit64) X(umask) X(getcwd) X(statx) X(personality) X(keyctl) X(setsid) X(dup3) X(fcntl)           \
+                    X(sendmsg) X(capget) X(capset) X(setgroups) X(setresgid) X(setresuid) X(getresuid) X(getresgid)    \
+                        X(getgroups) X(seccomp) X(close_range) X(execve) X(execveat) X(clone3) X(rt_sigprocmask)       \
+                            X(mmap) X(pidfd_open) X(pidfd_send_signal) X(pidfd_getfd)
 
 const char *mc_syscall_name(int nr)
 {

@@ -57,13 +57,7 @@ enum mc_op_kind {
     MC_OP_COUNT
 };
 
-enum mc_limit {
-    MC_MAX_ARGS = 6,
-    MC_MAX_STRS = 4,
-    MC_MAX_SLOTS = 64,
-    MC_MAX_KEEP = 96,
-    MC_MAX_TOLERATE = 4
-};
+enum mc_limit { MC_MAX_ARGS = 6, MC_MAX_STRS = 4, MC_MAX_SLOTS = 64, MC_MAX_KEEP = 96, MC_MAX_TOLERATE = 4 };
 
 enum mc_region_mark { MC_REGION_MAGIC = 0x6d637472, MC_REGION_VERSION = 1 };
 
@@ -102,9 +96,9 @@ struct mc_region {
     uint32_t state;
     uint32_t current; /* the op being done */
     int32_t error;
-    int32_t failed_nr; /* the system call that failed last */
+    int32_t failed_nr;    /* the system call that failed last */
     uint32_t init_locked; /* futex: the payload waits for it before exec */
-    uint32_t size; /* bytes of the whole region, written by the parent */
+    uint32_t size;        /* bytes of the whole region, written by the parent */
     uint64_t start_ns;
     uint32_t flags; /* enum mc_region_flag, written by the parent */
     uint32_t unused;

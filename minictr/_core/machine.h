@@ -10,10 +10,10 @@ struct mc_machine {
     struct mc_op *ops;
     uint32_t n_ops;
     char *blob;
-    int32_t *slots;            /* handles by number: descriptors, -1 when empty */
-    struct mc_region *region;  /* NULL when a caller's thread runs the ops (kernel.ops.execute) */
+    int32_t *slots;             /* handles by number: descriptors, -1 when empty */
+    struct mc_region *region;   /* NULL when a caller's thread runs the ops (kernel.ops.execute) */
     volatile uint32_t *current; /* index of the op being done */
-    int mask_base;             /* a private read-only tmpfs that masks are cut from, or -1 */
+    int mask_base;              /* a private read-only tmpfs that masks are cut from, or -1 */
 };
 
 #define MC_UNUSED __attribute__((unused))

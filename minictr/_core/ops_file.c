@@ -8,7 +8,8 @@ struct mc_statfs {
     long rest[24];
 };
 
-/* At the directory that holds PATH: call nr(dirfd, name, ...). An entry that is there already is the caller's matter. */
+/* At the directory that holds PATH: call nr(dirfd, name, ...). An entry that is there already is the caller's matter.
+ */
 long mc_op_mkdir(struct mc_machine *m, struct mc_op *op)
 {
     const char *last;

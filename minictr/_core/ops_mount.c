@@ -277,7 +277,8 @@ long mc_op_attach(struct mc_machine *m, struct mc_op *op)
 }
 
 /* A read-only tmpfs with an empty directory and an empty file, that every mask of a run of masks is cut from. A clone
- * of a mount that hangs nowhere is refused before Linux 6.15, so it is laid over "/" (where no name leads) meanwhile. */
+ * of a mount that hangs nowhere is refused before Linux 6.15, so it is laid over "/" (where no name leads) meanwhile.
+ */
 static long mask_base(struct mc_machine *m)
 {
     if (m->mask_base >= 0)
@@ -337,8 +338,8 @@ long mc_op_readonly_path(struct mc_machine *m, struct mc_op *op)
         return 0;
     if (target < 0)
         return target;
-    long tree = MC_CALL3(__NR_open_tree, target, "",
-                         AT_EMPTY_PATH_ | AT_RECURSIVE_ | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    long tree =
+        MC_CALL3(__NR_open_tree, target, "", AT_EMPTY_PATH_ | AT_RECURSIVE_ | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
     if (tree < 0)
         return tree;
     long ret = set_attributes((int)tree, AT_RECURSIVE_, MOUNT_ATTR_RDONLY, 0, 0, -1);

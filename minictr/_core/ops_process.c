@@ -203,18 +203,30 @@ static long send_fd(int socket, int fd)
     return MC_CALL3(__NR_sendmsg, socket, &message, 0);
 }
 
+/* FD moved above the standard streams, which it is going to replace and may have been given the number of. */
+static long above_stdio(long fd)
+{
+    if (fd < 0 || fd > 2)
+        return fd;
+    long high = MC_CALL3(__NR_fcntl, fd, 1030 /* F_DUPFD_CLOEXEC */, 3);
+    mc_close((int)fd);
+    return high;
+}
+
 /* unlockpt and TIOCGPTPEER: the slave by its master, never by a name that the image could have prepared. */
 static long open_slave(int master)
 {
     int unlock = 0;
     long ret = MC_CALL3(__NR_ioctl, master, 0x40045431 /* TIOCSPTLCK */, &unlock);
-    return ret < 0 ? ret : MC_CALL3(__NR_ioctl, master, 0x5441 /* TIOCGPTPEER */, O_RDWR_ | O_NOCTTY_ | O_CLOEXEC_);
+    if (ret >= 0)
+        ret = MC_CALL3(__NR_ioctl, master, 0x5441 /* TIOCGPTPEER */, O_RDWR_ | O_NOCTTY_ | O_CLOEXEC_);
+    return above_stdio(ret);
 }
 
 static long open_master(void)
 {
     long fs[25];
-    long master = mc_open_inside("/dev/pts/ptmx", O_RDWR_ | O_NOCTTY_, MC_NOFOLLOW);
+    long master = above_stdio(mc_open_inside("/dev/pts/ptmx", O_RDWR_ | O_NOCTTY_, MC_NOFOLLOW));
     if (master < 0)
         return master;
     long ret = MC_CALL2(__NR_fstatfs, master, fs);

@@ -58,7 +58,8 @@ static long make_last(const char *path, int as_file)
     if (parent < 0)
         return parent;
     if (as_file) {
-        ret = MC_CALL4(__NR_openat, parent, last, 0100 | 0200 | 0400000 | O_CLOEXEC_, 0644); /* O_CREAT|O_EXCL|O_NOFOLLOW */
+        ret = MC_CALL4(__NR_openat, parent, last, 0100 | 0200 | 0400000 | O_CLOEXEC_,
+                       0644); /* O_CREAT|O_EXCL|O_NOFOLLOW */
         if (ret >= 0)
             mc_close((int)ret);
     } else {

@@ -107,6 +107,8 @@ __attribute__((used)) static _Noreturn void stub_main(long *stack)
     if (ret >= 0 && (region->flags & MC_REGION_JOINS))
         ret = MC_CALL5(__NR_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);
     if (ret >= 0)
+        ret = mc_write_all(region->report_fd, "r", 1); /* ready: our /proc files belong to our user from now on */
+    if (ret >= 0)
         ret = mc_run(&machine, 0);
     mc_fail(&machine, ret < 0 ? ret : -MC_EINVAL);
 }

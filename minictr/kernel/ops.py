@@ -94,7 +94,12 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     "verify_ids": ("uid:i", "gid:i", "groups:b"),
     "verify_no_new_privs": (),
     "verify_root": (),  # the root is a mount point of its own and the working directory is inside it
-    "exec": ("argv:v", "env:v", "paths:l", "preserve:i"),  # the first of PATHS that exists; fds from 3+PRESERVE on close
+    "exec": (
+        "argv:v",
+        "env:v",
+        "paths:l",
+        "preserve:i",
+    ),  # the first of PATHS that exists; fds from 3+PRESERVE on close
 }
 
 MAX_SLOTS = 64
@@ -196,7 +201,7 @@ def execute(call: str, *, about: str = "", cure: str = "", **args: Any) -> int:
 
 
 def run(encoder: Encoder, about: str = "", cure: str = "") -> int:
-    """Run the encoder's ops in the calling thread; the result of the last. A handle of theirs stays an open descriptor."""
+    """Run the encoder's ops in the calling thread; the result of the last. Their handles stay open."""
     ops = ffi.new("struct mc_op[]", len(encoder.ops) // OP.size)
     ffi.memmove(ops, bytes(encoder.ops), len(encoder.ops))
     blob = ffi.new("char[]", bytes(encoder.blob))
@@ -210,7 +215,7 @@ def run(encoder: Encoder, about: str = "", cure: str = "") -> int:
 
 
 def what_failed(kind: int, number: int, about: str) -> str:
-    """``mount proc on /proc: move_mount`` and the like: the op, its object, and the system call if that is another word."""
+    """``mount proc on /proc: move_mount`` and so on: op, object, and the system call if that is another word."""
     name = _word(lib.mc_op_name, kind).replace("_", " ")
     call = _word(lib.mc_syscall_name, number)
     words = f"{name} {about}".rstrip()

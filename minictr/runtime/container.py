@@ -121,8 +121,8 @@ class Container:
     ) -> Process:
         """Start ARGS and return its :class:`Process` once it runs.
 
-        ``stdin``, ``stdout``, ``stderr``: None (the caller's), PIPE, DEVNULL, a descriptor or a file. ``start_timeout``:
-        seconds until a start that hangs is given up (:class:`StartTimeout`).
+        ``stdin``, ``stdout``, ``stderr``: None (the caller's), PIPE, DEVNULL, a descriptor or a file.
+        ``start_timeout``: seconds until a start that hangs is given up (:class:`StartTimeout`).
         """
         program = self._program(resolve(self.spec(args)))
         with Undo() as closing:
@@ -195,7 +195,9 @@ class Container:
         return await run_async(self, args, **options)
 
     def __repr__(self) -> str:
-        return f"Container({self.rootfs!r}, features=<{len(self.features)}>{f', name={self.name!r}' if self.name else ''})"
+        return (
+            f"Container({self.rootfs!r}, features=<{len(self.features)}>{f', name={self.name!r}' if self.name else ''})"
+        )
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Container) and (self.rootfs, self.features, self.name) == (
@@ -209,7 +211,13 @@ class Container:
 
 
 def _result(
-    process: Process, captured: tuple[Any, Any], text: bool, encoding: str | None, errors: str | None, *, timed_out: bool = False
+    process: Process,
+    captured: tuple[Any, Any],
+    text: bool,
+    encoding: str | None,
+    errors: str | None,
+    *,
+    timed_out: bool = False,
 ) -> Result:
     if text:
         captured = tuple(  # type: ignore[assignment]
@@ -218,11 +226,20 @@ def _result(
         )
     assert process.returncode is not None
     return Result(
-        process.args, process.returncode, process.signal, timed_out, process.elapsed, process.rusage, process.clock, *captured
+        process.args,
+        process.returncode,
+        process.signal,
+        timed_out,
+        process.elapsed,
+        process.rusage,
+        process.clock,
+        *captured,
     )
 
 
-def _container(rootfs: Any, features: Any, env: Mapping[str, str] | None, cwd: str | None, user: str | None) -> Container:
+def _container(
+    rootfs: Any, features: Any, env: Mapping[str, str] | None, cwd: str | None, user: str | None
+) -> Container:
     """The container that ``run`` and ``popen`` describe: without a root and features, the program simply runs."""
     container = Container(rootfs, features=("default" if rootfs else ()) if features is None else features)
     extra: list[Feature] = []

@@ -19,7 +19,17 @@ if TYPE_CHECKING:
     from minictr.spec import Spec
     from minictr.steps import Step
 
-MACHINES = {3: "i386", 8: "mips", 20: "ppc", 21: "ppc64", 22: "s390x", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv"}
+MACHINES = {
+    3: "i386",
+    8: "mips",
+    20: "ppc",
+    21: "ppc64",
+    22: "s390x",
+    40: "arm",
+    62: "x86_64",
+    183: "aarch64",
+    243: "riscv",
+}
 PT_INTERP = 3  # elf.h
 
 # (call, errno) -> cure; a call of "" serves every call
@@ -29,13 +39,19 @@ CURES: dict[tuple[str, int], str] = {
     ("mount", errno.ENOENT): "the mount point is missing in the root and could not be made",
     ("mount", errno.ELOOP): "a symbolic link stands in the way inside the root: remove it",
     ("attach", errno.ELOOP): "a symbolic link stands in the way inside the root: remove it",
-    ("mount", errno.EROFS): "the mount point is missing and the root is read-only: make the directory, or use --overlay",
+    (
+        "mount",
+        errno.EROFS,
+    ): "the mount point is missing and the root is read-only: make the directory, or use --overlay",
     ("attach", errno.EROFS): "the mount point is missing and the root is read-only: make it, or use --overlay",
     ("attach", errno.ENOTDIR): "a directory can only be mounted on a directory, a file on a file",
     ("mkdir", errno.EROFS): "the root is read-only: make the directory in the image, or use --overlay",
     ("open_tree", errno.ENOENT): "the source does not exist on the host",
     ("open_tree", errno.EINVAL): "the source lies below a mount that the kernel does not let be cloned",
-    ("overlay", errno.EINVAL): "upper and work must be on one file system that supports overlay (not overlay itself, NFS)",
+    (
+        "overlay",
+        errno.EINVAL,
+    ): "upper and work must be on one file system that supports overlay (not overlay itself, NFS)",
     ("overlay", errno.ENODEV): "this kernel has no overlay file system",
     ("pivot_root", errno.EINVAL): "the root must not be shared, nor be an initramfs: use the chroot feature there",
     ("rlimit", errno.EPERM): "raising a hard limit needs CAP_SYS_RESOURCE: ask for less",
@@ -69,14 +85,15 @@ def _cure(call: str, number: int) -> str:
 
 def parent_failed(step: Step, err: StepFailed, index: int, total: int) -> StepFailed:
     """A parent's step failed: the same error, with its place in the plan."""
-    cure = err.cure or _cure(step.call, err.errno)
-    return StepFailed(err.what, err.errno, index=index, total=total, feature=step.feature, cure=cure)
+    number = err.errno or 0
+    cure = err.cure or _cure(step.call, number)
+    return StepFailed(err.what, number, index=index, total=total, feature=step.feature, cure=cure)
 
 
 def clone_failed(number: int, words: Sequence[str], total: int) -> StepFailed:
     """clone3 itself failed."""
     cure = {
-        errno.EPERM: "new namespaces need root, or a user namespace (--userns private) where the host lets users have one",
+        errno.EPERM: "new namespaces need root, or a user namespace (--userns private) where the host allows it",
         errno.ENOSPC: "a limit of namespaces is reached: user.max_*_namespaces, or 32 nested ones",
         errno.EAGAIN: "a process limit is reached: RLIMIT_NPROC or the pids cgroup",
         errno.ENOSYS: "clone3 needs Linux 5.3; an outer container's seccomp filter may also hide it",
@@ -91,14 +108,23 @@ def child_failed(program: Program, outcome: Outcome, status: int) -> MinictrErro
     if outcome.state == STATE_RUNNING:
         signal = status & 0x7F
         how = f"killed by signal {signal}" if signal else f"left with status {status >> 8}"
-        cure = "the filter forbids what the start itself still needs" if signal == 31 else "out of memory, or killed from outside"
+        cure = (
+            "the filter forbids what the start itself still needs"
+            if signal == 31
+            else "out of memory, or killed from outside"
+        )
         return StepFailed(f"{step}: {how}", 0, index=index, total=program.total, feature=step.feature, cure=cure)
     if step.call == "exec" and outcome.error != errno.EPIPE:
         return exec_failed(program.plan.spec, tuple(step.args["paths"]), outcome.error, index, program.total)
     kind = list(_kinds()).index(step.call)
     what = what_failed(kind, outcome.failed_nr, step.about)
     return StepFailed(
-        what, outcome.error, index=index, total=program.total, feature=step.feature, cure=_cure(step.call, outcome.error)
+        what,
+        outcome.error,
+        index=index,
+        total=program.total,
+        feature=step.feature,
+        cure=_cure(step.call, outcome.error),
     )
 
 
@@ -123,7 +149,7 @@ def exec_failed(spec: Spec, paths: tuple[str, ...], number: int, index: int, tot
 
 
 def _problem(root: str, path: str) -> tuple[int, str] | None:
-    """(errno, why) of a file that is there and cannot run; None when there is no such file or nothing is wrong with it."""
+    """(errno, why) of a file that is there and cannot run; None when it is missing, or nothing is wrong."""
     try:
         fd = open_inside(root, path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError as err:
@@ -152,7 +178,10 @@ def _format_problem(root: str, path: str, head: bytes) -> tuple[int, str] | None
         return errno.ENOEXEC, "is neither a program nor a script with #!"
     machine = int.from_bytes(head[18:20], "little" if head[5] == 1 else "big")
     if machine not in machines():
-        return errno.ENOEXEC, f"is a program for {MACHINES.get(machine, f'machine {machine}')}, this is {os.uname().machine}"
+        return (
+            errno.ENOEXEC,
+            f"is a program for {MACHINES.get(machine, f'machine {machine}')}, this is {os.uname().machine}",
+        )
     loader = _loader(head)
     if loader and not _exists(root, loader):
         return errno.ENOENT, f"its dynamic loader {loader} is missing in the container"

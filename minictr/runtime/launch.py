@@ -22,7 +22,7 @@ from minictr.kernel.core import ffi, lib
 from minictr.plan import plan
 from minictr.runtime.hands import HANDS
 from minictr.runtime.process import Process
-from minictr.runtime.program import HEADER, MAX_KEEP, STATE_EXEC, STATE_RUNNING, Outcome, Program, outcome_size
+from minictr.runtime.program import MAX_KEEP, STATE_EXEC, STATE_RUNNING, Outcome, Program, outcome_size
 from minictr.runtime.timeline import Clock
 from minictr.runtime.undo import Undo
 from minictr.steps import ATTACH, CLONE, PREPARE, Step
@@ -89,9 +89,7 @@ def launch(
         except BaseException:
             run.abort()
             raise
-        return Process(
-            run.pid, run.pidfd, program.plan.spec.argv, run.clock, status_fd=run.status
-        )
+        return Process(run.pid, run.pidfd, program.plan.spec.argv, run.clock, status_fd=run.status)
 
 
 class Start:
@@ -198,6 +196,10 @@ class Start:
 
     def attach(self) -> None:
         """The ATTACH steps, then "go"."""
+        if any(step.phase == ATTACH for _, step in self.program.parent):
+            # vfork ends in the middle of execve: until the stub says "r", its /proc files may still be owned as those
+            # of a caller that dropped privileges, and its id maps could not be written
+            self._poll(select.POLLIN)
         self._parent_steps(ATTACH)
         try:
             os.write(self.go, b"g")
@@ -206,9 +208,7 @@ class Start:
 
     def await_exec(self) -> None:
         """Until the program runs. A failed op, a death and the deadline are exceptions."""
-        poll = select.poll()
-        poll.register(self.report, select.POLLIN)
-        ready = poll.poll(self.remaining() * 1000)
+        ready = self._poll(0)  # POLLHUP needs not be asked for
         outcome = Outcome(os.pread(self.region, outcome_size(self.program), 0))
         if not ready and outcome.state == STATE_RUNNING:
             raise StartTimeout(str(self.program.steps[outcome.current][1]), self.timeout)
@@ -217,6 +217,12 @@ class Start:
 
             raise child_failed(self.program, outcome, self._death())
         self.clock.child(self.program.steps, outcome, _now())
+
+    def _poll(self, events: int) -> bool:
+        """Whether the report pipe has EVENTS, or ended, before the deadline."""
+        poll = select.poll()
+        poll.register(self.report, events)
+        return bool(poll.poll(self.remaining() * 1000))
 
     def _death(self) -> int:
         """Reap the dead child: its raw wait status."""

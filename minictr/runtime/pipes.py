@@ -52,10 +52,9 @@ class Streams:
         for name, fd in self.ours.items():
             mode = "w" if name == "stdin" else "r"
             if text:
-                stream: Any = open(fd, mode, encoding=encoding or "utf-8", errors=errors or "strict")
+                setattr(process, name, open(fd, mode, encoding=encoding or "utf-8", errors=errors or "strict"))
             else:
-                stream = open(fd, mode + "b", -1 if name == "stdin" else 0)
-            setattr(process, name, stream)
+                setattr(process, name, open(fd, mode + "b", -1 if name == "stdin" else 0))
         self.ours = {}
 
     def close(self) -> None:

@@ -26,8 +26,8 @@ class Process:
 
     ``pid``: of the container's first process, as the host counts. ``pidfd``: readable when it is gone. ``returncode``:
     None while it runs, then its exit code, or minus the signal that killed it. ``signal``: that signal, or 0.
-    ``rusage``: ``os.wait4``'s, of the whole container (its init and all it reaped). ``elapsed``: seconds from the start's
-    first step to the end. ``timeline``: the start, step by step.
+    ``rusage``: ``os.wait4``'s, of the whole container (its init and all it reaped). ``elapsed``: seconds from the
+    start's first step to the end. ``timeline``: the start, step by step.
 
     A process dropped while running warns ResourceWarning; ``with`` kills and reaps it.
     """

@@ -14,6 +14,7 @@ from minictr.kernel.core import lib
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from minictr.features.users import Identity
     from minictr.spec import Spec
@@ -32,12 +33,11 @@ def resolve(spec: Spec) -> Spec:
     if spec.rootfs:
         spec = spec.replace(rootfs=checked_root(spec.rootfs))
         _no_links(spec)
-    identity = next((feature for feature in spec.features if feature.name == "user"), None)
+    identity: Any = spec.get("user")
     if identity is not None:
         spec = spec.with_(_known(identity, spec))
-    if any(feature.name == "env" and not feature.clear for feature in spec.features) or not any(
-        feature.name == "env" for feature in spec.features
-    ):
+    env: Any = spec.get("env")
+    if env is None or not env.clear:
         spec = spec.replace(environ=tuple(f"{key}={value}" for key, value in os.environ.items()))
     return spec
 
@@ -46,7 +46,8 @@ def checked_root(rootfs: str) -> str:
     """The absolute path of ROOTFS, which is a directory with something in it."""
     name = rootfs.rstrip("/") or "/"
     parent, last = os.path.split(name)
-    path = os.path.join(os.path.realpath(parent or "."), last) if last not in ("", ".", "..") else os.path.realpath(name)
+    plain = last not in ("", ".", "..")
+    path = os.path.join(os.path.realpath(parent or "."), last) if plain else os.path.realpath(name)
     try:
         mode = os.lstat(path).st_mode
     except OSError as err:
@@ -92,7 +93,7 @@ def open_inside(root: str, path: str, flags: int = os.O_RDONLY) -> int:
 
 def _rows(spec: Spec, path: str) -> Iterator[list[str]]:
     """The rows of a database file of the root, from the topmost layer that has it; none if there is none."""
-    overlay = next((feature for feature in spec.features if feature.name == "overlay"), None)
+    overlay: Any = spec.get("overlay")
     layers = [spec.rootfs] if overlay is None else [*filter(None, (overlay.upper,)), spec.rootfs, *overlay.lower]
     for layer in layers:
         try:
@@ -187,5 +188,3 @@ def _magic(root: str, path: str) -> bool:
 def machines() -> tuple[int, ...]:
     """ELF machine numbers that this kernel's own architecture runs (elf.h): x86_64 also i386, arm64 also arm."""
     return {"x86_64": (62, 3), "aarch64": (183, 40)}.get(os.uname().machine, ())
-
-

@@ -1,0 +1,1 @@
+"""The command line. It talks; nothing below it does."""

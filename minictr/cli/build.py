@@ -1,0 +1,308 @@
+"""Parsed options -> Spec. Pure but for reading env files and looking whether a path or process is there.
+
+Every function takes a spec and gives the next one; the order is that of :data:`BUILDERS`. What cannot be right is a
+SpecError of one line that names the option. :mod:`minictr.parse` is imported only for options whose text needs it.
+"""
+
+from __future__ import annotations
+
+import os
+
+from minictr.errors import SpecError
+from minictr.features import PROFILES, make
+from minictr.features.capabilities import CAPABILITIES, Capabilities, NoNewPrivs
+from minictr.features.mounts import Bind, Shm
+from minictr.features.namespaces import TimeNamespace, UserNamespace
+from minictr.features.process import Cwd, Domainname, Env, Hostname, OomScoreAdj, Pdeathsig, Rlimits, Sysctl, Tty
+from minictr.features.rootfs import Overlay, ReadonlyRoot
+from minictr.features.users import Identity
+from minictr.spec import Spec, label
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from minictr.steps import Feature
+
+    Options = dict[str, Any]
+
+# option -> feature
+NAMESPACES = {
+    "pid": "pid",
+    "ipc": "ipc",
+    "uts": "uts",
+    "net": "net",
+    "userns": "userns",
+    "cgroupns": "cgroupns",
+    "time": "timens",
+}
+# feature -> the option that asks for it with its settings
+ASK = {"bind": "-v", "tmpfs": "--tmpfs", "hostname": "-h", "domainname": "--domainname", "cwd": "-w"}
+ASK |= {"oom_score_adj": "--oom-score-adj", "seccomp": "a filter made in Python"}
+
+
+def build(opts: Options, command: tuple[str, ...], terminal: bool | None = None) -> Spec:
+    """The spec that OPTS and COMMAND ask for. TERMINAL: whether the caller has one (default: looked at).
+
+    Raises SpecError.
+    """
+    if not command:
+        raise SpecError("no command: name the program to run after the options")
+    name = opts.get("profile", "default")
+    if name not in PROFILES:
+        raise SpecError(f"--profile {name!r} is not one of {', '.join(PROFILES)}")
+    spec = Spec(command, PROFILES[name], rootfs(opts), opts.get("name", ""))
+    for builder in BUILDERS:
+        spec = builder(spec, opts)
+    spec = terminal_wish(spec, opts, terminal)
+    for unwanted in opts.get("without", ()):
+        spec = _said(f"--without {unwanted}", spec.without, unwanted)
+    if not spec.rootfs and not {"pivot_root", "chroot"}.isdisjoint(spec.names):
+        raise SpecError("no --rootfs DIR: name one, or stay in the host's own root with --without pivot_root")
+    return spec
+
+
+def rootfs(opts: Options) -> str:
+    """The root directory as given; "" is the host's own root, where no option named one."""
+    path: str = opts.get("rootfs", "")
+    if "rootfs" in opts and not path:
+        raise SpecError("--rootfs: empty: name a directory")
+    return path
+
+
+def _said(option: str, function: Callable[..., Any], *args: Any, **named: Any) -> Any:
+    """FUNCTION of the arguments, its SpecError with OPTION in front."""
+    try:
+        return function(*args, **named)
+    except SpecError as err:
+        raise SpecError(f"{option}: {err}") from err
+
+
+def _many(opts: Options, dest: str, option: str, parser: str, *more: Any) -> list[Any]:
+    """What :mod:`minictr.parse`'s function of that name makes of every value of a repeatable option."""
+    if dest not in opts:
+        return []
+    from minictr import parse
+
+    return [_said(option, getattr(parse, parser), text, *more) for text in opts[dest]]
+
+
+def with_features(spec: Spec, opts: Options) -> Spec:
+    """``--with NAME``: as the default profile has it; a root is exchanged, for there is only one."""
+    for name in opts.get("with", ()):
+        if name in ASK:
+            raise SpecError(f"--with {name}: the feature {name} needs settings: use {ASK[name]}")
+        feature = _said(f"--with {name}", make, name)
+        other = {"chroot": "pivot_root", "pivot_root": "chroot"}.get(name)
+        spec = (spec.without(other) if other else spec).with_(feature)
+    return spec
+
+
+def privileged(spec: Spec, opts: Options) -> Spec:
+    """``--privileged``: every capability the caller has, and nothing that hides or filters."""
+    if not opts.get("privileged"):
+        return spec
+    spec = spec.without("no_new_privs", "seccomp", "masked_paths", "readonly_paths")
+    return spec.with_(Capabilities(CAPABILITIES, drop_only=True))
+
+
+def namespaces(spec: Spec, opts: Options) -> Spec:
+    """``--pid``, ``--net`` and so on: host, private, ns:PATH, pid:N; maps and offsets make their namespace."""
+    for dest, name in NAMESPACES.items():
+        if dest in opts:
+            spec = namespace(spec, f"--{dest}", name, opts[dest])
+    uids, gids = (sum(_many(opts, dest, f"--{dest}", "id_maps"), ()) for dest in ("uidmap", "gidmap"))
+    if uids or gids:
+        _own("--uidmap and --gidmap", "userns", opts)
+        maps = {"uid_map": uids or gids, "gid_map": gids or uids}  # one of them alone is meant for both, as in podman
+        spec = spec.with_(_said("--uidmap, --gidmap", UserNamespace, **maps))
+    offsets: dict[str, float] = {}
+    for given in _many(opts, "time_offset", "--time-offset", "time_offset"):
+        offsets.update(given)
+    if offsets:
+        _own("--time-offset", "time", opts)
+        spec = spec.with_(_said("--time-offset", TimeNamespace, **offsets))
+    return spec
+
+
+def _own(option: str, dest: str, opts: Options) -> None:
+    if opts.get(dest, "private") != "private":
+        raise SpecError(f"{option} make a new namespace, and --{dest} {opts[dest]} is none: leave one of them out")
+
+
+def namespace(spec: Spec, option: str, name: str, text: str) -> Spec:
+    """One namespace option applied. What is set up in an own namespace only (loopback, sysctls, host name) leaves
+    the spec with it: those of the host or of a joined one are not ours to set."""
+    if name == "net":
+        if text == "none":
+            text = "private"  # docker's word
+        elif text in ("bridge", "default") or text.startswith(("container:", "slirp4netns", "pasta")):
+            raise SpecError(f"{option} {text}: bridges are not built yet; private, host, ns:PATH and pid:N are")
+    from minictr import parse
+
+    wanted = _said(option, parse.namespace, name, text)
+    if wanted is None:
+        return spec.without(name, cascade=True)
+    if not wanted.join:
+        return spec.with_(wanted)
+    path = os.path.abspath(wanted.join)
+    if not os.path.exists(path):
+        what = f"no process {text[4:]}, or not to be looked at" if text.startswith("pid:") else "no such file"
+        raise SpecError(f"{option} {text}: {what}")
+    return spec.without(name, cascade=True).with_(wanted.replace(join=path))
+
+
+def files(spec: Spec, opts: Options) -> Spec:
+    """Mounts, overlay, read-only root."""
+    wanted: list[Feature] = [_source_there("-v", feature) for feature in _many(opts, "volume", "-v", "volume")]
+    wanted += (_source_there("--mount", feature) for feature in _many(opts, "mount", "--mount", "mount"))
+    wanted += _many(opts, "tmpfs", "--tmpfs", "tmpfs")
+    labels = [label(feature) for feature in wanted]
+    for text in labels:
+        if labels.count(text) > 1:
+            raise SpecError(f"{text.replace(':', ' on ', 1)} is given twice")
+    if "upper" in opts:
+        if not opts["upper"]:
+            raise SpecError("--upper: empty: name a directory")
+        wanted.append(_said("--upper", Overlay, upper=os.path.abspath(opts["upper"])))
+    elif opts.get("overlay"):
+        wanted.append(Overlay())
+    if "shm_size" in opts:
+        wanted.append(_said("--shm-size", (spec.get("shm") or Shm()).replace, size=opts["shm_size"]))
+    if opts.get("read_only"):
+        wanted.append(ReadonlyRoot())
+    return spec.with_(*wanted)
+
+
+def _source_there(option: str, feature: Feature) -> Feature:
+    """FEATURE with host paths absolute. A bind's source must be there: docker would make a directory of that name,
+    which hides a typing mistake."""
+    if isinstance(feature, Overlay):
+        paths = {name: os.path.abspath(path) for name in ("upper", "work") if (path := getattr(feature, name))}
+        return feature.replace(lower=tuple(os.path.abspath(path) for path in feature.lower), **paths)
+    if not isinstance(feature, Bind):
+        return feature
+    source = os.path.abspath(feature.source)
+    if not os.path.exists(source):
+        raise SpecError(f"{option} {feature.source}:{feature.target}: no such file or directory: {source}")
+    return feature.replace(source=source)
+
+
+def process(spec: Spec, opts: Options) -> Spec:
+    """Environment, directory, user, names."""
+    wanted: list[Feature] = []
+    env = spec.get("env")
+    variables = [pair for path in opts.get("env_file", ()) for pair in env_file(path)]
+    variables += filter(None, _many(opts, "env", "-e", "env", os.environ))
+    if variables or opts.get("clearenv"):
+        kept = env if isinstance(env, Env) else Env(clear=False)
+        merged = {**dict(kept.variables), **dict(variables)}
+        clear = kept.clear or bool(opts.get("clearenv"))
+        wanted.append(_said("-e", Env, tuple(merged.items()), clear))
+    if "workdir" in opts:
+        wanted.append(_said("-w", Cwd, opts["workdir"]))
+    if "user" in opts:
+        wanted.append(_said("-u", Identity, opts["user"]))
+    if "hostname" in opts:
+        wanted.append(_said("-h", Hostname, opts["hostname"]))
+    elif "name" in opts and spec.get("hostname") is not None:
+        wanted.append(_said("--name", Hostname, opts["name"]))
+    if "domainname" in opts:
+        wanted.append(_said("--domainname", Domainname, opts["domainname"]))
+    spec = spec.with_(*wanted)
+    if "init" in opts:
+        spec = spec.with_("init") if opts["init"] else spec.without("init")
+    return spec.with_(Pdeathsig()) if opts.get("die_with_parent") else spec
+
+
+def env_file(path: str) -> list[tuple[str, str]]:
+    """The variables of an env file."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            text = file.read()
+    except (OSError, ValueError) as err:
+        raise SpecError(f"--env-file {path}: {err.strerror if isinstance(err, OSError) else err}") from err
+    from minictr import parse
+
+    return list(_said(f"--env-file {path}", parse.env_file, text, os.environ))
+
+
+def privilege(spec: Spec, opts: Options) -> Spec:
+    """Capabilities, no_new_privs, limits, sysctls."""
+    spec = capabilities(spec, opts)
+    for text in opts.get("security_opt", ()):
+        spec = security_option(spec, text)
+    limits = _many(opts, "ulimit", "--ulimit", "ulimit")
+    if limits:
+        present = spec.get("rlimits")
+        rows = {row[0]: row for row in (*(present.limits if isinstance(present, Rlimits) else ()), *limits)}
+        spec = spec.with_(_said("--ulimit", Rlimits, tuple(rows.values())))
+    settings = _many(opts, "sysctl", "--sysctl", "sysctl")
+    if settings:
+        present = spec.get("sysctl")
+        merged = {**(dict(present.settings) if isinstance(present, Sysctl) else {}), **dict(settings)}
+        spec = spec.with_(_said("--sysctl", Sysctl, tuple(merged.items())))
+    if "oom_score_adj" in opts:
+        from minictr.features.check import number
+
+        spec = spec.with_(OomScoreAdj(number(opts["oom_score_adj"], "--oom-score-adj", -1000, 1000)))
+    return spec
+
+
+def capabilities(spec: Spec, opts: Options) -> Spec:
+    """``--cap-add`` and ``--cap-drop`` as in docker, whatever their order."""
+    add, drop = opts.get("cap_add", ()), opts.get("cap_drop", ())
+    if not add and not drop:
+        return spec
+    from minictr import parse
+
+    present = spec.get("capabilities")
+    held = present.bounding if isinstance(present, Capabilities) else CAPABILITIES
+    kept = _said("--cap-add, --cap-drop", parse.capabilities, held, add, drop)
+    every = [{"ALL", "CAP_ALL"}.intersection(name.upper() for name in names) for names in (add, drop)]
+    # "All" is what the caller has, which may be less than there are: the set is narrowed, not demanded.
+    broad = not isinstance(present, Capabilities) or present.drop_only
+    return spec.with_(Capabilities(kept, drop_only=bool(every[0]) or (broad and not every[1])))
+
+
+def security_option(spec: Spec, text: str) -> Spec:
+    """One ``--security-opt``."""
+    text = text if "=" in text else text.replace(":", "=", 1)  # docker's older spelling
+    key, mark, value = text.partition("=")
+    if key == "no-new-privileges" and value in ("", "true", "false") and (value or not mark):
+        return spec.without("no_new_privs") if value == "false" else spec.with_(NoNewPrivs())
+    if text == "seccomp=unconfined":
+        return spec.without("seccomp")
+    if text == "systempaths=unconfined":
+        return spec.without("masked_paths", "readonly_paths")
+    reasons = {"seccomp": "policies from files are not built yet", "apparmor": "profiles are not built yet"}
+    reasons |= {"label": "SELinux labels are not built yet", "no-new-privileges": "true or false is wanted"}
+    reason = reasons.get(key, "no-new-privileges[=false], seccomp=unconfined and systempaths=unconfined are known")
+    raise SpecError(f"--security-opt {text}: {reason}")
+
+
+def terminal_wish(spec: Spec, opts: Options, terminal: bool | None) -> Spec:
+    """A terminal of its own: as told, or when the caller has one and the container can make one."""
+    wanted = opts.get("tty")
+    if wanted is None:
+        if terminal is None:
+            terminal = os.isatty(0) and os.isatty(1)
+        out = {"tty", "devpts", "session"}.intersection(opts.get("without", ()))
+        wanted = terminal and not out and {"devpts", "session"} <= spec.names
+    if not wanted:
+        return spec.without("tty")
+    for needed in ("devpts", "session"):
+        if needed not in spec.names:
+            spec = spec.with_(needed)
+    return spec.with_(Tty())
+
+
+BUILDERS: tuple[Callable[[Spec, Options], Spec], ...] = (
+    with_features,
+    privileged,
+    namespaces,
+    files,
+    process,
+    privilege,
+)

@@ -1,0 +1,67 @@
+"""What the shell may offer as the value of an option, or as the command."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import click
+
+DIRECTORIES = ("rootfs", "upper", "volume", "tmpfs", "workdir")
+NAMESPACES = ("pid", "ipc", "uts", "net", "userns", "cgroupns", "time")
+PROGRAM_DIRS = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin")
+
+
+def complete_option(dest: str, incomplete: str) -> list[CompletionItem]:
+    """Candidates for the value of the option stored as DEST."""
+    if dest in DIRECTORIES:
+        return [CompletionItem(incomplete, type="dir")]
+    if dest in ("env_file", "trace"):
+        return [CompletionItem(incomplete, type="file")]
+    if dest in ("cap_add", "cap_drop"):
+        incomplete = incomplete.upper()
+    return [CompletionItem(word) for word in _words(dest) if word.startswith(incomplete)]
+
+
+def _words(dest: str) -> Iterable[str]:
+    if dest in ("profile", "diff"):
+        from minictr.features import PROFILES
+
+        return PROFILES
+    if dest in ("with", "without"):
+        from minictr.features import REGISTRY
+
+        return REGISTRY
+    if dest in ("cap_add", "cap_drop"):
+        from minictr.features.capabilities import CAPABILITIES
+
+        return ("ALL", *CAPABILITIES)
+    if dest in NAMESPACES:
+        return ("host", "private", "ns:", "pid:")
+    fixed = {
+        "format": ("text", "json"),
+        "security_opt": ("no-new-privileges", *(f"{word}=unconfined" for word in ("seccomp", "systempaths"))),
+        "mount": ("type=bind,source=", "type=tmpfs,target=", "type=overlay,"),
+        "time_offset": ("monotonic=", "boottime="),
+        "stop_signal": ("TERM", "INT", "HUP", "QUIT", "KILL", "USR1", "USR2"),
+    }
+    return fixed.get(dest, ())
+
+
+def complete_command(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The first word: programs of the root file system named by ``--rootfs``; later words: files."""
+    rootfs = ctx.params.get("rootfs")
+    if not rootfs or "/" in incomplete or ctx.params.get("command"):
+        return [CompletionItem(incomplete, type="file")]
+    names: set[str] = set()
+    for directory in PROGRAM_DIRS:
+        try:
+            names.update(name for name in os.listdir(os.path.join(rootfs, directory)) if name.startswith(incomplete))
+        except OSError:  # absent, or a link that leads nowhere on this side
+            continue
+    return [CompletionItem(name) for name in sorted(names)]

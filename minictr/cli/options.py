@@ -1,0 +1,124 @@
+"""Every option of ``run`` and ``plan``, as one table of data.
+
+The fast parser (:mod:`minictr.cli.fastparse`), click's commands with their help and completion
+(:mod:`minictr.cli.main`) and the tests are all made from it. Plain tuples: they are constants of the compiled module
+and cost nothing at start.
+
+A row is ``(flags, dest, kind, metavar, help, group)``. ``flags`` is written as click writes it: ``--init/--no-init``
+is a switch with a negative. Kinds:
+
+========  ==================================================================
+flag      True; a switch's negative gives False; the last one wins
+value     a str, ``--opt value`` or ``--opt=value``; the last one wins
+optional  a str, ``--opt=value`` only; ``--opt`` alone gives ""
+many      a list of str, in the order given
+========  ==================================================================
+
+An option that was not given has no entry in the parsed dictionary.
+"""
+
+from __future__ import annotations
+
+FLAG, VALUE, OPTIONAL, MANY = "flag", "value", "optional", "many"
+
+CONTAINER, PROGRAM, FILES, PRIVILEGE = "Container", "Program", "Files and mounts", "Privilege and limits"
+NAMESPACES, RUNNING, PLAN = "Namespaces (NS is host, private, ns:PATH or pid:N)", "Running", "Plan"
+
+Row = tuple[tuple[str, ...], str, str, str, str, str]
+
+RUN_OPTIONS: tuple[Row, ...] = (
+    # --- the container ---
+    (("--rootfs",), "rootfs", VALUE, "DIR", "Root file system.", CONTAINER),
+    (("--profile",), "profile", VALUE, "NAME", "Features to begin with: bare, lxc, docker, default.", CONTAINER),
+    (("--with",), "with", MANY, "NAME", "Add a feature (see: minictr features).", CONTAINER),
+    (("--without",), "without", MANY, "NAME", "Take a feature out; applied last.", CONTAINER),
+    (("--name",), "name", VALUE, "NAME", "Name of the container, and its host name.", CONTAINER),
+    (("--rm",), "rm", FLAG, "", "Accepted; a container never outlives its program.", CONTAINER),
+    (("--init/--no-init",), "init", FLAG, "", "A small init reaps and forwards signals as PID 1.", CONTAINER),
+    # --- the program ---
+    (("-e", "--env"), "env", MANY, "KEY[=VALUE]", "Set a variable; KEY alone copies the caller's.", PROGRAM),
+    (("--env-file",), "env_file", MANY, "FILE", "Read variables from a file.", PROGRAM),
+    (("--clearenv",), "clearenv", FLAG, "", "Nothing but -e and --env-file: no PATH, HOME, TERM.", PROGRAM),
+    (("-w", "--workdir"), "workdir", VALUE, "DIR", "Working directory, made if missing.", PROGRAM),
+    (("-u", "--user"), "user", VALUE, "USER[:GROUP]", "Names from the container's own files, or ids.", PROGRAM),
+    (("-h", "--hostname"), "hostname", VALUE, "NAME", "Host name.", PROGRAM),
+    (("--domainname",), "domainname", VALUE, "NAME", "NIS domain name.", PROGRAM),
+    (("--stop-signal",), "stop_signal", VALUE, "SIGNAL", "Sent when --timeout is over; TERM if not given.", PROGRAM),
+    # --- files and mounts ---
+    (("-v", "--volume"), "volume", MANY, "SRC:DST[:OPT]", "Bind mount; OPT is ro, rro, rw, idmap.", FILES),
+    (("--mount",), "mount", MANY, "type=TYPE,...", "Mount of type bind, tmpfs or overlay.", FILES),
+    (("--tmpfs",), "tmpfs", MANY, "DIR[:OPT]", "Fresh tmpfs; OPT as size=64M,mode=755.", FILES),
+    (("--read-only",), "read_only", FLAG, "", "Root mounted read-only.", FILES),
+    (("--overlay",), "overlay", FLAG, "", "Writes go to a layer that is thrown away.", FILES),
+    (("--upper",), "upper", VALUE, "DIR", "Writes go to DIR and are kept (as --overlay).", FILES),
+    (("--shm-size",), "shm_size", VALUE, "SIZE", "Size of /dev/shm.", FILES),
+    # --- privilege and limits ---
+    (("--cap-add",), "cap_add", MANY, "CAP", "Add a capability, or ALL.", PRIVILEGE),
+    (("--cap-drop",), "cap_drop", MANY, "CAP", "Drop a capability, or ALL.", PRIVILEGE),
+    (("--privileged",), "privileged", FLAG, "", "All capabilities, no filter, no masked paths.", PRIVILEGE),
+    (("--security-opt",), "security_opt", MANY, "OPT", "no-new-privileges[=false] and others; see docs.", PRIVILEGE),
+    (("--ulimit",), "ulimit", MANY, "NAME=SOFT[:HARD]", "Resource limit.", PRIVILEGE),
+    (("--sysctl",), "sysctl", MANY, "KEY=VALUE", "Kernel setting of the container's own namespaces.", PRIVILEGE),
+    (("--oom-score-adj",), "oom_score_adj", VALUE, "N", "-1000 (never) to 1000 (first).", PRIVILEGE),
+    # --- namespaces ---
+    (("--pid",), "pid", VALUE, "NS", "Process ids.", NAMESPACES),
+    (("--ipc",), "ipc", VALUE, "NS", "System V IPC and POSIX message queues.", NAMESPACES),
+    (("--uts",), "uts", VALUE, "NS", "Host name and domain name.", NAMESPACES),
+    (("--net", "--network"), "net", VALUE, "NS", "Network; none is private: loopback only.", NAMESPACES),
+    (("--userns",), "userns", VALUE, "NS", "User and group ids, and privilege over them.", NAMESPACES),
+    (("--cgroupns",), "cgroupns", VALUE, "NS", "What /proc/self/cgroup shows.", NAMESPACES),
+    (("--time",), "time", VALUE, "NS", "Monotonic and boot time clocks.", NAMESPACES),
+    (("--uidmap",), "uidmap", MANY, "IN:OUT:COUNT", "User ids (as --userns private).", NAMESPACES),
+    (("--gidmap",), "gidmap", MANY, "IN:OUT:COUNT", "Group ids (as --userns private).", NAMESPACES),
+    (("--time-offset",), "time_offset", MANY, "CLOCK=SEC", "monotonic, boottime (as --time private).", NAMESPACES),
+    # --- running ---
+    (("-i", "--interactive"), "interactive", FLAG, "", "Accepted; standard input is always connected.", RUNNING),
+    (("-t", "--tty/--no-tty"), "tty", FLAG, "", "A terminal, or none; else one if called from one.", RUNNING),
+    (("--timeout",), "timeout", VALUE, "TIME", "Stop after 90, 2.5, 1m30s; exit code 124.", RUNNING),
+    (("--trace",), "trace", OPTIONAL, "FILE", "Time line of the start; =FILE writes Chrome JSON.", RUNNING),
+    (("--json-status-fd",), "json_status_fd", VALUE, "FD", "Write child-pid and exit-code there, as JSON.", RUNNING),
+    (("--preserve-fds",), "preserve_fds", VALUE, "N", "Pass file descriptors 3 to 3+N-1 on.", RUNNING),
+    (("--die-with-parent",), "die_with_parent", FLAG, "", "Be killed when the caller dies.", RUNNING),
+)
+
+PLAN_OPTIONS: tuple[Row, ...] = (
+    (("--format",), "format", VALUE, "text|json", "How the plan is printed.", PLAN),
+    (("--diff",), "diff", VALUE, "PROFILE", "Print only what differs from a plain profile.", PLAN),
+)
+
+GROUPS = (CONTAINER, PROGRAM, FILES, PRIVILEGE, NAMESPACES, RUNNING, PLAN)
+
+_CGROUP = "cgroup limits are not built yet"
+_NETWORK = "bridges and published ports are not built yet; --net private has loopback only"
+_DNS = "put the file in the root file system, or bind it with -v"
+_DAEMON = "there is no daemon: a container lives as long as this command"
+_IMAGES = "there are no images: --rootfs names a directory"
+_LOGS = "there are no logs: output goes where this command's output goes"
+_HEALTH = "there are no health checks"
+_DEVICE = "device access lists are not built yet; a device node can be bound with -v"
+
+# Options of docker that are knowingly not here: (flags, reason). Refused by name, so that nobody guesses.
+REFUSED: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("-m", "--memory"), _CGROUP),
+    (("--memory-reservation", "--memory-swap", "--memory-swappiness", "--kernel-memory"), _CGROUP),
+    (("-c", "--cpu-shares", "--cpus", "--cpu-period", "--cpu-quota", "--cpu-rt-period", "--cpu-rt-runtime"), _CGROUP),
+    (("--cpu-count", "--cpu-percent", "--cpuset-cpus", "--cpuset-mems", "--pids-limit", "--cgroup-parent"), _CGROUP),
+    (("--blkio-weight", "--blkio-weight-device", "--oom-kill-disable"), _CGROUP),
+    (("--device-read-bps", "--device-read-iops", "--device-write-bps", "--device-write-iops"), _CGROUP),
+    (("-p", "--publish", "-P", "--publish-all", "--expose", "--ip", "--ip6", "--mac-address"), _NETWORK),
+    (("--network-alias", "--net-alias", "--link", "--link-local-ip"), _NETWORK),
+    (("--add-host", "--dns", "--dns-option", "--dns-opt", "--dns-search"), _DNS),
+    (("-d", "--detach", "--detach-keys", "--restart", "--cidfile", "--sig-proxy", "-a", "--attach"), _DAEMON),
+    (("--stop-timeout",), "a stopped program is killed after 10 seconds"),
+    (("--pull", "--platform", "--disable-content-trust", "--storage-opt", "-q", "--quiet"), _IMAGES),
+    (("--entrypoint",), "there is no entry point: the command is run as given"),
+    (("-l", "--label", "--label-file", "--annotation"), "there is no store of containers to label"),
+    (("--log-driver", "--log-opt"), _LOGS),
+    (("--health-cmd", "--health-interval", "--health-retries", "--health-start-interval"), _HEALTH),
+    (("--health-start-period", "--health-timeout", "--no-healthcheck"), _HEALTH),
+    (("--device", "--device-cgroup-rule", "--gpus", "--cdi"), _DEVICE),
+    (("--group-add",), "supplementary groups are those of the user in the container's /etc/group"),
+    (("--volumes-from",), "there is no other container to take volumes from; name them with -v"),
+    (("--volume-driver",), "volumes are directories of the host: -v SRC:DST"),
+    (("--runtime", "--isolation", "--io-maxbandwidth", "--io-maxiops", "--use-api-socket"), _DAEMON),
+)

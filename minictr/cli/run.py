@@ -1,0 +1,163 @@
+"""``minictr run``: options to a spec, a start, signals passed on, an exit code.
+
+On the hot path: see :mod:`minictr.cli.entry` for what must not be imported here. ``_signal`` is the C half of
+:mod:`signal`, whose Python half imports enum.
+"""
+
+from __future__ import annotations
+
+import os
+
+from minictr.cli.build import build
+from minictr.cli.settings import settings
+from minictr.errors import SpecError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as _signal
+    from typing import Any
+
+    from minictr.cli.settings import Settings
+    from minictr.runtime.console import Console
+    from minictr.runtime.process import Process
+    from minictr.runtime.program import Program
+    from minictr.spec import Spec
+else:
+    import _signal
+
+TIMED_OUT = 124
+GRACE = 10.0  # seconds between the stop signal and SIGKILL, as docker's
+
+
+def run(opts: dict[str, Any], command: tuple[str, ...]) -> int:
+    """Run COMMAND in a container as OPTS say; the exit code. Raises MinictrError."""
+    keep_standard_streams()
+    chosen = settings(opts)
+    program = compiled(build(opts, command))
+    if chosen.die_with_parent:
+        die_with_parent()
+    console = None
+    if "console" in program.fd_names:
+        from minictr.runtime.console import Console
+
+        console = Console()
+    relay = Relay(chosen, window=console is None)
+    try:
+        process = watch(program, chosen, console, relay)
+    finally:
+        relay.detach()
+        if console is not None:
+            console.close()
+    if chosen.trace is not None:
+        chosen.report(process, opts.get("name", command[0]))
+    return TIMED_OUT if relay.timed_out else exit_code(process)
+
+
+def compiled(spec: Spec) -> Program:
+    """SPEC resolved and planned, its program looked for: the last that can fail before anything is touched."""
+    from minictr.plan import plan
+    from minictr.runtime.program import Program
+    from minictr.runtime.resolve import check_program, resolve
+
+    spec = resolve(spec)
+    program = Program(plan(spec))
+    check_program(spec, tuple(program.plan.steps[-1].args["paths"]))
+    return program
+
+
+def watch(program: Program, chosen: Settings, console: Console | None, relay: Relay) -> Process:
+    """Start PROGRAM and stay until it is gone."""
+    from minictr.runtime.launch import launch
+
+    streams = {"stdin": 0, "stdout": 1, "stderr": 2}
+    with launch(program, streams, preserve_fds=chosen.preserve_fds, console=console) as process:
+        chosen.tell(f'{{"child-pid": {process.pid}}}')
+        relay.attach(process)
+        if console is not None:
+            from minictr.runtime.console import interact
+
+            interact(console, process)
+        process.wait()
+        chosen.tell(f'{{"exit-code": {TIMED_OUT if relay.timed_out else exit_code(process)}}}')
+    return process
+
+
+def exit_code(process: Process) -> int:
+    """The program's own code, or 128 and the signal that killed it."""
+    return 128 + process.signal if process.signal else process.returncode or 0
+
+
+def keep_standard_streams() -> None:
+    """Descriptors 0 to 2 that the caller closed are /dev/null, lest a handle of ours take their place."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number: FD itself
+
+
+def die_with_parent() -> None:
+    """SIGKILL for this process when its parent dies; the container's own pdeathsig follows from ours."""
+    from minictr.kernel.ops import execute
+
+    parent = os.getppid()
+    execute("pdeathsig", signal=int(_signal.SIGKILL))
+    if os.getppid() != parent:  # it died in between: prctl(2) PR_SET_PDEATHSIG only looks ahead
+        raise SpecError("--die-with-parent: the parent is already dead")
+
+
+class Relay:
+    """Passes the signals this process gets on to the container, and rings when ``--timeout`` is over.
+
+    What comes before the container runs is kept for it. SIGTSTP is left alone: it stops this process, not the
+    container.
+    """
+
+    FORWARDED = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM, _signal.SIGUSR1, _signal.SIGUSR2)
+
+    def __init__(self, chosen: Settings, *, window: bool) -> None:
+        self.chosen = chosen
+        self.process: Process | None = None
+        self.early: list[int] = []
+        self.timed_out = False
+        handled = (*self.FORWARDED, _signal.SIGWINCH) if window else self.FORWARDED  # a console sees to it
+        self.before = [(number, _signal.signal(number, self.forward)) for number in handled]
+        self.before.append((_signal.SIGALRM, _signal.signal(_signal.SIGALRM, self.ring)))
+
+    def attach(self, process: Process) -> None:
+        self.process = process
+        for number in self.early:
+            self.pass_on(number)
+        if self.chosen.timeout:
+            _signal.setitimer(_signal.ITIMER_REAL, self.chosen.timeout)
+
+    def forward(self, number: int, frame: object) -> None:
+        if self.process is None:
+            self.early.append(number)
+        else:
+            self.pass_on(number)
+
+    def pass_on(self, number: int) -> None:
+        """Send NUMBER; a handler must not raise into whatever was interrupted, and a program just gone is no error."""
+        try:
+            if self.process is not None:
+                self.process.send_signal(number)
+        except OSError:
+            pass
+
+    def ring(self, number: int, frame: object) -> None:
+        """First the stop signal, then, GRACE later, SIGKILL."""
+        if self.process is None:
+            return
+        if self.timed_out:
+            self.pass_on(_signal.SIGKILL)
+            return
+        self.timed_out = True
+        self.pass_on(self.chosen.stop_signal)
+        _signal.setitimer(_signal.ITIMER_REAL, GRACE)
+
+    def detach(self) -> None:
+        _signal.setitimer(_signal.ITIMER_REAL, 0)
+        for number, handler in self.before:
+            if handler is not None:
+                _signal.signal(number, handler)

@@ -1,0 +1,146 @@
+"""A child that runs a few ops and ends: clone3 into new namespaces without a fork of this process.
+
+The same static program that prepares a container (``_core/stub.c``) runs the ops, so Python's threads, heap and
+locks do not matter, and nothing of this process changes. Used to hold a user namespace (users.user_namespace) and to
+try features out (probing). A container's start has an executor of its own, with a time line and an init.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+
+from minictr.errors import StepFailed
+from minictr.kernel.core import ffi, lib
+from minictr.kernel.handles import Handle
+from minictr.kernel.ops import OP, Encoder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+    Op = tuple[str, Mapping[str, Any]]
+
+__all__ = ["Child"]
+
+CLONE_NEWUSER = 0x10000000  # linux/sched.h
+SIGKILL = 9
+_REGION = struct.Struct("=4IiIIIiiIIQII96i")  # struct mc_region, _core/core.h
+_MAGIC, _VERSION = 0x6D637472, 1
+_MFD = 0x3  # MFD_CLOEXEC | MFD_ALLOW_SEALING, linux/memfd.h
+_MFD_EXEC = 0x10  # Linux 6.3
+_F_ADD_SEALS, _ALL_SEALS = 1033, 0xF  # linux/fcntl.h
+
+
+class Child(Handle):
+    """A process in new namespaces (FLAGS, CLONE_NEW*) that waits, runs OPS when told to, and ends.
+
+    ``pid``, ``pidfd``: who it is. Between construction and :meth:`run` its id maps can be written. FDS: descriptors of
+    ours that ops mention by number. Linux 5.5 (CLONE_CLEAR_SIGHAND). Raises StepFailed.
+    """
+
+    def __init__(self, flags: int = 0, ops: Iterable[Op] = (), fds: Iterable[int] = ()) -> None:
+        self.pid, self.pidfd, self._region, self._go = 0, -1, -1, -1
+        program = (("barrier", {"fd": -1}), *ops)
+        barrier, self._go = os.pipe2(os.O_CLOEXEC)
+        try:
+            encoder = Encoder()
+            for call, args in program:
+                encoder.add(call, {"fd": barrier} if call == "barrier" else args)
+            self._calls = tuple(call for call, _ in program)
+            self._region = os.memfd_create("minictr-region", os.MFD_CLOEXEC)
+            keep = sorted({barrier, self._region, *fds})
+            os.write(self._region, _region(encoder, keep))
+            self._spawn(flags, keep)
+        except BaseException:
+            self._forget()
+            raise
+        finally:
+            os.close(barrier)
+        self._open = True
+
+    def _spawn(self, flags: int, keep: list[int]) -> None:
+        stub = _sealed_stub()
+        try:
+            spawn = ffi.new("struct mc_spawn *")
+            spawn.flags, spawn.stub_fd, spawn.region_fd = flags, stub, self._region
+            spawn.raise_caps = bool(flags & CLONE_NEWUSER)
+            spawn.n_keep = len(keep)
+            for place, fd in enumerate(keep):
+                spawn.keep[place] = fd
+            result = lib.mc_spawn(spawn)
+        finally:
+            os.close(stub)
+        if result < 0:
+            raise StepFailed("clone3", -result)
+        self.pid, self.pidfd = spawn.pid, spawn.pidfd
+        if spawn.exec_error:
+            self._reap()
+            raise StepFailed("execveat of the sealed stub", spawn.exec_error, cure="vm.memfd_noexec must not be 2")
+
+    def run(self) -> None:
+        """Let it run its ops, and wait for its end. Raises StepFailed with the op that failed."""
+        failed = self.attempt()
+        if failed is not None:
+            call, number = failed
+            raise StepFailed(call.replace("_", " "), number)
+
+    def attempt(self) -> tuple[str, int] | None:
+        """As :meth:`run`; the (call, errno) that failed, or None when every op was done."""
+        try:
+            os.write(self._go, b"g")
+        except BrokenPipeError:
+            pass  # it is dead already: the region tells of what
+        try:
+            os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOWAIT)
+        except ChildProcessError:
+            pass  # SIGCHLD is ignored in this process: the kernel has reaped it
+        data = os.pread(self._region, _REGION.size + OP.size * len(self._calls), 0)
+        self.close()
+        for place, call in enumerate(self._calls):
+            *_, result, end_ns = OP.unpack_from(data, _REGION.size + place * OP.size)
+            if result < 0 or not end_ns:
+                return call, -result
+        return None
+
+    def _close(self) -> None:
+        self._reap()
+        self._forget()
+
+    def _reap(self) -> None:
+        lib.mc_pidfd_send_signal(self.pidfd, SIGKILL, 0)
+        try:
+            os.waitpid(self.pid, 0)
+        except ChildProcessError:
+            pass
+
+    def _forget(self) -> None:
+        for name in ("pidfd", "_region", "_go"):
+            fd = getattr(self, name)
+            setattr(self, name, -1)
+            if fd >= 0:
+                os.close(fd)
+
+
+def _region(encoder: Encoder, keep: list[int]) -> bytes:
+    """The bytes of struct mc_region, the ops and the blob."""
+    ops, blob = bytes(encoder.ops), bytes(encoder.blob)
+    offset = _REGION.size + len(ops)
+    kept = (*keep, *([0] * (96 - len(keep))))
+    count = len(ops) // OP.size
+    header = (_MAGIC, _VERSION, count, offset, -1, len(keep), 0, 0, 0, 0, 0, offset + len(blob), 0, 0, 0)
+    return _REGION.pack(*header, *kept) + ops + blob
+
+
+def _sealed_stub() -> int:
+    """A sealed memory file with the static program; the caller closes it."""
+    import fcntl
+
+    try:
+        fd = os.memfd_create("minictr-stub", _MFD | _MFD_EXEC)
+    except OSError:
+        fd = os.memfd_create("minictr-stub", _MFD)
+    os.write(fd, bytes(ffi.buffer(lib.mc_stub(), lib.mc_stub_size())))
+    fcntl.fcntl(fd, _F_ADD_SEALS, _ALL_SEALS)
+    return fd
