@@ -57,6 +57,8 @@ def build(opts: Options, command: tuple[str, ...], terminal: bool | None = None)
         spec = builder(spec, opts)
     spec = terminal_wish(spec, opts, terminal)
     for unwanted in opts.get("without", ()):
+        if ":" in unwanted and unwanted not in map(label, spec.features):
+            raise SpecError(f"--without {unwanted}: there is no such mount")
         spec = _said(f"--without {unwanted}", spec.without, unwanted)
     if not spec.rootfs and not {"pivot_root", "chroot"}.isdisjoint(spec.names):
         raise SpecError("no --rootfs DIR: name one, or stay in the host's own root with --without pivot_root")

@@ -57,12 +57,12 @@ def settings(opts: dict[str, Any]) -> Settings:
         preserve_fds=_number("--preserve-fds", opts.get("preserve_fds", "0")),
         die_with_parent=bool(opts.get("die_with_parent")),
     )
+    if 3 <= chosen.json_status_fd < 3 + chosen.preserve_fds:
+        raise SpecError(f"--json-status-fd {chosen.json_status_fd}: --preserve-fds would hand it to the container")
     if "json_status_fd" in opts:
         _writable("--json-status-fd", _number("--json-status-fd", opts["json_status_fd"]))
     for fd in range(3, 3 + chosen.preserve_fds):
         _open("--preserve-fds", fd)
-        if fd == chosen.json_status_fd:
-            raise SpecError(f"--json-status-fd {fd}: --preserve-fds would hand it to the container")
     return chosen
 
 

@@ -37,12 +37,12 @@ __all__ = [
 ]
 
 # linux/capability.h: the index is the number
-NAMES = (
-    "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE"
+NAMES: tuple[str, ...] = (
+    *"CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE"
     " NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN"
     " SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE"
-    " MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE"
-).split()
+    " MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE".split(),
+)
 PR_GET_NO_NEW_PRIVS = 39  # linux/prctl.h
 EPERM = 1
 
@@ -93,12 +93,12 @@ def get(pid: int | str = 0) -> Sets:
 
     >>> "NET_ADMIN" in get().effective
     """
-    rows = dict(line.split(":\t", 1) for line in procfs.read(pid or "thread-self", "status").splitlines() if ":\t" in line)
+    rows = procfs.status(pid)
     words = ("CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb")
     return Sets(*(names(int(rows.get(word, "0"), 16)) for word in words))
 
 
-def set(  # noqa: A001 - capabilities.set is what cap_set_proc(3) is called everywhere
+def set(
     *,
     effective: Iterable[str] | None = None,
     permitted: Iterable[str] | None = None,
@@ -133,7 +133,7 @@ def drop_bounding(*wanted: str) -> None:
     """
     import prctl
 
-    for number in sorted({_number(name) for name in wanted}):
+    for number in sorted(dict.fromkeys(map(_number, wanted))):
         try:
             prctl.capbset_drop(number)
         except OSError as err:
@@ -142,7 +142,7 @@ def drop_bounding(*wanted: str) -> None:
 
 
 def ambient(*wanted: str) -> None:
-    """The ambient set of the calling thread is these and no other: kept over execve. Linux 4.3, prctl(2) PR_CAP_AMBIENT.
+    """The ambient set of the calling thread is these and no other: kept over execve. Linux 4.3, prctl(2).
 
     Each must be permitted and inheritable. No names clear it. Raises SpecError, StepFailed: EPERM.
     """
@@ -150,7 +150,7 @@ def ambient(*wanted: str) -> None:
 
 
 def keep_caps(on: bool = True) -> None:
-    """Keep the permitted set when all user ids change from 0; cleared by execve. Linux 2.2.18, prctl(2) PR_SET_KEEPCAPS."""
+    """Keep the permitted set when all user ids change from 0; execve clears it. Linux 2.2.18, PR_SET_KEEPCAPS."""
     import prctl
 
     try:

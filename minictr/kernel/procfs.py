@@ -11,7 +11,7 @@ import os
 from minictr.errors import StepFailed
 from minictr.kernel import ops
 
-__all__ = ["read", "write"]
+__all__ = ["read", "status", "write"]
 
 MAGIC = 0x9FA0  # PROC_SUPER_MAGIC, linux/magic.h
 
@@ -35,3 +35,9 @@ def read(pid: int | str, name: str) -> str:
             return file.read()
     except OSError as err:
         raise StepFailed(f"read {path}", err.errno or 0) from err
+
+
+def status(pid: int | str = 0) -> dict[str, str]:
+    """The rows of /proc/PID/status; 0 is the calling thread. proc_pid_status(5). Raises StepFailed."""
+    rows = (line.partition(":") for line in read(pid or "thread-self", "status").splitlines())
+    return {name: value.strip() for name, _, value in rows}

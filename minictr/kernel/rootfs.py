@@ -15,7 +15,7 @@ from minictr.kernel.layers import Layers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from minictr.steps import Support
 
@@ -52,7 +52,8 @@ def chroot(path: str) -> None:
     """PATH becomes /, by name only, and the working directory. chroot(2).
 
     It is no wall: with CAP_SYS_CHROOT one walks out again. Threads of a process share their root: all of them move,
-    except one that has a root of its own (``namespaces.unshare("mnt")``). Raises StepFailed: EPERM without CAP_SYS_CHROOT.
+    except one that has a root of its own (``namespaces.unshare("mnt")``). Raises StepFailed: EPERM without
+    CAP_SYS_CHROOT.
     """
     ops.execute("chroot", about=path, path=path)
 
@@ -93,23 +94,26 @@ def overlay_root(
     return mounts.overlay(target, lower=lower, upper=upper, work=work, **flags)
 
 
-def _over_tmpfs(target: str, lower: Sequence[str], size: int | str, inodes: int, flags: dict[str, bool]) -> mounts.Mounted:
+def _over_tmpfs(
+    target: str, lower: Sequence[str], size: int | str, inodes: int, flags: Mapping[str, bool]
+) -> mounts.Mounted:
     options = [*([f"size={size}"] if size else []), *([f"nr_inodes={inodes}"] if inodes else [])]
+    attributes, what = trees.attribute_bits(flags), f"overlay on {target}"
     scratch = trees.create("tmpfs", ["source=tmpfs", "mode=700", *options], 0, f"tmpfs for {target}")
     try:
         for name in ("upper", "work"):
             os.mkdir(name, 0o755, dir_fd=scratch)
-        with Layers(lower, f"/proc/self/fd/{scratch}/upper", f"/proc/self/fd/{scratch}/work", by_descriptor=True) as layers:
+        inside = f"/proc/self/fd/{scratch}"
+        with Layers(lower, f"{inside}/upper", f"{inside}/work", by_descriptor=True) as layers:
             # Until Linux 6.15 an overlay refuses layers of a mount that hangs nowhere (clone_private_mount() in
             # fs/namespace.c), so it lies on TARGET until the overlay has its own copy.
             with mounts.hang(scratch, target, f"tmpfs on {target}"):
                 words = layers.joined if layers.fits else layers.single
-                attributes, what = trees.attribute_bits(flags), f"overlay on {target}"
                 tree = trees.create("overlay", ["source=overlay", *words], attributes, what)
-            try:
-                return mounts.hang(tree, target, what)
-            finally:
-                os.close(tree)
+        try:
+            return mounts.hang(tree, target, what)
+        finally:
+            os.close(tree)
     finally:
         os.close(scratch)
 

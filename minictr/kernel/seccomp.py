@@ -38,7 +38,8 @@ def validate(program: bytes) -> int:
         raise SpecError(f"seccomp: the program is {type(program).__name__}, not bytes")
     count, rest = divmod(len(program), INSTRUCTION)
     if rest or not 1 <= count <= BPF_MAXINSNS:
-        raise SpecError(f"seccomp: {len(program)} bytes are not 1 to {BPF_MAXINSNS} instructions of {INSTRUCTION} bytes")
+        told = f"{len(program)} bytes"
+        raise SpecError(f"seccomp: {told} are not 1 to {BPF_MAXINSNS} instructions of {INSTRUCTION} bytes")
     return count
 
 
@@ -77,7 +78,7 @@ def mode(pid: int | str = 0) -> tuple[int, int]:
 
     /proc/PID/status; the number Linux 5.9, -1 before.
     """
-    rows = dict(line.split(":\t", 1) for line in procfs.read(pid or "thread-self", "status").splitlines() if ":\t" in line)
+    rows = procfs.status(pid)
     return int(rows["Seccomp"]), int(rows.get("Seccomp_filters", "-1"))
 
 

@@ -42,13 +42,12 @@ class Console:
         """Take the master that the container sent. Raises MinictrError when none came within TIMEOUT seconds."""
         self._ours.settimeout(max(timeout, 0.001))
         try:
-            _, fds, _, _ = socket.recv_fds(self._ours, 1, 1)
+            _, fds, _, _ = socket.recv_fds(self._ours, 1, 1, socket.MSG_CMSG_CLOEXEC)
         except OSError as err:
             raise MinictrError(f"receive the container's terminal: {err}") from err
         if not fds:
             raise MinictrError("receive the container's terminal: none was sent")
         self.master = fds[0]
-        os.set_inheritable(self.master, False)
 
     def resize(self, rows: int, columns: int) -> None:
         """Set the window size; programs inside get SIGWINCH."""

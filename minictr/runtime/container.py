@@ -9,7 +9,7 @@ from minictr.runtime.launch import START_TIMEOUT, launch
 from minictr.runtime.pipes import Streams
 from minictr.runtime.process import DEVNULL, PIPE, Process
 from minictr.runtime.program import Program
-from minictr.runtime.resolve import check_program, resolve
+from minictr.runtime.resolve import check_program, fingerprint, resolve
 from minictr.runtime.undo import Undo
 from minictr.spec import Spec
 from minictr.values import Value
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from minictr.runtime.timeline import Clock, Timeline
     from minictr.steps import Feature
 
-CACHED = 32  # compiled programs a container keeps: argv and root to program
+CACHED = 32  # compiled programs a container keeps, by argv
 
 
 class Result(Value):
@@ -80,7 +80,7 @@ class Container:
         self.rootfs = os.fspath(rootfs)
         self.features: tuple[Feature, ...] = tuple(features)
         self.name = name
-        self._programs: dict[Spec, Program] = {}
+        self._programs: dict[tuple[str, ...], tuple[tuple[int, ...], Program]] = {}
 
     def spec(self, args: Sequence[str] = ("true",)) -> Spec:
         """The spec of running ARGS. Raises :class:`SpecError` for a str (a forgotten list) or nothing."""
@@ -124,28 +124,37 @@ class Container:
         ``stdin``, ``stdout``, ``stderr``: None (the caller's), PIPE, DEVNULL, a descriptor or a file.
         ``start_timeout``: seconds until a start that hangs is given up (:class:`StartTimeout`).
         """
-        program = self._program(resolve(self.spec(args)))
+        program = self._program(args)
         with Undo() as closing:
             streams = Streams(stdin, stdout, stderr, closing)
             try:
                 process = launch(
                     program, streams.fds, preserve_fds=preserve_fds, start_timeout=start_timeout, console=console
                 )
+                try:
+                    streams.hand_over(process, text or bool(encoding or errors), encoding, errors)
+                except BaseException:
+                    process.close()
+                    raise
             except BaseException:
                 streams.close()
                 raise
-            streams.hand_over(process, text or bool(encoding or errors), encoding, errors)
         return process
 
-    def _program(self, spec: Spec) -> Program:
-        """The compiled plan of SPEC: made once, as only descriptors change from start to start."""
-        program = self._programs.get(spec)
-        if program is None:
-            program = Program(make_plan(spec))
-            if len(self._programs) >= CACHED:
-                self._programs.clear()
-            self._programs[spec] = program
+    def _program(self, args: Sequence[str]) -> Program:
+        """The compiled plan of running ARGS. Kept while what was looked at in the root is as it was: then only
+        descriptors change from start to start."""
+        spec = self.spec(args)
+        seen = fingerprint(spec)
+        kept = self._programs.get(spec.argv)
+        if kept is not None and seen and kept[0] == seen:
+            return kept[1]
+        spec = resolve(spec)
+        program = Program(make_plan(spec))
         check_program(spec, tuple(program.plan.steps[-1].args["paths"]))
+        if len(self._programs) >= CACHED:
+            self._programs.clear()
+        self._programs[spec.argv] = (seen, program)
         return program
 
     def run(
@@ -179,8 +188,7 @@ class Container:
             try:
                 captured = process.communicate(data, timeout)
             except TimeoutExpired:
-                process.kill()
-                captured = process.communicate()
+                captured = process.end()
                 result = _result(process, captured, as_text, encoding, errors, timed_out=True)
                 raise TimeoutExpired(process.args, timeout or 0, result.stdout, result.stderr, result) from None
         result = _result(process, captured, as_text, encoding, errors)

@@ -6,7 +6,7 @@ import os
 import select
 import time
 
-from minictr.errors import TimeoutExpired
+from minictr.errors import SpecError, TimeoutExpired
 from minictr.runtime.process import DEVNULL, PIPE, STDOUT
 
 TYPE_CHECKING = False
@@ -28,8 +28,12 @@ class Streams:
     def __init__(self, stdin: Any, stdout: Any, stderr: Any, closing: Undo) -> None:
         self.fds: dict[str, int] = {}
         self.ours: dict[str, int] = {}
-        for number, (name, wanted) in enumerate((("stdin", stdin), ("stdout", stdout), ("stderr", stderr))):
-            self.fds[name] = self._descriptor(number, name, wanted, closing)
+        try:
+            for number, (name, wanted) in enumerate((("stdin", stdin), ("stdout", stdout), ("stderr", stderr))):
+                self.fds[name] = self._descriptor(number, name, wanted, closing)
+        except BaseException:
+            self.close()
+            raise
 
     def _descriptor(self, number: int, name: str, wanted: Any, closing: Undo) -> int:
         if wanted is None:
@@ -45,17 +49,24 @@ class Streams:
             return fd
         if wanted == STDOUT and name == "stderr":
             return self.fds["stdout"]
-        return wanted if isinstance(wanted, int) else int(wanted.fileno())
+        if isinstance(wanted, int):
+            return wanted
+        if not hasattr(wanted, "fileno"):
+            raise SpecError(f"{name}: {wanted!r} is not PIPE, DEVNULL, STDOUT (stderr alone), a descriptor or a file")
+        return int(wanted.fileno())
 
     def hand_over(self, process: Process, text: bool, encoding: str | None, errors: str | None) -> None:
         """Our ends become the process's file objects."""
-        for name, fd in self.ours.items():
-            mode = "w" if name == "stdin" else "r"
-            if text:
-                setattr(process, name, open(fd, mode, encoding=encoding or "utf-8", errors=errors or "strict"))
+        if text:
+            process.text = encoding or "utf-8", errors or "strict"
+        for name in tuple(self.ours):
+            fd, mode = self.ours[name], "w" if name == "stdin" else "r"
+            # the process owns the file objects: Process.close() closes them
+            if process.text is not None:
+                setattr(process, name, open(fd, mode, encoding=process.text[0], errors=process.text[1]))  # noqa: SIM115
             else:
-                setattr(process, name, open(fd, mode + "b", -1 if name == "stdin" else 0))
-        self.ours = {}
+                setattr(process, name, open(fd, mode + "b", -1 if name == "stdin" else 0))  # noqa: SIM115
+            del self.ours[name]
 
     def close(self) -> None:
         """Nobody took our ends: the start failed."""
@@ -68,26 +79,26 @@ def communicate(process: Process, data: bytes | None, timeout: float | None) -> 
     """See :meth:`Process.communicate`. Works on descriptors: text is the caller's matter."""
     deadline = None if timeout is None else time.monotonic() + timeout
     poll = select.poll()
-    rest = memoryview(data or b"")
-    if process.stdin is not None:
-        if rest:
-            os.set_blocking(process.stdin.fileno(), False)
-            poll.register(process.stdin.fileno(), select.POLLOUT)
-        else:
-            process.stdin.close()
-    output = process.partial  # a second call after a timeout goes on where the first one stopped
+    # a second call after a timeout goes on where the first one stopped
+    rest, output = process.unsent or memoryview(data or b""), process.partial
+    feeding = -1
+    if process.stdin is not None and rest:
+        feeding = process.stdin.fileno()
+        os.set_blocking(feeding, False)
+        poll.register(feeding, select.POLLOUT)
+    elif process.stdin is not None:
+        _close(process.stdin)
     for stream in (process.stdout, process.stderr):
         if stream is not None:
             output.setdefault(stream.fileno(), [])
             poll.register(stream.fileno(), select.POLLIN)
     open_fds = set(output)
-    feeding = process.stdin.fileno() if process.stdin is not None and rest else -1
     while open_fds or feeding >= 0:
         left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
         ready = poll.poll(left)
         if not ready:
-            partial = [b"".join(chunks) for chunks in output.values()]
-            raise TimeoutExpired(process.args, timeout or 0, *partial)
+            process.unsent = rest
+            raise TimeoutExpired(process.args, timeout or 0, *_so_far(process))
         for fd, _event in ready:
             if fd == feeding:
                 rest, done = _feed(fd, rest)
@@ -98,8 +109,36 @@ def communicate(process: Process, data: bytes | None, timeout: float | None) -> 
             elif not _drain(fd, output[fd]):
                 poll.unregister(fd)
                 open_fds.discard(fd)
-    process.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+    try:
+        process.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+    except TimeoutExpired:
+        raise TimeoutExpired(process.args, timeout or 0, *_so_far(process)) from None
     return _joined(process.stdout, output), _joined(process.stderr, output)
+
+
+def remains(process: Process) -> tuple[bytes | None, bytes | None]:
+    """What is in the pipes of a process that is gone. Not to their end: without a pid namespace a descendant may live
+    on and hold them, and nobody knows for how long."""
+    for stream in (process.stdout, process.stderr):
+        if stream is None or stream.closed:
+            continue
+        fd = stream.fileno()
+        os.set_blocking(fd, False)
+        try:
+            while _drain(fd, process.partial.setdefault(fd, [])):
+                pass
+        except BlockingIOError:
+            pass  # empty, and held open by somebody
+    if process.stdin is not None:
+        _close(process.stdin)
+    return _joined(process.stdout, process.partial), _joined(process.stderr, process.partial)
+
+
+def _so_far(process: Process) -> tuple[bytes | None, bytes | None]:
+    def joined(stream: Any) -> bytes | None:
+        return None if stream is None else b"".join(process.partial.get(stream.fileno(), []))
+
+    return joined(process.stdout), joined(process.stderr)
 
 
 def _feed(fd: int, rest: memoryview) -> tuple[memoryview, bool]:
@@ -128,6 +167,6 @@ def _close(stream: Any) -> None:
 def _joined(stream: Any, output: dict[int, list[bytes]]) -> bytes | None:
     if stream is None:
         return None
-    data = b"".join(output[stream.fileno()])
+    data = b"".join(output.get(stream.fileno(), []))
     stream.close()
     return data

@@ -6,6 +6,8 @@ import os
 import select
 import time
 
+from _thread import allocate_lock
+
 from minictr.errors import TimeoutExpired
 from minictr.kernel.core import lib
 
@@ -50,7 +52,10 @@ class Process:
         self.rusage: Any = None
         self.elapsed = 0.0
         self.partial: dict[int, list[bytes]] = {}
+        self.unsent: memoryview = memoryview(b"")
+        self.text: tuple[str, str] | None = None  # encoding and errors, where the streams are text
         self.clock, self._status_fd = clock, status_fd
+        self._reaping = allocate_lock()
 
     @property
     def timeline(self) -> Timeline:
@@ -90,13 +95,33 @@ class Process:
         """SIGKILL: with a pid namespace every process of the container is gone."""
         self.send_signal(SIGKILL)
 
-    def communicate(self, input: bytes | None = None, timeout: float | None = None) -> tuple[Any, Any]:
-        """Send INPUT, read both pipes to their end, wait. Raises TimeoutExpired; the program then still runs."""
+    def communicate(self, input: Any = None, timeout: float | None = None) -> tuple[Any, Any]:
+        """Send INPUT, read both pipes to their end, wait: bytes, or str where the streams are text.
+
+        Raises TimeoutExpired, with bytes; the program then still runs, and the next call goes on.
+        """
         from minictr.runtime.pipes import communicate
 
-        return communicate(self, input, timeout)
+        data = input.encode(*self.text) if self.text and isinstance(input, str) else input
+        out, err = communicate(self, data, timeout)
+        if self.text is None:
+            return out, err
+        return tuple(None if data is None else data.decode(*self.text) for data in (out, err))  # type: ignore[return-value]
+
+    def end(self) -> tuple[bytes | None, bytes | None]:
+        """Kill it and reap it; what it had written until then."""
+        from minictr.runtime.pipes import remains
+
+        self.kill()
+        self.wait()
+        return remains(self)
 
     def _reap(self) -> None:
+        with self._reaping:  # threads may wait for the same process: one reaps, all get the same answer
+            if self.returncode is None:
+                self._reap_once()
+
+    def _reap_once(self) -> None:
         try:
             _, status, self.rusage = os.wait4(self.pid, 0)
         except ChildProcessError:  # somebody else's wait(-1) was faster: the init's own word is left
@@ -104,9 +129,10 @@ class Process:
         told = os.read(self._status_fd, 4) if self._status_fd >= 0 else b""
         if len(told) == 4:  # init leaves with 128+n, which is also an exit code: its pipe tells them apart
             status = int.from_bytes(told, "little")
-        self.returncode = os.waitstatus_to_exitcode(status)
-        self.signal = max(0, -self.returncode)
+        returncode = os.waitstatus_to_exitcode(status)
+        self.signal = max(0, -returncode)
         self.elapsed = (time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW) - self.clock.begin_ns) / 1e9
+        self.returncode = returncode  # last but one: whoever sees it sees the rest too
         self._close_fds()
 
     def _close_fds(self) -> None:
@@ -138,8 +164,10 @@ class Process:
         if getattr(self, "returncode", 0) is None:
             import warnings
 
-            warnings.warn(f"process {self.pid} is still running", ResourceWarning, source=self, stacklevel=2)
-            self._close_fds()
+            try:
+                warnings.warn(f"process {self.pid} is still running", ResourceWarning, source=self, stacklevel=2)
+            finally:
+                self._close_fds()
 
     def __repr__(self) -> str:
         state = "running" if self.returncode is None else f"returncode={self.returncode}"
@@ -147,6 +175,8 @@ class Process:
 
 
 def _ready(pidfd: int, timeout: float | None) -> bool:
+    if pidfd < 0:  # another thread has reaped it this moment
+        return True
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(None if timeout is None else max(0, timeout * 1000)))
