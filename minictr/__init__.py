@@ -19,7 +19,7 @@ _HOMES = {
     "minictr.runtime.console": "Console",
     "minictr.runtime.timeline": "Timeline Row",
     "minictr.runtime.support": "support supports",
-    "minictr.runtime.front": "features profiles plan",
+    "minictr.runtime.front": "profiles",
     "minictr.spec": "Spec",
     "minictr.plan": "Plan",
     "minictr.steps": "Step Feature Support",
@@ -43,15 +43,17 @@ _HOMES = {
     "minictr.kernel.process": "sethostname setdomainname",
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
-__all__ = ["__version__", *_HOME]
+__all__ = ["__version__", "features", *_HOME]
 
 
 def __getattr__(name: str) -> object:
+    from importlib import import_module
+
+    if name == "features":  # a package, and callable
+        return import_module("minictr.features")
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module 'minictr' has no attribute {name!r}")
-    from importlib import import_module
-
     value: object = getattr(import_module(home), name)
     globals()[name] = value
     return value

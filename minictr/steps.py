@@ -82,9 +82,11 @@ class Feature(Value):
     MANY: ClassVar[bool] = False
     NEEDS: ClassVar[tuple[tuple[str, str], ...]] = ()  # (feature name, why): a contradiction without it
 
-    @property
-    def name(self) -> str:
-        return self.NAME
+    name: ClassVar[str] = ""  # NAME, as instances and classes both are asked for it
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.name = cls.NAME
 
     def steps(self, ctx: Context) -> Iterator[Step]:
         """The kernel operations that grant this wish, in any order: the plan sorts them."""

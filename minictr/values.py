@@ -29,7 +29,7 @@ class Value:
 
     def __init_subclass__(cls) -> None:
         annotated = cls.__dict__.get("__annotations__", {})
-        own = [name for name in annotated if not name.startswith("_") and not name.isupper()]
+        own = [name for name, kind in annotated.items() if name[0] != "_" and not str(kind).startswith("ClassVar")]
         cls._fields = (*cls._fields, *(name for name in own if name not in cls._fields))
         cls._defaults = {**cls._defaults, **{name: cls.__dict__[name] for name in own if name in cls.__dict__}}
 
@@ -50,7 +50,7 @@ class Value:
                 raise TypeError(f"{type(self).__name__}: missing {missing}")
             self.check()
 
-        def __setattr__(self, name, value):
+        def __setattr__(self, name, value=None):
             raise AttributeError(f"{type(self).__name__} is frozen: use .replace({name}=...)")
 
         __delattr__ = __setattr__

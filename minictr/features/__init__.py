@@ -7,6 +7,8 @@ other switch.
 
 from __future__ import annotations
 
+import sys
+
 from minictr.errors import SpecError
 from minictr.features.capabilities import Capabilities, NoNewPrivs
 from minictr.features.mounts import (
@@ -180,3 +182,14 @@ def make(name: str) -> Feature:
     if missing:
         raise SpecError(f"feature {name} needs settings ({', '.join(missing)}): use its own option")
     return kind()
+
+
+class _Callable(type(sys)):  # type: ignore[misc]
+    """``minictr.features`` is this package, and ``mc.features()`` the answer to "which are there?"."""
+
+    def __call__(self) -> tuple[type[Feature], ...]:
+        """Every feature's class: ``name`` and ``SUMMARY`` say what it is, ``mc.support(name)`` whether it is had here."""
+        return tuple(REGISTRY.values())
+
+
+sys.modules[__name__].__class__ = _Callable

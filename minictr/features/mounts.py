@@ -46,7 +46,9 @@ def fresh(feature: Feature, fstype: str, path: str, about: str = "", **differing
     return feature.step("mount", SETUP, about or f"{fstype} on {path}", **args)
 
 
-def revealing(feature: Feature, ctx: Context, fstype: str, path: str, about: str = "", attr: int = PLAIN) -> Iterator[Step]:
+def revealing(
+    feature: Feature, ctx: Context, fstype: str, path: str, about: str = "", attr: int = PLAIN
+) -> Iterator[Step]:
     """A new procfs or sysfs on PATH. In a user namespace the kernel makes one only while the host's, unmasked, is still
     mounted in the same namespace (mount_too_revealing, fs/namespace.c): so before the root is changed."""
     if not ctx.has("userns"):

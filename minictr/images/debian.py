@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shlex
 import shutil
 import signal
 import stat
 import subprocess
-import tempfile
 from typing import TYPE_CHECKING
 
 from minictr.errors import MinictrError, SpecError, Unsupported
@@ -38,7 +36,10 @@ VARIANTS = (
     "custom",
     "extract",
 )
-HOST_CONF = "etc/apt/apt.conf.d/90minictr-build"  # in the image while it is built
+# The host's way to the archives: in the image while it is built, taken there by a variable of the hooks' environment.
+CONF = "MINICTR_APT_CONF"
+PUT_CONF = f'printf %s "${CONF}" >"$1"/etc/apt/apt.conf.d/90minictr-build'
+DROP_CONF = 'rm -f -- "$1"/etc/apt/apt.conf.d/90minictr-build'
 PATIENCE = 10  # seconds for mmdebstrap to clean up when it is told to end
 CURES = (
     ("Unable to locate package", "check the name, and whether the suite has it"),
@@ -76,14 +77,16 @@ def debian(
         raise Unsupported("debian", "mmdebstrap is not installed", "apt-get install mmdebstrap")
     if os.geteuid() != 0:
         raise Unsupported("debian", "a system with its own users can only be made by root", "run it as root")
-    with staging(directory, mode=0o755) as stage, tempfile.TemporaryDirectory(prefix="minictr-") as work:
+    sources = "" if mirror else apt.sources(suite)  # without any, mmdebstrap takes deb.debian.org
+    with staging(directory, mode=0o755) as stage:
         command = [program, "--mode=root", "--format=directory", f"--variant={variant}"]
         command += [f"--include={','.join(dict.fromkeys(include))}"] if include else []
-        command += _settings(work)
-        command += [suite, stage.path, *([mirror] if mirror else _sources(suite, work))]
-        _run(command, stage, progress)
+        command += [f"--setup-hook={PUT_CONF}", f"--customize-hook={DROP_CONF}"]
+        command += [suite, stage.path, *([mirror] if mirror else ["-"] if sources else [])]
+        _run(command, stage, sources, progress)
         files, size = _measure(stage.path)
-    return Built(stage.target, files, size)
+        notes = _missing_keys(sources, stage.path)
+    return Built(stage.target, files, size, notes)
 
 
 def _check(suite: str, include: Sequence[str], variant: str, mirror: str | None) -> None:
@@ -100,41 +103,24 @@ def _check(suite: str, include: Sequence[str], variant: str, mirror: str | None)
         raise SpecError(f"--mirror {mirror!r}: give a URL, or a line that starts with 'deb '")
 
 
-def _settings(work: str) -> list[str]:
-    """Hooks that put the host's way to the archives into the image, and take it out at the end."""
-    text = apt.settings()
-    if not text:
-        return []
-    path = os.path.join(work, "apt.conf")
-    with open(path, "w", errors="surrogateescape") as file:
-        file.write(text)
-    return [
-        f'--setup-hook=cp -- {shlex.quote(path)} "$1"/{HOST_CONF}',
-        f'--customize-hook=rm -f -- "$1"/{HOST_CONF}',
-    ]
+def _missing_keys(sources: str, root: str) -> tuple[str, ...]:
+    """A note for each key file that the sources name and only the host has."""
+    names = dict.fromkeys(re.findall(r"^Signed-By: (/\S+)$", sources, re.MULTILINE))
+    lacking = [name for name in names if not os.path.lexists(root + name)]
+    return tuple(f"apt in there needs {name}, which its sources name: copy it from the host" for name in lacking)
 
 
-def _sources(suite: str, work: str) -> list[str]:
-    """The file of the host's sources for SUITE; without any, mmdebstrap takes deb.debian.org."""
-    text = apt.sources(suite)
-    if not text:
-        return []
-    path = os.path.join(work, "debian.sources")
-    with open(path, "w", errors="surrogateescape") as file:
-        file.write(text)
-    return [path]
-
-
-def _run(command: list[str], stage: Stage, progress: Progress) -> None:
+def _run(command: list[str], stage: Stage, sources: str, progress: Progress) -> None:
     """Run mmdebstrap in a mount namespace of its own: whatever it mounts is gone when it ends, however it ends."""
     unshare = shutil.which("unshare")
     prefix = [unshare, "--mount", "--propagation=private", "--"] if unshare else []
-    environment = {**os.environ, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
+    environment = {**os.environ, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", CONF: apt.settings()}
     lines: list[str] = []
     with (
+        _memory(sources) as stdin,
         subprocess.Popen(
             [*prefix, *command],
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -155,6 +141,17 @@ def _run(command: list[str], stage: Stage, progress: Progress) -> None:
                 lines = [*lines[-200:], text]
     if process.returncode != 0:
         raise MinictrError(f"mmdebstrap failed{_reason(lines, process.returncode)}")
+
+
+@contextlib.contextmanager
+def _memory(text: str) -> Iterator[int]:
+    """An fd to read TEXT from: no file that a killed build could leave behind."""
+    fd = os.memfd_create("minictr-sources")
+    try:
+        os.pwrite(fd, text.encode(errors="surrogateescape"), 0)
+        yield fd
+    finally:
+        os.close(fd)
 
 
 @contextlib.contextmanager

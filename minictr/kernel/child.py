@@ -26,6 +26,7 @@ __all__ = ["Child"]
 
 CLONE_NEWUSER = 0x10000000  # linux/sched.h
 SIGKILL = 9
+EPIPE = 32  # what a child that died amid an op is reported as
 _REGION = struct.Struct("=4IiIIIiiIIQII96i")  # struct mc_region, _core/core.h
 _MAGIC, _VERSION = 0x6D637472, 1
 _MFD = 0x3  # MFD_CLOEXEC | MFD_ALLOW_SEALING, linux/memfd.h
@@ -43,21 +44,29 @@ class Child(Handle):
     def __init__(self, flags: int = 0, ops: Iterable[Op] = (), fds: Iterable[int] = ()) -> None:
         self.pid, self.pidfd, self._region, self._go = 0, -1, -1, -1
         program = (("barrier", {"fd": -1}), *ops)
+        self._calls = tuple(call for call, _ in program)
         barrier, self._go = os.pipe2(os.O_CLOEXEC)
+        reader, report = os.pipe2(os.O_CLOEXEC)
         try:
             encoder = Encoder()
             for call, args in program:
                 encoder.add(call, {"fd": barrier} if call == "barrier" else args)
-            self._calls = tuple(call for call, _ in program)
             self._region = os.memfd_create("minictr-region", os.MFD_CLOEXEC)
-            keep = sorted({barrier, self._region, *fds})
-            os.write(self._region, _region(encoder, keep))
+            keep = sorted({barrier, report, self._region, *fds})
+            os.write(self._region, _region(encoder, report, keep))
             self._spawn(flags, keep)
+            os.close(report)
+            report = -1
+            # until the program says "r" it may be amid execve, and its /proc files not its user's yet
+            os.read(reader, 1)
         except BaseException:
+            self._reap()
             self._forget()
             raise
         finally:
-            os.close(barrier)
+            for fd in (barrier, reader, report):
+                if fd >= 0:
+                    os.close(fd)
         self._open = True
 
     def _spawn(self, flags: int, keep: list[int]) -> None:
@@ -76,7 +85,6 @@ class Child(Handle):
             raise StepFailed("clone3", -result)
         self.pid, self.pidfd = spawn.pid, spawn.pidfd
         if spawn.exec_error:
-            self._reap()
             raise StepFailed("execveat of the sealed stub", spawn.exec_error, cure="vm.memfd_noexec must not be 2")
 
     def run(self) -> None:
@@ -101,7 +109,7 @@ class Child(Handle):
         for place, call in enumerate(self._calls):
             *_, result, end_ns = OP.unpack_from(data, _REGION.size + place * OP.size)
             if result < 0 or not end_ns:
-                return call, -result
+                return call, -result or EPIPE
         return None
 
     def _close(self) -> None:
@@ -109,9 +117,12 @@ class Child(Handle):
         self._forget()
 
     def _reap(self) -> None:
+        if not self.pid:
+            return
         lib.mc_pidfd_send_signal(self.pidfd, SIGKILL, 0)
+        pid, self.pid = self.pid, 0
         try:
-            os.waitpid(self.pid, 0)
+            os.waitpid(pid, 0)
         except ChildProcessError:
             pass
 
@@ -123,13 +134,13 @@ class Child(Handle):
                 os.close(fd)
 
 
-def _region(encoder: Encoder, keep: list[int]) -> bytes:
+def _region(encoder: Encoder, report: int, keep: list[int]) -> bytes:
     """The bytes of struct mc_region, the ops and the blob."""
     ops, blob = bytes(encoder.ops), bytes(encoder.blob)
     offset = _REGION.size + len(ops)
     kept = (*keep, *([0] * (96 - len(keep))))
     count = len(ops) // OP.size
-    header = (_MAGIC, _VERSION, count, offset, -1, len(keep), 0, 0, 0, 0, 0, offset + len(blob), 0, 0, 0)
+    header = (_MAGIC, _VERSION, count, offset, report, len(keep), 0, 0, 0, 0, 0, offset + len(blob), 0, 0, 0)
     return _REGION.pack(*header, *kept) + ops + blob
 
 

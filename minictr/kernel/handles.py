@@ -34,8 +34,10 @@ class Handle:
 
     def __del__(self) -> None:
         if self._open:
-            import warnings
-
+            try:
+                import warnings
+            except ImportError:  # the interpreter is ending
+                return
             warnings.warn(f"{self!r} was dropped without close()", ResourceWarning, stacklevel=2, source=self)
             self._drop()
 

@@ -135,7 +135,7 @@ def set_subreaper(on: bool = True) -> None:
 
 
 def get_rlimit(name: str, *, pid: int = 0) -> tuple[int, int]:
-    """(soft, hard) of a limit of LIMITS ("nofile"); -1 is no limit. prlimit(2), Linux 2.6.36. ``pid`` 0: this process."""
+    """(soft, hard) of a limit of LIMITS ("nofile"); -1 is no limit, pid 0 this process. prlimit(2), 2.6.36."""
     import resource
 
     try:
@@ -210,7 +210,7 @@ def set_personality(*, aslr: bool = True, persona: str = "linux") -> None:
 
 
 def setsid() -> None:
-    """A new session, without a controlling terminal. setsid(2). Raises StepFailed: EPERM for a process group's leader."""
+    """A new session, without a controlling terminal. setsid(2). Raises StepFailed: EPERM for a group's leader."""
     ops.execute("setsid", cure="a process group's leader cannot: fork first")
 
 
@@ -244,7 +244,7 @@ def join_keyring(name: str = "") -> int:
 
 
 def get_sysctl(name: str) -> str:
-    """The value of a kernel setting, "net.ipv4.ip_forward" or with slashes. proc_sys(5). Raises SpecError, StepFailed."""
+    """The value of a kernel setting ("net.ipv4.ip_forward"). proc_sys(5). Raises SpecError, StepFailed."""
     return procfs.read("sys", _setting(name)).removesuffix("\n")
 
 

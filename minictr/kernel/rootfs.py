@@ -43,7 +43,7 @@ def pivot_root(new_root: str) -> None:
             ops.execute("pivot_root", about=new_root)
         except StepFailed as err:
             os.fchdir(before)
-            raise StepFailed(err.what, err.errno, cure=cure if err.errno == EINVAL else "") from err
+            raise StepFailed(err.what, err.errno or 0, cure=cure if err.errno == EINVAL else "") from err
     finally:
         os.close(before)
 
@@ -91,7 +91,7 @@ def overlay_root(
     if not work:
         work = upper.rstrip("/") + ".work"
         os.makedirs(work, mode=0o700, exist_ok=True)
-    return mounts.overlay(target, lower=lower, upper=upper, work=work, **flags)
+    return mounts.overlay(target, lower=lower, upper=upper, work=work, options=(), api="auto", **flags)
 
 
 def _over_tmpfs(
@@ -104,12 +104,12 @@ def _over_tmpfs(
         for name in ("upper", "work"):
             os.mkdir(name, 0o755, dir_fd=scratch)
         inside = f"/proc/self/fd/{scratch}"
-        with Layers(lower, f"{inside}/upper", f"{inside}/work", by_descriptor=True) as layers:
-            # Until Linux 6.15 an overlay refuses layers of a mount that hangs nowhere (clone_private_mount() in
-            # fs/namespace.c), so it lies on TARGET until the overlay has its own copy.
-            with mounts.hang(scratch, target, f"tmpfs on {target}"):
-                words = layers.joined if layers.fits else layers.single
-                tree = trees.create("overlay", ["source=overlay", *words], attributes, what)
+        layers = Layers(lower, f"{inside}/upper", f"{inside}/work", by_descriptor=True)
+        # Until Linux 6.15 an overlay refuses layers of a mount that hangs nowhere (clone_private_mount() in
+        # fs/namespace.c), so the tmpfs lies on TARGET until the overlay has its own copy.
+        with layers, mounts.hang(scratch, target, f"tmpfs on {target}"):
+            words = layers.joined if layers.fits else layers.single
+            tree = trees.create("overlay", ["source=overlay", *words], attributes, what)
         try:
             return mounts.hang(tree, target, what)
         finally:

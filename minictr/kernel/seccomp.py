@@ -58,7 +58,8 @@ def load(program: bytes, *, flags: int = 0) -> int:
     try:
         result = ops.execute("seccomp", about=about, program=bytes(program), flags=flags)
     except StepFailed as err:
-        raise StepFailed(err.what, err.errno, cure=_CURES.get(err.errno, "")) from err
+        number = err.errno or 0
+        raise StepFailed(err.what, number, cure=_CURES.get(number, "")) from err
     if flags & TSYNC and not flags & NEW_LISTENER and result > 0:
         raise StepFailed(f"seccomp {about}", ESRCH, cure=f"thread {result} has a filter that this one lacks")
     return result

@@ -11,6 +11,7 @@ import os
 
 from minictr.errors import TimeoutExpired
 from minictr.runtime.container import Container, Result, _result
+from minictr.runtime.pipes import remains
 from minictr.runtime.process import PIPE, Process
 
 TYPE_CHECKING = False
@@ -42,16 +43,15 @@ async def run_async(
     as_text = text or bool(encoding or errors)
     data = input.encode(encoding or "utf-8", errors or "strict") if isinstance(input, str) else input
     with container.popen(args, **options) as process:
-        output: dict[str, list[bytes]] = {}
         timed_out = False
         try:
             async with asyncio.timeout(timeout):
-                await _communicate(process, data, output)
+                await _communicate(process, data)
         except TimeoutError:
             timed_out = True
             process.kill()
-            await _communicate(process, None, output)
-    captured = (_joined(process.stdout, output, "stdout"), _joined(process.stderr, output, "stderr"))
+            await _end(process)
+        captured = remains(process)
     result = _result(process, captured, as_text, encoding, errors, timed_out=timed_out)
     if timed_out:
         raise TimeoutExpired(process.args, timeout or 0, result.stdout, result.stderr, result)
@@ -60,14 +60,15 @@ async def run_async(
     return result
 
 
-async def _communicate(process: Process, data: bytes | None, output: dict[str, list[bytes]]) -> None:
+async def _communicate(process: Process, data: bytes | None) -> None:
     async with asyncio.TaskGroup() as group:
         if process.stdin is not None and not process.stdin.closed:
             group.create_task(_feed(process.stdin, data or b""))
         for name in ("stdout", "stderr"):
             stream = getattr(process, name)
             if stream is not None and not stream.closed:
-                group.create_task(_read(stream, output.setdefault(name, [])))
+                chunks = process.partial.setdefault(stream.fileno(), [])
+                group.create_task(_read(stream, chunks))
         group.create_task(_end(process))
 
 
@@ -113,7 +114,3 @@ async def _feed(stream: Any, data: bytes) -> None:
         stream.close()
     except BrokenPipeError:
         pass  # the program does not want the rest
-
-
-def _joined(stream: Any, output: dict[str, list[bytes]], name: str) -> bytes | None:
-    return None if stream is None else b"".join(output.get(name, []))

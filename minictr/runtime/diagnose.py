@@ -9,7 +9,7 @@ import struct
 from minictr.errors import CommandNotExecutable, CommandNotFound, MinictrError, StepFailed
 from minictr.kernel.ops import what_failed
 from minictr.runtime.program import STATE_RUNNING
-from minictr.runtime.resolve import machines, open_inside
+from minictr.runtime.resolve import machines, open_inside, open_regular
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -151,20 +151,25 @@ def exec_failed(spec: Spec, paths: tuple[str, ...], number: int, index: int, tot
 def _problem(root: str, path: str) -> tuple[int, str] | None:
     """(errno, why) of a file that is there and cannot run; None when it is missing, or nothing is wrong."""
     try:
-        fd = open_inside(root, path, os.O_RDONLY | os.O_NONBLOCK)
+        fd = open_inside(root, path, os.O_PATH)
     except OSError as err:
         return (errno.EACCES, "permission denied on the way to it") if err.errno == errno.EACCES else None
     try:
         mode = os.fstat(fd).st_mode
-        if mode >> 12 == 0o04:
-            return errno.EACCES, "is a directory"
-        if mode >> 12 != 0o10:
-            return errno.EACCES, "is not a regular file"
-        if not mode & 0o111:
-            return errno.EACCES, "not executable: chmod +x it"
-        return _format_problem(root, path, os.read(fd, 4096))
     finally:
         os.close(fd)
+    if mode >> 12 == 0o04:
+        return errno.EACCES, "is a directory"
+    if mode >> 12 != 0o10:
+        return errno.EACCES, "is not a regular file"
+    if not mode & 0o111:
+        return errno.EACCES, "not executable: chmod +x it"
+    try:
+        fd = open_regular(root, path)
+    except OSError:
+        return None  # ours to execute is not ours to read
+    with open(fd, "rb") as file:
+        return _format_problem(root, path, file.read(4096))
 
 
 def _format_problem(root: str, path: str, head: bytes) -> tuple[int, str] | None:

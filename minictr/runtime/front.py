@@ -1,16 +1,11 @@
-"""Small answers of the front door: which features and profiles there are, and what a run would do."""
+"""The profiles as the front door shows them: ``mc.profiles.DEFAULT``."""
 
 from __future__ import annotations
 
-from minictr.features import PROFILES, REGISTRY
-from minictr.runtime.container import Container
+from minictr.features import PROFILES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Iterable, Sequence
-
-    from minictr.plan import Plan
     from minictr.steps import Feature
 
 
@@ -28,18 +23,3 @@ class Profiles:
 
 
 profiles = Profiles()
-
-
-def features() -> tuple[type[Feature], ...]:
-    """Every feature's class: ``NAME`` and ``SUMMARY`` say what it is, ``support(NAME)`` whether it can be had here."""
-    return tuple(REGISTRY.values())
-
-
-def plan(
-    args: Sequence[str],
-    *,
-    rootfs: str | os.PathLike[str] = "",
-    features: Iterable[Feature] | str = "default",
-) -> Plan:
-    """Every kernel operation of running ARGS in a container, in order. Nothing is done."""
-    return Container(rootfs, features=features).plan(args)

@@ -16,13 +16,14 @@ from __future__ import annotations
 import os
 import select
 import time
+from _thread import allocate_lock
 
-from minictr.errors import StartTimeout, StepFailed
+from minictr.errors import MinictrError, SpecError, StartTimeout, StepFailed
 from minictr.kernel.core import ffi, lib
 from minictr.plan import plan
 from minictr.runtime.hands import HANDS
 from minictr.runtime.process import Process
-from minictr.runtime.program import MAX_KEEP, STATE_EXEC, STATE_RUNNING, Outcome, Program, outcome_size
+from minictr.runtime.program import MAX_KEEP, STATE_EXEC, STATE_FAILED, Outcome, Program, outcome_size
 from minictr.runtime.timeline import Clock
 from minictr.runtime.undo import Undo
 from minictr.steps import ATTACH, CLONE, PREPARE, Step
@@ -36,11 +37,13 @@ if TYPE_CHECKING:
 
 CLONE_NEWUSER = 0x10000000  # linux/sched.h
 SIGKILL = 9
+EMFILE = 24
 START_TIMEOUT = 10.0
 _MFD = 0x3  # MFD_CLOEXEC | MFD_ALLOW_SEALING, linux/memfd.h
 _MFD_EXEC = 0x10  # Linux 6.3: where vm.memfd_noexec=1 is set, a program must ask
 _F_ADD_SEALS, _ALL_SEALS = 1033, 0xF
 _stub: tuple[int, int] | None = None  # descriptor and inode of this process's sealed stub
+_stub_making = allocate_lock()
 
 
 def start(
@@ -79,15 +82,17 @@ def launch(
         run = Start(program, dict(fds), preserve_fds, start_timeout, closing)
         if console is not None:
             run.fds["console"] = console.socket
+        stage = ""
         try:
-            run.prepare()
-            run.clone()
-            run.attach()
-            run.await_exec()
+            for stage in ("prepare", "clone", "attach", "await_exec"):
+                getattr(run, stage)()
             if console is not None:
                 console.receive(run.remaining())
-        except BaseException:
+        except BaseException as err:
             run.abort()
+            if isinstance(err, OSError) and not isinstance(err, MinictrError):
+                cure = "raise the limit of open files: ulimit -n" if err.errno == EMFILE else ""
+                raise StepFailed(f"start, {stage.replace('_', ' ')}", err.errno or 0, cure=cure) from err
             raise
         return Process(run.pid, run.pidfd, program.plan.spec.argv, run.clock, status_fd=run.status)
 
@@ -115,6 +120,10 @@ class Start:
 
     def prepare(self) -> None:
         """Check what the caller gave, and do the PREPARE and CLONE steps."""
+        if ("console" in self.fds) != ("console" in self.program.fd_names):
+            raise SpecError("a terminal needs both: the feature tty, and a Console given as console=")
+        if self.preserve < 0:
+            raise SpecError(f"preserve_fds: {self.preserve} is not a number of descriptors from 3 on")
         for name in ("stdin", "stdout", "stderr"):
             if name in self.program.fd_names:
                 _must_be_open(self.fds[name], name)
@@ -210,7 +219,7 @@ class Start:
         """Until the program runs. A failed op, a death and the deadline are exceptions."""
         ready = self._poll(0)  # POLLHUP needs not be asked for
         outcome = Outcome(os.pread(self.region, outcome_size(self.program), 0))
-        if not ready and outcome.state == STATE_RUNNING:
+        if not ready and outcome.state != STATE_FAILED:
             raise StartTimeout(str(self.program.steps[outcome.current][1]), self.timeout)
         if outcome.state != STATE_EXEC:
             from minictr.runtime.diagnose import child_failed
@@ -264,19 +273,27 @@ def _must_be_open(fd: int, what: str) -> None:
 def _stub_fd() -> int:
     """The sealed memory file with the stub: one a process, made at the first start, close-on-exec."""
     global _stub
-    if _stub is not None:
+    with _stub_making:
         try:
-            if os.fstat(_stub[0]).st_ino == _stub[1]:
+            if _stub is not None and os.fstat(_stub[0]).st_ino == _stub[1]:
                 return _stub[0]
         except OSError:
             pass  # somebody closed all descriptors, as daemons do
+        _stub = _new_stub()
+        return _stub[0]
+
+
+def _new_stub() -> tuple[int, int]:
     import fcntl
 
     try:
         fd = os.memfd_create("minictr-init", _MFD | _MFD_EXEC)
     except OSError:
         fd = os.memfd_create("minictr-init", _MFD)
-    os.write(fd, bytes(ffi.buffer(lib.mc_stub(), lib.mc_stub_size())))
-    fcntl.fcntl(fd, _F_ADD_SEALS, _ALL_SEALS)
-    _stub = (fd, os.fstat(fd).st_ino)
-    return fd
+    try:
+        os.write(fd, bytes(ffi.buffer(lib.mc_stub(), lib.mc_stub_size())))
+        fcntl.fcntl(fd, _F_ADD_SEALS, _ALL_SEALS)
+        return fd, os.fstat(fd).st_ino
+    except BaseException:
+        os.close(fd)
+        raise

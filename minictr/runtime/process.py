@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import select
 import time
-
 from _thread import allocate_lock
 
 from minictr.errors import TimeoutExpired

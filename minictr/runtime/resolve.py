@@ -78,9 +78,13 @@ def checked_root(rootfs: str) -> str:
         raise SpecError(f"rootfs {rootfs} is a symbolic link to {os.readlink(path)}: name the directory itself")
     if mode >> 12 != 0o04:
         raise SpecError(f"rootfs {rootfs} is not a directory")
-    with os.scandir(path) as entries:
-        if next(entries, None) is None:
-            raise SpecError(f"rootfs {rootfs} is empty; fill it with: minictr rootfs minimal|debian|import")
+    try:
+        with os.scandir(path) as entries:
+            empty = next(entries, None) is None
+    except PermissionError:
+        return path  # to be searched need not mean to be read
+    if empty:
+        raise SpecError(f"rootfs {rootfs} is empty; fill it with: minictr rootfs minimal|debian|import")
     return path
 
 
@@ -112,18 +116,30 @@ def open_inside(root: str, path: str, flags: int = os.O_RDONLY) -> int:
     return int(fd)
 
 
+def open_regular(root: str, path: str) -> int:
+    """As :func:`open_inside`, for reading; OSError EINVAL for what is no regular file, which is not opened at all: a
+    FIFO would hang us, and some devices act when they are opened."""
+    fd = open_inside(root, path, os.O_PATH)
+    try:
+        if os.fstat(fd).st_mode >> 12 != 0o10:
+            raise OSError(22, "is not a regular file", path)
+    finally:
+        os.close(fd)
+    return open_inside(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+
+
 def _rows(spec: Spec, path: str) -> Iterator[list[str]]:
     """The rows of a database file of the root, from the topmost layer that has it; none if there is none."""
     overlay: Any = spec.get("overlay")
     layers = [spec.rootfs] if overlay is None else [*filter(None, (overlay.upper,)), spec.rootfs, *overlay.lower]
     for layer in layers:
         try:
-            fd = open_inside(layer, path, os.O_RDONLY | os.O_NONBLOCK)
-        except OSError:
+            fd = open_regular(layer, path)
+        except OSError as err:
+            if err.errno == 22:
+                raise SpecError(f"rootfs {spec.rootfs}: {path} is not a regular file") from None
             continue
         with open(fd, "rb") as file:
-            if os.fstat(fd).st_mode >> 12 != 0o10:
-                raise SpecError(f"rootfs {spec.rootfs}: {path} is not a regular file")
             text = file.read(MAX_DATABASE).decode("utf-8", "surrogateescape")
         for line in text.split("\n"):
             fields = line.split(":")
@@ -135,15 +151,20 @@ def _rows(spec: Spec, path: str) -> Iterator[list[str]]:
 def _known(identity: Identity, spec: Spec) -> Identity:
     """IDENTITY with numbers: uid, gid, supplementary groups and home, as docker resolves USER[:GROUP]."""
     user, colon, group = identity.user.partition(":")
-    passwd = [row for row in _rows(spec, "/etc/passwd") if len(row) >= 7 and row[2].isdecimal() and row[3].isdecimal()]
+    passwd = [row for row in _rows(spec, "/etc/passwd") if len(row) >= 7 and _is_id(row[2]) and _is_id(row[3])]
     uid, gid, home, name = _user(user, passwd, spec.rootfs)
-    groups = [row for row in _rows(spec, "/etc/group") if row[2].isdecimal()]
+    groups = [row for row in _rows(spec, "/etc/group") if _is_id(row[2])]
     extra: set[int] = set(identity.groups)
     if colon:
         gid = _group(group, groups, spec.rootfs)
     elif name:
         extra |= {int(row[2]) for row in groups if name in row[3].split(",")}
     return identity.replace(uid=uid, gid=gid, groups=tuple(sorted(extra - {gid})), home=identity.home or home)
+
+
+def _is_id(text: str) -> bool:
+    """Whether TEXT is a user or group id: a hostile database may hold a number of a million digits."""
+    return text.isascii() and text.isdigit() and len(text) <= 10
 
 
 def _user(user: str, passwd: list[list[str]], root: str) -> tuple[int, int, str, str]:
@@ -170,15 +191,20 @@ def _group(group: str, groups: list[list[str]], root: str) -> int:
 def check_program(spec: Spec, paths: tuple[str, ...]) -> None:
     """End a start that must fail at exec before it begins: the program is looked for as exec will.
 
-    Left to the kernel where a bind, tmpfs or layer could bring the program in, or where the path is relative.
+    Left to the kernel where a bind, tmpfs or layer could bring the program in, or where the path is relative or a file
+    of procfs or of /dev (``/dev/fd/3``).
     """
     covering = {"bind", "tmpfs", "overlay"}
-    if any(feature.name in covering for feature in spec.features) or not all(path.startswith("/") for path in paths):
+    if any(feature.name in covering for feature in spec.features):
+        return
+    if any(not path.startswith("/") or path.startswith(("/proc/", "/dev/")) for path in paths):
         return
     for path in paths:
         try:
             fd = open_inside(spec.rootfs, path, os.O_PATH)
-        except OSError:
+        except OSError as err:
+            if err.errno not in (2, 20):  # ENOENT, ENOTDIR: as exec, the search goes on
+                return
             continue
         try:
             stat = os.fstat(fd)
@@ -194,7 +220,7 @@ def check_program(spec: Spec, paths: tuple[str, ...]) -> None:
 def _magic(root: str, path: str) -> bool:
     """Whether the file begins as a program for this machine, or a script, does; unreadable counts as yes."""
     try:
-        fd = open_inside(root, path)
+        fd = open_regular(root, path)
     except OSError:
         return True
     try:
@@ -203,7 +229,8 @@ def _magic(root: str, path: str) -> bool:
         os.close(fd)
     if head[:4] != b"\x7fELF":
         return head[:2] == b"#!"
-    return int.from_bytes(head[18:20], "little" if head[5] == 1 else "big") in machines()
+    foreign = int.from_bytes(head[18:20], "little" if head[5:6] == b"\x01" else "big") not in machines()
+    return not foreign or os.path.exists("/proc/sys/fs/binfmt_misc/status")  # an emulator may be registered for it
 
 
 def machines() -> tuple[int, ...]:

@@ -1,0 +1,90 @@
+"""Wishes that are right alone and wrong together: each error names both sides and a cure."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import pytest
+
+from minictr.errors import SpecError
+from minictr.features.contradictions import CHECKS
+from minictr.plan import plan
+from minictr.spec import Spec
+
+f = import_module("minictr.features")  # mc.features is the front door's function of that name
+
+MAPS = ((0, 100000, 65536),)
+BOX = Spec(("true",), f.DEFAULT, "/srv/root")
+USERNS = f.UserNamespace(MAPS, MAPS)
+
+CONTRADICTIONS: list[tuple[Spec, tuple[str, ...]]] = [
+    (BOX.replace(features=(*f.DEFAULT, f.Proc())), ("proc is given twice", "keep one")),
+    (BOX.without("mnt"), ("pivot_root needs mnt", "add mnt")),
+    (BOX.replace(rootfs=""), ("pivot_root needs a root file system", "give rootfs")),
+    (BOX.without("pivot_root"), ("/srv/root", "pivot_root or chroot", "add one")),
+    (BOX.with_(f.Chroot()), ("pivot_root and chroot", "keep one")),
+    (Spec(("a",), (f.MountNamespace(), f.Overlay())), ("overlay needs a root", "give rootfs")),
+    (BOX.without("proc", "sysctl", "readonly_paths"), ("masked_paths", "proc is not mounted", "add proc")),
+    (BOX.without("sysfs"), ("masked_paths", "/sys/firmware", "sysfs is not mounted")),
+    (BOX.without("proc"), ("proc",)),
+    (BOX.without("sysctl", "loopback").without("net").with_("sysctl"), ("net.ipv4.ping", "the host", "add net")),
+    (BOX.without("net").without("loopback"), ("sysctl", "own net namespace")),
+    (BOX.with_(f.NetNamespace(join="/n")), ("sysctl", "joined namespace")),
+    (BOX.without("ipc").with_(f.Sysctl((("kernel.shmmax", "1"),))), ("kernel.shmmax", "own ipc")),
+    (BOX.without("net", "sysctl"), ("loopback needs net",)),
+    (BOX.without("dev"), ("devpts needs dev",)),
+    (BOX.with_(f.Tty()).without("devpts"), ("tty needs devpts",)),
+    (BOX.with_(f.Tty()).without("session"), ("tty needs session",)),
+    (BOX.without("uts"), ("hostname needs uts", "rename the host")),
+    (BOX.without("uts", "hostname").with_(f.Domainname("d")), ("domainname needs uts",)),
+    (BOX.with_(f.UtsNamespace(join="/n")), ("hostname in a joined uts", "leave hostname out")),
+    (Spec(("a",), (f.Tmpfs("/t"),)), ("tmpfs needs mnt",)),
+    (Spec(("a",), (f.Bind("/s", "/t"),)), ("bind needs mnt",)),
+    (Spec(("a",), (f.MountNamespace(join="/m"), f.Proc())), ("proc in a joined mount namespace", "leave proc out")),
+    (BOX.replace(features=(*f.DEFAULT, f.Tmpfs("/a"), f.Bind("/s", "/a/"))), ("tmpfs and bind", "mounted at /a")),
+    (BOX.with_(f.Tmpfs("/dev/shm")), ("shm and tmpfs", "/dev/shm")),
+    (BOX.with_(f.Bind("/s", "/proc")), ("proc and bind", "/proc")),
+    (BOX.with_(f.Identity("me")), ("'me'", "resolve()")),
+    (BOX.with_(USERNS, f.Identity("70000:0")), ("user 70000", "uid_map", "map it")),
+    (BOX.with_(USERNS, f.Identity("0:70000")), ("group 70000", "gid_map")),
+    (BOX.with_(f.UserNamespace(), f.Identity("0", 0, 0, (0,))), ("groups cannot be set",)),
+    (BOX.with_(f.Bind("/s", "/t", idmap=True)), ("idmap", "add userns")),
+    (BOX.with_(f.UserNamespace(), f.Bind("/s", "/t", idmap=True)), ("idmap", "uid_map and gid_map")),
+    (BOX.with_(USERNS).without("ipc"), ("mqueue in a user namespace", "add ipc")),
+    (BOX.with_(f.UserNamespace(join="/u")), ("pid cannot be new", "joined userns")),
+    (Spec(("a",), (f.UserNamespace(join="/u"), f.TimeNamespace())), ("timens cannot be new",)),
+    (BOX.with_(f.Bind("/s", "/t", propagation="rslave")), ("rslave receives nothing", "mnt is private")),
+    (BOX.with_(*(f.Bind("/s", f"/t/{i}") for i in range(64))), ("64 of them", "at most 63")),
+]
+
+
+@pytest.mark.parametrize(("spec", "words"), CONTRADICTIONS, ids=[words[0] for _, words in CONTRADICTIONS])
+def test_contradictions_name_both_sides_and_a_cure(spec: Spec, words: tuple[str, ...]) -> None:
+    with pytest.raises(SpecError) as caught:
+        plan(spec)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert all(part in message for part in words), message
+
+
+def test_every_check_is_met_by_some_contradiction() -> None:
+    from minictr.steps import Context
+
+    met = set()
+    for spec, _ in CONTRADICTIONS:
+        ctx = Context(spec.rootfs, spec.argv, spec.features, spec.names)
+        for check in CHECKS:
+            try:
+                check(ctx)
+            except SpecError:
+                met.add(check)
+                break
+    assert met == set(CHECKS)
+
+
+def test_what_only_looks_like_a_contradiction() -> None:
+    plan(BOX.without("pid"))  # /proc shows the host's processes
+    plan(BOX.without("sysfs").with_(f.MaskedPaths(("/proc/kcore", "/etc/shadow"))))
+    plan(Spec(("a",), (f.MountNamespace(), f.Tmpfs("/tmp"), f.ReadonlyRoot())))
+    plan(BOX.with_(f.MountNamespace("slave"), f.Bind("/s", "/t", propagation="rslave")))
+    plan(BOX.with_(f.Identity("1000:1000")))
