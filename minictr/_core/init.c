@@ -31,13 +31,25 @@ static char payload_stack[MC_PAYLOAD_STACK] __attribute__((aligned(16)));
 struct mc_payload {
     struct mc_machine *machine;
     uint32_t first;
+    long init; /* its pid */
 };
+
+/* Outside a pid namespace of its own nothing else would end the payload, which waits for init's lock, with init. */
+static long tie_to_init(long init)
+{
+    long ret = MC_CALL5(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    if (ret >= 0 && MC_CALL0(__NR_getppid) != init)
+        ret = -MC_EPIPE;
+    return ret;
+}
 
 static void payload_main(void *argument)
 {
     struct mc_payload *payload = argument;
     struct mc_machine *m = payload->machine;
-    long ret = mc_run(m, payload->first);
+    long ret = tie_to_init(payload->init);
+    if (ret >= 0)
+        ret = mc_run(m, payload->first);
     mc_fail(m, ret < 0 ? ret : -MC_EINVAL); /* exec is the last op and does not return */
 }
 
@@ -145,6 +157,7 @@ long mc_op_init(struct mc_machine *m, struct mc_op *op)
         return ret;
     payload.machine = m;
     payload.first = *m->current + 1;
+    payload.init = MC_CALL0(__NR_getpid);
     mc_zero(&args, sizeof(args));
     /* fork(2)-like for a time namespace: with CLONE_VM the child would stay in the old one (time_namespaces(7)) */
     args.flags = flags & MC_INIT_COPY ? 0 : CLONE_VM;

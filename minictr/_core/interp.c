@@ -59,19 +59,18 @@ long mc_run(struct mc_machine *m, uint32_t first)
 {
     for (uint32_t i = first; i < m->n_ops; i++) {
         struct mc_op *op = &m->ops[i];
+        long ret = m->mask_base >= 0 && op->kind != MC_OP_MASK ? mc_mask_release(m) : 0;
+        if (ret < 0)
+            return ret; /* *m->current still names the last mask */
         *m->current = i;
         if (op->kind >= MC_OP_COUNT)
             return -MC_EINVAL;
-        if (m->mask_base >= 0 && op->kind != MC_OP_MASK)
-            mc_mask_release(m);
         mc_failed_nr = 0;
-        long ret = OPS[op->kind](m, op);
+        ret = OPS[op->kind](m, op);
         op->ret = ret;
         op->end_ns = mc_now();
         if (ret < 0 && !tolerated(op, ret))
             return ret;
     }
-    if (m->mask_base >= 0)
-        mc_mask_release(m);
-    return 0;
+    return m->mask_base >= 0 ? mc_mask_release(m) : 0;
 }

@@ -52,7 +52,7 @@ mc_op_fn mc_op_setgroups, mc_op_setresgid, mc_op_setresuid, mc_op_keep_caps, mc_
 mc_op_fn mc_op_ambient, mc_op_no_new_privs, mc_op_seccomp;
 mc_op_fn mc_op_verify_caps, mc_op_verify_ids, mc_op_verify_no_new_privs, mc_op_verify_root, mc_op_exec;
 
-void mc_mask_release(struct mc_machine *m);
+long mc_mask_release(struct mc_machine *m);
 long mc_last_capability(void);
 
 #endif

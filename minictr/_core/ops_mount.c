@@ -302,13 +302,17 @@ static long mask_base(struct mc_machine *m)
     return base;
 }
 
-void mc_mask_release(struct mc_machine *m)
+long mc_mask_release(struct mc_machine *m)
 {
-    MC_CALL1(__NR_fchdir, m->mask_base);
-    MC_CALL2(__NR_umount2, ".", 2 /* MNT_DETACH */);
-    MC_CALL1(__NR_chdir, "/");
+    /* where the first fails, "." is not the base but the root */
+    long ret = MC_CALL1(__NR_fchdir, m->mask_base);
+    if (ret >= 0)
+        ret = MC_CALL2(__NR_umount2, ".", 2 /* MNT_DETACH */);
+    if (ret >= 0)
+        ret = MC_CALL1(__NR_chdir, "/");
     mc_close(m->mask_base);
     m->mask_base = -1;
+    return ret;
 }
 
 long mc_op_mask(struct mc_machine *m, struct mc_op *op)

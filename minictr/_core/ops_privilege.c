@@ -39,9 +39,11 @@ long mc_op_bounding(struct mc_machine *m MC_UNUSED, struct mc_op *op)
 {
     uint64_t keep = (uint64_t)op->arg[0];
     for (int cap = 0; cap < 64; cap++) {
-        long held = mc_raw(__NR_prctl, PR_CAPBSET_READ, cap, 0, 0, 0, 0);
+        long held = MC_CALL5(__NR_prctl, PR_CAPBSET_READ, cap, 0, 0, 0);
+        if (held == -MC_EINVAL)
+            break; /* beyond this kernel's last */
         if (held < 0)
-            break;
+            return held;
         if (!held || keep >> cap & 1)
             continue;
         long ret = MC_CALL5(__NR_prctl, PR_CAPBSET_DROP, cap, 0, 0, 0);
@@ -109,9 +111,11 @@ long mc_op_verify_caps(struct mc_machine *m MC_UNUSED, struct mc_op *op)
     if (ret < 0)
         return ret;
     for (int cap = 0; cap < 64; cap++) {
-        long held = mc_raw(__NR_prctl, PR_CAPBSET_READ, cap, 0, 0, 0, 0);
+        long held = MC_CALL5(__NR_prctl, PR_CAPBSET_READ, cap, 0, 0, 0);
+        if (held == -MC_EINVAL)
+            break; /* beyond this kernel's last */
         if (held < 0)
-            break;
+            return held;
         bounding |= (uint64_t)held << cap;
         held = MC_CALL5(__NR_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, cap, 0, 0);
         if (held < 0)

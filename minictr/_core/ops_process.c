@@ -39,9 +39,11 @@ long mc_op_sigreset(struct mc_machine *m MC_UNUSED, struct mc_op *op MC_UNUSED)
         uint64_t mask;
     } action = {0, 0, 0, 0};
     uint64_t none = 0;
-    for (int sig = 1; sig <= 64; sig++)
-        if (sig != SIGKILL && sig != SIGSTOP)
-            mc_raw(__NR_rt_sigaction, sig, (long)&action, 0, 8, 0, 0);
+    for (int sig = 1; sig <= 64; sig++) {
+        long ret = sig == SIGKILL || sig == SIGSTOP ? 0 : MC_CALL4(__NR_rt_sigaction, sig, &action, 0, 8);
+        if (ret < 0)
+            return ret;
+    }
     return MC_CALL4(__NR_rt_sigprocmask, SIG_SETMASK, &none, 0, 8);
 }
 
@@ -97,8 +99,8 @@ long mc_op_rlimit(struct mc_machine *m MC_UNUSED, struct mc_op *op)
 
 long mc_op_umask(struct mc_machine *m MC_UNUSED, struct mc_op *op)
 {
-    MC_CALL1(__NR_umask, op->arg[0]);
-    return 0;
+    long ret = MC_CALL1(__NR_umask, op->arg[0]);
+    return ret < 0 ? ret : 0;
 }
 
 /* The working directory must be inside the root: a descriptor that leaked from the host could make it something else

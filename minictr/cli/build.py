@@ -286,7 +286,7 @@ def security_option(spec: Spec, text: str) -> Spec:
 
 def terminal_wish(spec: Spec, opts: Options, terminal: bool | None) -> Spec:
     """A terminal of its own: as told, or when the caller has one and the container can make one."""
-    wanted = opts.get("tty")
+    wanted = opts.get("tty", "tty" in spec.names or None)  # --with tty is -t
     if wanted is None:
         if terminal is None:
             terminal = os.isatty(0) and os.isatty(1)

@@ -8,7 +8,6 @@ try features out (probing). A container's start has an executor of its own, with
 from __future__ import annotations
 
 import os
-import struct
 
 from minictr.errors import StepFailed
 from minictr.kernel.core import ffi, lib
@@ -27,8 +26,7 @@ __all__ = ["Child"]
 CLONE_NEWUSER = 0x10000000  # linux/sched.h
 SIGKILL = 9
 EPIPE = 32  # what a child that died amid an op is reported as
-_REGION = struct.Struct("=4IiIIIiiIIQII96i")  # struct mc_region, _core/core.h
-_MAGIC, _VERSION = 0x6D637472, 1
+_HEADER = ffi.sizeof("struct mc_region")
 _MFD = 0x3  # MFD_CLOEXEC | MFD_ALLOW_SEALING, linux/memfd.h
 _MFD_EXEC = 0x10  # Linux 6.3
 _F_ADD_SEALS, _ALL_SEALS = 1033, 0xF  # linux/fcntl.h
@@ -37,7 +35,7 @@ _F_ADD_SEALS, _ALL_SEALS = 1033, 0xF  # linux/fcntl.h
 class Child(Handle):
     """A process in new namespaces (FLAGS, CLONE_NEW*) that waits, runs OPS when told to, and ends.
 
-    ``pid``, ``pidfd``: who it is. Between construction and :meth:`run` its id maps can be written. FDS: descriptors of
+    ``pid``, ``pidfd``: who it is. Before :meth:`attempt` its id maps can be written. FDS: descriptors of
     ours that ops mention by number. Linux 5.5 (CLONE_CLEAR_SIGHAND). Raises StepFailed.
     """
 
@@ -87,15 +85,8 @@ class Child(Handle):
         if spawn.exec_error:
             raise StepFailed("execveat of the sealed stub", spawn.exec_error, cure="vm.memfd_noexec must not be 2")
 
-    def run(self) -> None:
-        """Let it run its ops, and wait for its end. Raises StepFailed with the op that failed."""
-        failed = self.attempt()
-        if failed is not None:
-            call, number = failed
-            raise StepFailed(call.replace("_", " "), number)
-
     def attempt(self) -> tuple[str, int] | None:
-        """As :meth:`run`; the (call, errno) that failed, or None when every op was done."""
+        """Let it run its ops, and wait for its end: the (call, errno) that failed, or None when every op was done."""
         try:
             os.write(self._go, b"g")
         except BrokenPipeError:
@@ -104,10 +95,10 @@ class Child(Handle):
             os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOWAIT)
         except ChildProcessError:
             pass  # SIGCHLD is ignored in this process: the kernel has reaped it
-        data = os.pread(self._region, _REGION.size + OP.size * len(self._calls), 0)
+        data = os.pread(self._region, _HEADER + OP.size * len(self._calls), 0)
         self.close()
         for place, call in enumerate(self._calls):
-            *_, result, end_ns = OP.unpack_from(data, _REGION.size + place * OP.size)
+            *_, result, end_ns = OP.unpack_from(data, _HEADER + place * OP.size)
             if result < 0 or not end_ns:
                 return call, -result or EPIPE
         return None
@@ -135,13 +126,16 @@ class Child(Handle):
 
 
 def _region(encoder: Encoder, report: int, keep: list[int]) -> bytes:
-    """The bytes of struct mc_region, the ops and the blob."""
+    """The bytes of struct mc_region (_core/core.h), the ops and the blob."""
     ops, blob = bytes(encoder.ops), bytes(encoder.blob)
-    offset = _REGION.size + len(ops)
-    kept = (*keep, *([0] * (96 - len(keep))))
-    count = len(ops) // OP.size
-    header = (_MAGIC, _VERSION, count, offset, report, len(keep), 0, 0, 0, 0, 0, offset + len(blob), 0, 0, 0)
-    return _REGION.pack(*header, *kept) + ops + blob
+    region = ffi.new("struct mc_region *")
+    region.magic, region.version = lib.MC_REGION_MAGIC, lib.MC_REGION_VERSION
+    region.n_ops, region.blob_offset = len(ops) // OP.size, _HEADER + len(ops)
+    region.size = _HEADER + len(ops) + len(blob)
+    region.report_fd, region.n_keep = report, len(keep)
+    for place, fd in enumerate(keep):
+        region.keep[place] = fd
+    return bytes(ffi.buffer(region)) + ops + blob
 
 
 def _sealed_stub() -> int:

@@ -214,7 +214,7 @@ def unshare(*kinds: str, propagation: str = "private", monotonic: float = 0, boo
     ``boottime``: offsets in seconds of a new time namespace, which only children enter; as do those of a pid namespace.
 
     A mount namespace gives the thread a root, directory and umask of its own for the rest of its life (CLONE_FS):
-    chdir() in other threads no longer moves it.
+    chdir() in other threads no longer moves it. In a chroot whose root is no mount point give ``propagation=""``.
 
     Raises SpecError for ``userns``: a thread that came back would regain privilege it gave up, so setns(2) refuses, and
     a process with threads cannot even go in (EINVAL). Use a child process: ``users.user_namespace``, or a container

@@ -60,13 +60,12 @@ class Streams:
         if text:
             process.text = encoding or "utf-8", errors or "strict"
         for name in tuple(self.ours):
-            fd, mode = self.ours[name], "w" if name == "stdin" else "r"
-            # the process owns the file objects: Process.close() closes them
+            fd, mode = self.ours.pop(name), "w" if name == "stdin" else "r"
+            # the process owns the file objects, and open() closes the descriptor when it fails
             if process.text is not None:
                 setattr(process, name, open(fd, mode, encoding=process.text[0], errors=process.text[1]))  # noqa: SIM115
             else:
                 setattr(process, name, open(fd, mode + "b", -1 if name == "stdin" else 0))  # noqa: SIM115
-            del self.ours[name]
 
     def close(self) -> None:
         """Nobody took our ends: the start failed."""

@@ -1,0 +1,66 @@
+# minictr: from a clean clone on a Debian machine, as root.  `make` lists the targets.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+VENV    := .venv
+BIN     := $(VENV)/bin
+PYTEST  := $(BIN)/pytest
+PIP     := $(BIN)/python -m pip --disable-pip-version-check -q
+ARGS    ?=
+
+# What an installation is made of: a change of any of these installs anew. Directories are in it for removed files.
+SOURCES := pyproject.toml setup.py MANIFEST.in $(wildcard scripts/minictr) \
+           $(shell find minictr -name __pycache__ -prune -o \( -type d -o -name '*.py' -o -name '*.[chS]' \
+             -o -name '*.pyi' -o -name py.typed \) -print)
+
+.PHONY: help install demo test lint bench clean packages packages-test packages-bench
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\): .*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@echo
+	@echo '  ARGS="..." is handed on: make test ARGS="-k mounts -x", make bench ARGS="lifecycle --quick"'
+
+install: packages $(VENV)/.minictr ## Debian packages, a virtual environment in .venv, and minictr in it
+
+demo: install ## a small root file system from this machine's own files, and a container in it
+	@PATH="$(CURDIR)/$(BIN):$$PATH" scripts/demo.sh
+
+test: packages-test $(VENV)/.test-tools ## the whole suite; ends with the proof that nothing was left on the host
+	$(PYTEST) $(ARGS)
+
+lint: packages-test $(VENV)/.test-tools ## formatting, types, import rules, lengths, C syntax: a part of `make test`
+	$(PYTEST) -m lint tests/house $(ARGS)
+
+bench: packages-bench $(VENV)/.minictr ## start-to-exit, side by side with the other runtimes found here
+	$(BIN)/python -m bench $(or $(ARGS),lifecycle)
+
+clean: ## remove what the targets above made, the virtual environment included
+	rm -rf $(VENV) build dist minictr.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find minictr bench examples tests -name __pycache__ -prune -exec rm -rf {} +
+	@scripts/demo.sh --remove
+
+packages:
+	@scripts/bootstrap.sh run
+packages-test:
+	@scripts/bootstrap.sh test
+packages-bench:
+	@scripts/bootstrap.sh bench
+
+$(BIN)/python:
+	@python=$$(scripts/bootstrap.sh --python) && echo "virtual environment: $$python" && "$$python" -m venv $(VENV)
+
+# build/ is removed first: setuptools would ship modules that have since been deleted
+$(VENV)/.minictr: $(SOURCES) | packages $(BIN)/python
+	@echo 'installing minictr'
+	@rm -rf build minictr.egg-info
+	@$(PIP) install --use-pep517 .
+	@rm -rf build minictr.egg-info
+	@touch $@
+
+$(VENV)/.test-tools: $(SOURCES) | packages-test $(BIN)/python
+	@echo 'installing minictr and the test tools'
+	@rm -rf build minictr.egg-info
+	@$(PIP) install --use-pep517 '.[test]'
+	@rm -rf build minictr.egg-info
+	@touch $(VENV)/.minictr $@

@@ -1,0 +1,114 @@
+"""``python -m bench lifecycle``: its options, and what they do."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from bench import host
+from bench.lifecycle import bystep, leaks, report, run
+from bench.lifecycle.lab import Lab, LabError
+
+ABOUT = "start to exit of /bin/true in a default-shaped container, side by side"
+
+
+def positive(text: str) -> int:
+    """A whole number above 0, for argparse."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return number
+
+
+def natural(text: str) -> int:
+    """A whole number from 0 up, for argparse."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
+    return number
+
+
+def arm_names(text: str) -> list[str]:
+    """``a,b`` as arm names, for argparse."""
+    try:
+        return run.chosen(text)
+    except ValueError as err:
+        raise argparse.ArgumentTypeError(str(err)) from err
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rounds", type=positive, default=60, help="counted rounds (default: 60)")
+    parser.add_argument("--quick", action="store_const", dest="rounds", const=15, help="15 rounds")
+    parser.add_argument("--warmup", type=natural, default=5, help="rounds dropped at the start (default: 5)")
+    parser.add_argument("--arms", type=arm_names, default="", metavar="A,B", help=f"of: {', '.join(run.ARMS)}")
+    parser.add_argument("--ballast-mb", type=natural, default=200, metavar="N", help="heap of the Python process")
+    parser.add_argument("--rootfs", default="", metavar="DIR", help="default: a small one made for the run")
+    parser.add_argument("--seed", type=int, help="of the order and the intervals (default: a new one, printed)")
+    parser.add_argument("--pause-ms", type=float, default=2.0, metavar="N", help="idle time before each start")
+    parser.add_argument("--format", choices=("table", "json"), default="table")
+    parser.add_argument("--out", default="", metavar="FILE", help="write the raw values as JSON there as well")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--leak-check", type=int, metavar="N", help="instead: N starts in a row from one process")
+    instead.add_argument("--by-step", action="store_true", help="instead: minictr's own time line by feature")
+
+
+def tell(text: str) -> None:
+    """Progress, on a terminal only."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{text}")
+        sys.stderr.flush()
+
+
+def compare(lab: Lab, options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    """The arms side by side: the table and the document."""
+    seed = options.seed if options.seed is not None else random.randrange(1 << 31)
+    facts, watch = host.facts(), host.Watch()
+    found = run.measure(
+        lab,
+        options.arms,
+        rounds=options.rounds,
+        warmup=options.warmup,
+        seed=seed,
+        pause=options.pause_ms / 1e3,
+        progress=tell,
+    )
+    tell("")
+    if not found.records[run.BASE].complete:
+        raise LabError(f"the floor could not be measured: {found.records[run.BASE].failed or 'not available'}")
+    quiet = watch.stop()
+    found.arguments = {"rounds": options.rounds, "ballast_mb": options.ballast_mb, "rootfs": options.rootfs}
+    return report.table(found, facts, quiet), report.document(found, facts, quiet)
+
+
+def job(options: argparse.Namespace) -> Callable[[Lab, argparse.Namespace], tuple[str, dict[str, Any]]]:
+    """What the options ask for."""
+    if options.leak_check is not None:
+        return leaks.check
+    return bystep.by_step if options.by_step else compare
+
+
+def main(options: argparse.Namespace) -> int:
+    """Exit code: 0 measured, 1 the floor could not be measured or something leaked, 2 the run could not begin."""
+    if isinstance(options.arms, str):
+        options.arms = run.chosen(options.arms)
+    if os.geteuid():
+        print("bench lifecycle: needs root: it makes namespaces and mounts", file=sys.stderr)
+        return 2
+    if options.out and not os.access(os.path.dirname(os.path.abspath(options.out)), os.W_OK):
+        print(f"bench lifecycle: cannot write {options.out}", file=sys.stderr)
+        return 2
+    try:
+        with Lab(options.rootfs, ballast=options.ballast_mb) as lab:
+            text, document = job(options)(lab, options)
+    except LabError as err:
+        print(f"bench lifecycle: {err}", file=sys.stderr)
+        return 2
+    if options.out:
+        report.write(options.out, document)
+    print(json.dumps(document, indent=1) if options.format == "json" else text, end="")
+    return 1 if document.get("failed") else 0

@@ -1,0 +1,127 @@
+"""The process that stays while one arm is measured: starts a container each time it is asked, and times it inside.
+
+It answers as floor.c does: for each byte read from REQUEST one line on REPLY, ``ok NANOSECONDS STATUS`` or
+``error TEXT``.
+
+Usage: python -m bench.lifecycle.serve JSON REQUEST REPLY. The JSON object has ``mode`` and that mode's words:
+
+``spawn``    ``argv`` by posix_spawn (vfork underneath: no page table is copied); ``files`` are [fd, path] pairs opened
+             for it anew each time; ``unmount`` are host mounts it must not see; ``no_core`` sets its core limit to 0
+``library``  minictr in this process: ``rootfs``, ``argv``, ``filter_path``, ``without`` (feature names), ``ballast``
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+Outcome = tuple[int, int]  # nanoseconds, wait status
+Job = Callable[[], Outcome]
+
+# sys/mount.h, linux/sched.h
+CLONE_NEWNS = 0x00020000
+MS_REC, MS_PRIVATE = 0x4000, 1 << 18
+MNT_DETACH = 2
+
+
+def hold_ballast(megabytes: int) -> bytes:
+    """So much heap, every page touched: what a real program that starts containers carries with it."""
+    return b"\x01" * (megabytes << 20)
+
+
+def hide_mounts(paths: Sequence[str]) -> None:
+    """A mount namespace of our own in which nothing is mounted on PATHS. The host's stays as it is."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def need(result: int, what: str) -> None:
+        if result:
+            raise OSError(ctypes.get_errno(), f"{what}: {os.strerror(ctypes.get_errno())}")
+
+    need(libc.unshare(CLONE_NEWNS), "unshare the mount namespace")
+    need(libc.mount(None, b"/", None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None), "private propagation")
+    for path in paths:
+        if os.path.ismount(path):
+            need(libc.umount2(path.encode(), MNT_DETACH), f"unmount {path}")
+
+
+def spawn_job(
+    argv: list[str], files: Sequence[tuple[int, str]] = (), unmount: Sequence[str] = (), no_core: bool = False
+) -> Job:
+    """Start a command-line runtime as a shell would, without the shell."""
+    if unmount:
+        hide_mounts(unmount)
+    if no_core:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    actions = [(os.POSIX_SPAWN_OPEN, fd, path, os.O_RDONLY, 0) for fd, path in files]
+    environment = dict(os.environ)
+
+    def once() -> Outcome:
+        begin = time.perf_counter_ns()
+        pid = os.posix_spawn(argv[0], argv, environment, file_actions=actions)
+        _, status = os.waitpid(pid, 0)
+        return time.perf_counter_ns() - begin, status
+
+    return once
+
+
+def container(rootfs: str, filter_path: str = "", without: Sequence[str] = ()) -> Any:
+    """The default profile with the filter, less the features named."""
+    import minictr
+
+    mc: Any = minictr  # its names are found when they are asked for, so no type is known here
+    features = [feature for feature in mc.profiles.DEFAULT if feature.name not in without]
+    if filter_path:
+        with open(filter_path, "rb") as file:
+            features = [feature for feature in features if feature.name != "seccomp"]
+            features.append(mc.Seccomp(file.read()))
+    return mc.Container(rootfs, features=features)
+
+
+def library_job(
+    rootfs: str, argv: list[str], filter_path: str = "", without: Sequence[str] = (), ballast: int = 0
+) -> Job:
+    """minictr called in process, as a program that uses it would."""
+    box = container(rootfs, filter_path, without)
+    ballast_held = hold_ballast(ballast)
+
+    def once() -> Outcome:
+        begin = time.perf_counter_ns()
+        result = box.run(argv)
+        elapsed = time.perf_counter_ns() - begin
+        assert ballast_held is not None  # alive until the last start
+        return elapsed, 0 if result.returncode == 0 else 1 << 8
+
+    return once
+
+
+MODES: dict[str, Callable[..., Job]] = {"spawn": spawn_job, "library": library_job}
+
+
+def main() -> None:
+    wishes = json.loads(sys.argv[1])
+    request, reply = int(sys.argv[2]), int(sys.argv[3])
+    os.set_inheritable(request, False)
+    os.set_inheritable(reply, False)
+    try:
+        once = MODES[wishes.pop("mode")](**wishes)
+    except Exception as err:
+        os.write(reply, f"error {type(err).__name__}: {err}\n".encode())
+        return
+    while os.read(request, 1):
+        try:
+            elapsed, status = once()
+            answer = f"ok {elapsed} {status}"
+        except Exception as err:
+            answer = f"error {type(err).__name__}: {err}".replace("\n", " ")
+        os.write(reply, f"{answer}\n".encode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""Every option with what it cannot mean: exit code 125, one line that names the option, nothing made."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from minictr.cli import options
+
+# option -> values it must refuse
+BAD = {
+    "--profile": ["", "none", "Default"],
+    "--with": ["", "nosuch", "bind", "tmpfs", "hostname"],
+    "--without": ["", "nosuch", "tmpfs:"],
+    "--name": ["/", "a b", "-x", "x" * 65, "\n"],
+    "-e": ["", "=x"],
+    "--env": ["=", "a\nb=c"],
+    "--env-file": ["", "/nosuch", "/tmp", "/dev/null/x"],
+    "-w": ["", "relative", "/a/../b"],
+    "-u": ["", ":", "a:b:c", "nobody:nosuchgroup", "nosuchuser", "-1", "4294967295", "a b"],
+    "-h": ["", "a b", "-", "x" * 65, "a..b"],
+    "--domainname": ["", "x" * 65],
+    "--stop-signal": ["", "0", "65", "NOPE", "-9", "RTMIN+99"],
+    "-v": ["", "/", "/tmp", ":/x", "/tmp:", "/tmp:relative", "/nosuch:/x", "/tmp:/x:nope", "/tmp:/x:ro,rw"],
+    "--volume": ["/tmp:/x:ro:rw", "/tmp:/", "/tmp:/x:shared", "/tmp:/x:z"],
+    "--mount": ["", "type=bind", "type=nope,target=/x", "type=bind,src=/no,dst=/x", "type=tmpfs,target=x", "dst=/x"],
+    "--tmpfs": ["", "x", "/", "/x:size=", "/x:size=huge", "/x:mode=9", "/x:nope"],
+    "--upper": ["", "/dev/null", "/nosuch/deeper"],
+    "--shm-size": ["0", "-1", "x", "1q"],
+    "--cap-add": ["", "NOPE", "CAP_", "99"],
+    "--cap-drop": ["", "NOPE"],
+    "--security-opt": ["", "nope", "no-new-privileges=maybe", "no-new-privileges=", "seccomp=file", "apparmor=x"],
+    "--ulimit": ["", "nofile", "nope=1", "nofile=", "nofile=2:1", "nofile=x"],
+    "--sysctl": ["", "net.ipv4.ip_forward", "kernel.panic=1", "vm.swappiness=1", "../x=1"],
+    "--oom-score-adj": ["", "x", "1001", "-1001", "1.5"],
+    **{
+        option: ["", "nope", "ns:", "ns:/nosuch", "pid:", "pid:x", "pid:0", "pid:4194304", "Host"]
+        for option in ("--pid", "--ipc", "--uts", "--net", "--userns", "--cgroupns", "--time")
+    },
+    "--network": ["bridge", "container:x"],
+    "--uidmap": ["", "0", "0:0:0", "a:b:c", "0:0:1:1", "4294967295:0:1", "0:-1:1"],
+    "--gidmap": ["", "x"],
+    "--time-offset": ["", "1", "realtime=1", "boottime=", "boottime=x", "boottime=1e30"],
+    "--timeout": ["", "0", "-1", "x", "nan", "inf"],
+    "--trace=": ["/nosuch/file", "/tmp"],
+    "--json-status-fd": ["", "x", "-1", "99", "99999999999"],
+    "--preserve-fds": ["", "x", "-1", "1000"],
+}  # fmt: skip
+
+
+def test_every_option_with_a_value_is_here():
+    short = {"-e": "env", "-w": "workdir", "-u": "user", "-h": "hostname", "-v": "volume"}
+    covered = {short.get(option, option.strip("-=").replace("-", "_")) for option in BAD}
+    rows = {row[1] for row in options.RUN_OPTIONS if row[2] != options.FLAG}
+    assert rows - covered == {"rootfs"}  # has a test of its own
+
+
+@pytest.fixture
+def refused(run_cli, rootfs, tmp_path, requires):
+    """``refused(option, ...)``: runs with ROOT and OPTIONS, expects one line and 125; the line."""
+    requires.root()
+
+    def check(*words, root=rootfs, code=125):
+        before = sorted(os.listdir(tmp_path))
+        named = ["--rootfs", root] if root is not None else []
+        done = run_cli("run", *named, *words, "--", "true", cwd=tmp_path)
+        assert done.returncode == code, (words, done)
+        assert done.stdout == ""
+        assert done.stderr.startswith("minictr run: ")
+        assert done.stderr.count("\n") == 1, done.stderr
+        assert done.stderr.endswith("\n")
+        assert sorted(os.listdir(tmp_path)) == before
+        return done.stderr
+
+    return check
+
+
+@pytest.mark.parametrize(("option", "value"), [(option, value) for option, values in BAD.items() for value in values])
+def test_a_bad_value(refused, option, value):
+    words = [option + value] if option.endswith("=") else [option, value]
+    line = refused(*words)
+    assert len(line) < 600
+
+
+ROOTS = {
+    "missing": lambda path: None,
+    "a file": lambda path: path.write_text(""),
+    "a link": lambda path: path.symlink_to("/"),
+    "a broken link": lambda path: path.symlink_to("nowhere"),
+    "empty": lambda path: path.mkdir(),
+}
+
+
+@pytest.mark.parametrize("kind", ROOTS)
+def test_a_bad_root(refused, tmp_path, kind):
+    ROOTS[kind](tmp_path / "root")
+    line = refused(root=tmp_path / "root")
+    assert str(tmp_path / "root") in line
+
+
+@pytest.mark.parametrize("root", ["", "\x01", "x" * 5000])
+def test_a_root_that_is_no_path(refused, root):
+    refused(root=root)
+
+
+@pytest.mark.parametrize("place", ["proc", "sys", "dev"])
+def test_a_root_that_leads_elsewhere(refused, own_rootfs, place):
+    (own_rootfs / place).rmdir()
+    (own_rootfs / place).symlink_to(f"/{place}")
+    assert f"/{place}" in refused(root=own_rootfs)
+
+
+def test_no_root(refused):
+    assert "--rootfs" in refused(root=None)
+
+
+def test_contradictions(refused, tmp_path):
+    assert "twice" in refused("-v", "/tmp:/x", "--tmpfs", "/y", "--tmpfs", "/y")
+    assert "leave one of them out" in refused("--userns", "host", "--uidmap", "0:0:1")
+    assert "leave one of them out" in refused("--time", "host", "--time-offset", "boottime=1")
+    assert "uts" in refused("--uts", "host", "-h", "lab")
+    assert "preserve" in refused("--preserve-fds", "1", "--json-status-fd", "3")
+
+
+def test_no_command(run_cli, rootfs):
+    done = run_cli("run", "--rootfs", rootfs)
+    assert (done.returncode, done.stderr) == (
+        125,
+        "minictr run: no command: name the program to run after the options\n",
+    )
+
+
+def test_a_name_cannot_write_to_the_terminal(refused):
+    assert "\x1b" not in refused("--rootfs", "\x1b]0;owned\x07")
+
+
+@pytest.mark.parametrize("verb", ["run", "plan", "features", "rootfs", "completion", "version", ""])
+def test_an_unknown_option_is_one_line(run_cli, verb):
+    done = run_cli(*filter(None, [verb, "--nosuch"]))
+    assert (done.returncode, done.stdout) == (125, "")
+    assert done.stderr.count("\n") == 1
+    assert "--nosuch" in done.stderr
+
+
+def test_an_unknown_verb_is_one_line(run_cli):
+    done = run_cli("ruun")
+    assert (done.returncode, done.stdout) == (125, "")
+    assert done.stderr.count("\n") == 1
+    assert "ruun" in done.stderr

@@ -1,0 +1,78 @@
+"""What ``minictr run`` and ``minictr plan`` import, in a process without site, from the first word to the last."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import minictr
+
+# Measured cost of each on a cold start: docs/decisions.md
+FORBIDDEN = frozenset(
+    "argparse ast asyncio click collections contextlib copy ctypes dataclasses datetime difflib enum functools"
+    " gettext importlib.metadata inspect json locale logging operator pathlib platform prctl psutil pyroute2 pyseccomp"
+    " random re secrets selectors shlex shutil signal site socket string subprocess tempfile textwrap threading"
+    " tokenize traceback types typing uuid warnings weakref".split()
+)
+
+PROGRAM = """
+import sys
+sys.path += {path!r}
+from minictr.cli.entry import main
+code = main({argv!r})
+sys.stderr.write(" ".join([str(code), *sorted(sys.modules)]))
+"""
+
+
+def imported(*argv: str) -> tuple[int, set[str], str]:
+    """Exit code and modules after ``minictr ARGV``, and what it wrote."""
+    places = [str(Path(place).parent) for place in minictr.__path__] + [p for p in sys.path if "-packages" in p]
+    code = PROGRAM.format(path=places, argv=list(map(str, argv)))
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
+    number, *modules = done.stderr.split("\n")[-1].split()
+    return int(number), set(modules), done.stdout
+
+
+def test_a_run_to_its_end(rootfs, requires):
+    requires.root()
+    code, modules, output = imported("run", "--rootfs", rootfs, "--", "echo", "done")
+    assert (code, output) == (0, "done\n")
+    assert not modules & FORBIDDEN
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["-e", "A=1", "-v", "/tmp:/mnt", "--tmpfs", "/run", "-w", "/tmp", "-u", "1:1", "-h", "lab", "--timeout", "60"],
+        ["--cap-drop", "ALL", "--ulimit", "nofile=64", "--sysctl", "net.ipv4.ip_forward=1", "--net", "private"],
+        ["--overlay", "--read-only", "--init", "-i", "--rm", "--no-tty"],
+    ],
+)
+def test_a_run_with_options(rootfs, requires, options):
+    requires.root()
+    code, modules, _ = imported("run", "--rootfs", rootfs, *options, "--", "true")
+    assert code == 0
+    assert not modules & FORBIDDEN
+
+
+def test_a_failure_costs_no_more(rootfs):
+    code, modules, _ = imported("run", "--rootfs", "/nosuch", "--", "true")
+    assert code == 125
+    assert not modules & FORBIDDEN
+
+
+def test_plan_as_text(rootfs):
+    code, modules, output = imported("plan", "--rootfs", rootfs, "--", "true")
+    assert code == 0
+    assert "mount" in output
+    assert not modules & FORBIDDEN
+
+
+def test_help_is_clicks():
+    code, modules, output = imported("run", "--help")
+    assert code == 0
+    assert "click" in modules
+    assert output.startswith("Usage: minictr run ")

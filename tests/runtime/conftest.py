@@ -1,0 +1,12 @@
+"""What the tests of this room share: see tests/runtime/boxes.py."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "runtime"))
+
+from boxes import box, eventually, lab, mountinfo, sh, status  # noqa: E402
+
+__all__ = ["box", "eventually", "lab", "mountinfo", "sh", "status"]
