@@ -6,6 +6,7 @@ sealed memory file at run time and is the only thing of minictr that exists insi
 
 from __future__ import annotations
 
+import atexit
 import os
 import pathlib
 import shlex
@@ -24,6 +25,7 @@ SOURCES = (
     "text.c",
     "paths.c",
     "ops_mount.c",
+    "ops_mask.c",
     "ops_file.c",
     "ops_process.c",
     "ops_privilege.c",
@@ -58,7 +60,9 @@ def build_stub(include: pathlib.Path) -> None:
 
 def extension() -> cffi.FFI:
     """The cffi builder: core.h is the cdef, and the generated C is compiled with our sources."""
-    include = pathlib.Path(tempfile.mkdtemp(prefix="minictr-core-"))
+    holder = tempfile.TemporaryDirectory(prefix="minictr-core-")
+    atexit.register(holder.cleanup)  # the compiler runs after this function, and needs it until then
+    include = pathlib.Path(holder.name)
     build_stub(include)
     builder = cffi.FFI()
     builder.cdef((HERE / "core.h").read_text(encoding="ascii"))

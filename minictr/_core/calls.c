@@ -161,15 +161,16 @@ size_t mc_stub_size(void)
     return sizeof(STUB);
 }
 
-#define MC_NAMES(X)                                                                                                    \
-    X(prctl)                                                                                                           \
-    X(read) X(unshare) X(setns) X(mount) X(open_tree) X(fsopen) X(fsconfig) X(fsmount) X(mount_setattr) X(move_mount)  \
-        X(fchdir) X(pivot_root) X(umount2) X(chdir) X(chroot) X(openat) X(openat2) X(mkdirat) X(mknodat) X(fchmodat)   \
-            X(fchownat) X(symlinkat) X(write) X(fstatfs) X(sethostname) X(setdomainname) X(socket) X(ioctl)            \
-                X(prlimit64) X(umask) X(getcwd) X(statx) X(personality) X(keyctl) X(setsid) X(dup3) X(fcntl)           \
-                    X(sendmsg) X(capget) X(capset) X(setgroups) X(setresgid) X(setresuid) X(getresuid) X(getresgid)    \
-                        X(getgroups) X(seccomp) X(close_range) X(execve) X(execveat) X(clone3) X(rt_sigprocmask)       \
-                            X(mmap) X(pidfd_open) X(pidfd_send_signal) X(pidfd_getfd)
+// clang-format off
+#define MC_NAMES(X) \
+    X(prctl) X(read) X(unshare) X(setns) X(mount) X(open_tree) X(fsopen) X(fsconfig) X(fsmount) \
+    X(mount_setattr) X(move_mount) X(fchdir) X(pivot_root) X(umount2) X(chdir) X(chroot) X(openat) \
+    X(openat2) X(mkdirat) X(mknodat) X(fchmodat) X(fchownat) X(symlinkat) X(write) X(fstatfs) X(sethostname) \
+    X(setdomainname) X(socket) X(ioctl) X(prlimit64) X(umask) X(getcwd) X(statx) X(personality) X(keyctl) \
+    X(setsid) X(dup3) X(fcntl) X(sendmsg) X(capget) X(capset) X(setgroups) X(setresgid) X(setresuid) \
+    X(getresuid) X(getresgid) X(getgroups) X(seccomp) X(close_range) X(execve) X(execveat) X(clone3) \
+    X(rt_sigprocmask) X(mmap) X(pidfd_open) X(pidfd_send_signal) X(pidfd_getfd)
+// clang-format on
 
 const char *mc_syscall_name(int nr)
 {

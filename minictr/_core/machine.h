@@ -13,6 +13,7 @@ struct mc_machine {
     int32_t *slots;             /* handles by number: descriptors, -1 when empty */
     struct mc_region *region;   /* NULL when a caller's thread runs the ops (kernel.ops.execute) */
     volatile uint32_t *current; /* index of the op being done */
+    int mask_over_root;         /* the base lies over "/" until the last mask of the run */
     int mask_base;              /* a private read-only tmpfs that masks are cut from, or -1 */
 };
 
@@ -32,6 +33,12 @@ long mc_mount_point(const char *path, int path_flags);
 long mc_parent_inside(const char *path, const char **last);
 long mc_write_all(int fd, const char *data, size_t length);
 int mc_is_directory(int fd);
+
+/* ops_mount.c */
+long mc_new_mount(const char *fstype, const char *options, int64_t count, int64_t attr);
+long mc_set_attributes(int fd, int flags, uint64_t set, uint64_t clear, uint64_t propagation, int userns);
+long mc_move_onto(int tree, int target);
+long mc_move_inside(long tree, const char *path, int path_flags);
 
 /* interp.c */
 typedef long mc_op_fn(struct mc_machine *m, struct mc_op *op);

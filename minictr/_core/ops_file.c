@@ -1,8 +1,6 @@
 /* Files inside the root: directories, device nodes, links, and settings written through procfs. */
 #include "machine.h"
 
-#define O_WRONLY_CLOEXEC 02000001
-
 struct mc_statfs {
     long type;
     long rest[24];
@@ -56,7 +54,7 @@ long mc_op_write_file(struct mc_machine *m, struct mc_op *op)
 {
     struct mc_statfs fs;
     /* /proc/self is a link; that the file is procfs' own is checked below */
-    long fd = mc_open_inside(mc_text(m, op, 0), O_WRONLY_CLOEXEC, 0);
+    long fd = mc_open_inside(mc_text(m, op, 0), (MC_O_WRONLY | MC_O_CLOEXEC), 0);
     if (fd < 0)
         return fd;
     mc_zero(&fs, sizeof(fs));

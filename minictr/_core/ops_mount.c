@@ -1,11 +1,6 @@
 /* Mount operations on handles: host paths before the root is changed, and the private trees made from them. */
 #include "machine.h"
 
-#define O_CLOEXEC_ 02000000
-#define O_PATH_ 010000000
-#define AT_EMPTY_PATH_ 0x1000
-#define AT_RECURSIVE_ 0x8000
-
 long mc_take_slot(struct mc_machine *m, int64_t slot, long fd);
 
 /* The descriptor in the slot an op names. */
@@ -77,7 +72,7 @@ static long finish_mount(int fs, int64_t attr)
     return ret;
 }
 
-static long new_mount(const char *fstype, const char *options, int64_t count, int64_t attr)
+long mc_new_mount(const char *fstype, const char *options, int64_t count, int64_t attr)
 {
     long fs = MC_CALL2(__NR_fsopen, fstype, FSOPEN_CLOEXEC);
     if (fs < 0)
@@ -94,7 +89,7 @@ static long new_mount(const char *fstype, const char *options, int64_t count, in
 
 long mc_op_fsmount(struct mc_machine *m, struct mc_op *op)
 {
-    return mc_take_slot(m, op->arg[0], new_mount(mc_text(m, op, 0), mc_text(m, op, 1), op->arg[1], op->arg[2]));
+    return mc_take_slot(m, op->arg[0], mc_new_mount(mc_text(m, op, 0), mc_text(m, op, 1), op->arg[1], op->arg[2]));
 }
 
 /* "/proc/self/fd/N" of an O_PATH descriptor: layer paths of any length and with any character, in 20 bytes. */
@@ -110,7 +105,7 @@ static long lower_layers(int fs, const char *layer, int64_t count)
     char joined[512];
     size_t n = 0;
     for (int64_t i = 0; i < count; i++, layer += mc_strlen(layer) + 1) {
-        long fd = MC_CALL4(__NR_openat, AT_FDCWD, layer, O_PATH_ | O_CLOEXEC_, 0);
+        long fd = MC_CALL4(__NR_openat, AT_FDCWD, layer, MC_O_PATH | MC_O_CLOEXEC, 0);
         if (fd < 0)
             return fd;
         if (n + 24 > sizeof(joined))
@@ -126,7 +121,7 @@ static long lower_layers(int fs, const char *layer, int64_t count)
 static long writable_layer(int fs, const char *key, int at, const char *name)
 {
     char path[64];
-    long fd = MC_CALL4(__NR_openat, at, name, O_PATH_ | O_CLOEXEC_, 0);
+    long fd = MC_CALL4(__NR_openat, at, name, MC_O_PATH | MC_O_CLOEXEC, 0);
     if (fd < 0)
         return fd;
     fd_path(path, fd);
@@ -189,7 +184,7 @@ long mc_op_overlay(struct mc_machine *m, struct mc_op *op)
 }
 
 /* mount_setattr(2) on a descriptor. */
-static long set_attributes(int fd, int flags, uint64_t set, uint64_t clear, uint64_t propagation, int userns)
+long mc_set_attributes(int fd, int flags, uint64_t set, uint64_t clear, uint64_t propagation, int userns)
 {
     struct mount_attr attr;
     mc_zero(&attr, sizeof(attr));
@@ -198,28 +193,28 @@ static long set_attributes(int fd, int flags, uint64_t set, uint64_t clear, uint
     attr.propagation = propagation;
     if (set & MOUNT_ATTR_IDMAP)
         attr.userns_fd = (uint64_t)userns;
-    return MC_CALL5(__NR_mount_setattr, fd, "", AT_EMPTY_PATH_ | flags, &attr, sizeof(attr));
+    return MC_CALL5(__NR_mount_setattr, fd, "", MC_AT_EMPTY_PATH | flags, &attr, sizeof(attr));
 }
 
 long mc_op_setattr(struct mc_machine *m, struct mc_op *op)
 {
-    int flags = op->arg[5] & MC_RECURSIVE ? AT_RECURSIVE_ : 0;
-    return set_attributes(handle(m, op->arg[0]), flags, (uint64_t)op->arg[1], (uint64_t)op->arg[2],
-                          (uint64_t)op->arg[3], (int)op->arg[4]);
+    int flags = op->arg[5] & MC_RECURSIVE ? MC_AT_RECURSIVE : 0;
+    return mc_set_attributes(handle(m, op->arg[0]), flags, (uint64_t)op->arg[1], (uint64_t)op->arg[2],
+                             (uint64_t)op->arg[3], (int)op->arg[4]);
 }
 
-static long move_onto(int tree, int target)
+long mc_move_onto(int tree, int target)
 {
     return MC_CALL5(__NR_move_mount, tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
 }
 
 /* move_mount TREE onto PATH inside the root, and close both ends. */
-static long move_inside(long tree, const char *path, int path_flags)
+long mc_move_inside(long tree, const char *path, int path_flags)
 {
     long target = mc_mount_point(path, path_flags);
     if (target < 0)
         return target;
-    long ret = move_onto((int)tree, (int)target);
+    long ret = mc_move_onto((int)tree, (int)target);
     mc_close((int)target);
     return ret;
 }
@@ -238,7 +233,7 @@ long mc_op_pivot_root(struct mc_machine *m MC_UNUSED, struct mc_op *op MC_UNUSED
     /* pivot_root(2), NOTES: the old root ends up stacked on the new one and is detached from there */
     long ret = MC_CALL2(__NR_pivot_root, ".", ".");
     if (ret >= 0)
-        ret = MC_CALL2(__NR_umount2, ".", 2 /* MNT_DETACH */);
+        ret = MC_CALL2(__NR_umount2, ".", MC_MNT_DETACH);
     return ret < 0 ? ret : MC_CALL1(__NR_chdir, "/");
 }
 
@@ -252,10 +247,10 @@ long mc_op_chroot(struct mc_machine *m, struct mc_op *op)
 
 long mc_op_mount(struct mc_machine *m, struct mc_op *op)
 {
-    long tree = new_mount(mc_text(m, op, 0), mc_text(m, op, 2), op->arg[0], op->arg[1]);
+    long tree = mc_new_mount(mc_text(m, op, 0), mc_text(m, op, 2), op->arg[0], op->arg[1]);
     if (tree < 0)
         return tree;
-    long ret = move_inside(tree, mc_text(m, op, 1), (int)op->arg[2]);
+    long ret = mc_move_inside(tree, mc_text(m, op, 1), (int)op->arg[2]);
     mc_close((int)tree);
     return ret;
 }
@@ -268,7 +263,7 @@ long mc_op_attach(struct mc_machine *m, struct mc_op *op)
     /* the mount point must be of the tree's kind, and nobody but the kernel knows that kind for sure */
     if (flags & (MC_MKDIR | MC_MKFILE))
         flags = (flags & ~(MC_MKDIR | MC_MKFILE)) | (mc_is_directory(tree) ? MC_MKDIR : MC_MKFILE);
-    long ret = move_inside(tree, mc_text(m, op, 0), flags);
+    long ret = mc_move_inside(tree, mc_text(m, op, 0), flags);
     if (ret >= 0) {
         mc_close(tree);
         m->slots[op->arg[0]] = -1;
@@ -276,79 +271,20 @@ long mc_op_attach(struct mc_machine *m, struct mc_op *op)
     return ret;
 }
 
-/* A read-only tmpfs with an empty directory and an empty file, that every mask of a run of masks is cut from. A clone
- * of a mount that hangs nowhere is refused before Linux 6.15, so it is laid over "/" (where no name leads) meanwhile.
- */
-static long mask_base(struct mc_machine *m)
-{
-    if (m->mask_base >= 0)
-        return m->mask_base;
-    long base = new_mount("tmpfs", "size=4k\0nr_inodes=4\0mode=755", 3,
-                          MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
-    if (base < 0)
-        return base;
-    long ret = MC_CALL3(__NR_mkdirat, base, "dir", 0555);
-    long file = ret < 0 ? ret : MC_CALL4(__NR_openat, base, "file", 0100 | 0200 | O_CLOEXEC_, 0444);
-    if (file < 0)
-        return file;
-    mc_close((int)file);
-    ret = set_attributes((int)base, 0, MOUNT_ATTR_RDONLY, 0, 0, -1);
-    if (ret < 0)
-        return ret;
-    ret = move_inside(base, "/", 0);
-    if (ret < 0)
-        return ret;
-    m->mask_base = (int)base;
-    return base;
-}
-
-long mc_mask_release(struct mc_machine *m)
-{
-    /* where the first fails, "." is not the base but the root */
-    long ret = MC_CALL1(__NR_fchdir, m->mask_base);
-    if (ret >= 0)
-        ret = MC_CALL2(__NR_umount2, ".", 2 /* MNT_DETACH */);
-    if (ret >= 0)
-        ret = MC_CALL1(__NR_chdir, "/");
-    mc_close(m->mask_base);
-    m->mask_base = -1;
-    return ret;
-}
-
-long mc_op_mask(struct mc_machine *m, struct mc_op *op)
-{
-    long target = mc_open_inside(mc_text(m, op, 0), O_PATH_, MC_NOFOLLOW);
-    if (target == -MC_ENOENT || target == -MC_ENOTDIR)
-        return 0; /* nothing to hide */
-    if (target < 0)
-        return target;
-    long base = mask_base(m);
-    if (base < 0)
-        return base;
-    long tree = MC_CALL3(__NR_open_tree, base, mc_is_directory((int)target) ? "dir" : "file",
-                         OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-    if (tree < 0)
-        return tree;
-    long ret = move_onto((int)tree, (int)target);
-    mc_close((int)tree);
-    mc_close((int)target);
-    return ret;
-}
-
 long mc_op_readonly_path(struct mc_machine *m, struct mc_op *op)
 {
-    long target = mc_open_inside(mc_text(m, op, 0), O_PATH_, MC_NOFOLLOW);
+    long target = mc_open_inside(mc_text(m, op, 0), MC_O_PATH, MC_NOFOLLOW);
     if (target == -MC_ENOENT || target == -MC_ENOTDIR)
         return 0;
     if (target < 0)
         return target;
     long tree =
-        MC_CALL3(__NR_open_tree, target, "", AT_EMPTY_PATH_ | AT_RECURSIVE_ | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+        MC_CALL3(__NR_open_tree, target, "", MC_AT_EMPTY_PATH | MC_AT_RECURSIVE | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
     if (tree < 0)
         return tree;
-    long ret = set_attributes((int)tree, AT_RECURSIVE_, MOUNT_ATTR_RDONLY, 0, 0, -1);
+    long ret = mc_set_attributes((int)tree, MC_AT_RECURSIVE, MOUNT_ATTR_RDONLY, 0, 0, -1);
     if (ret >= 0)
-        ret = move_onto((int)tree, (int)target);
+        ret = mc_move_onto((int)tree, (int)target);
     mc_close((int)tree);
     mc_close((int)target);
     return ret;
@@ -356,11 +292,11 @@ long mc_op_readonly_path(struct mc_machine *m, struct mc_op *op)
 
 long mc_op_remount(struct mc_machine *m, struct mc_op *op)
 {
-    long fd = mc_open_inside(mc_text(m, op, 0), O_PATH_, (int)op->arg[2]);
+    long fd = mc_open_inside(mc_text(m, op, 0), MC_O_PATH, (int)op->arg[2]);
     if (fd < 0)
         return fd;
-    int flags = op->arg[2] & MC_RECURSIVE ? AT_RECURSIVE_ : 0;
-    long ret = set_attributes((int)fd, flags, (uint64_t)op->arg[0], (uint64_t)op->arg[1], 0, -1);
+    int flags = op->arg[2] & MC_RECURSIVE ? MC_AT_RECURSIVE : 0;
+    long ret = mc_set_attributes((int)fd, flags, (uint64_t)op->arg[0], (uint64_t)op->arg[1], 0, -1);
     mc_close((int)fd);
     return ret;
 }

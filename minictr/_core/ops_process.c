@@ -4,10 +4,6 @@
 #include <asm/signal.h>
 #include <linux/magic.h>
 
-#define O_CLOEXEC_ 02000000
-#define O_NOCTTY_ 0400
-#define O_RDWR_ 2
-
 long mc_op_pdeathsig(struct mc_machine *m MC_UNUSED, struct mc_op *op)
 {
     return MC_CALL5(__NR_prctl, PR_SET_PDEATHSIG, op->arg[0], 0, 0, 0);
@@ -79,7 +75,7 @@ long mc_op_loopback_up(struct mc_machine *m MC_UNUSED, struct mc_op *op MC_UNUSE
     } request;
     mc_zero(&request, sizeof(request));
     mc_copy(request.name, "lo", 3);
-    long fd = MC_CALL3(__NR_socket, 1 /* AF_UNIX */, 2 | O_CLOEXEC_ /* SOCK_DGRAM */, 0);
+    long fd = MC_CALL3(__NR_socket, 1 /* AF_UNIX */, 2 | MC_O_CLOEXEC /* SOCK_DGRAM */, 0);
     if (fd < 0)
         return fd;
     long ret = MC_CALL3(__NR_ioctl, fd, 0x8913 /* SIOCGIFFLAGS */, &request);
@@ -168,7 +164,7 @@ long mc_op_stdio(struct mc_machine *m MC_UNUSED, struct mc_op *op)
     int64_t high[3];
     /* first out of the way: a source may be 0, 1 or 2 itself */
     for (int i = 0; i < 3; i++) {
-        high[i] = MC_CALL3(__NR_fcntl, op->arg[i], 1030 /* F_DUPFD_CLOEXEC */, 10);
+        high[i] = MC_CALL3(__NR_fcntl, op->arg[i], MC_F_DUPFD_CLOEXEC, 10);
         if (high[i] < 0)
             return high[i];
     }
@@ -210,7 +206,7 @@ static long above_stdio(long fd)
 {
     if (fd < 0 || fd > 2)
         return fd;
-    long high = MC_CALL3(__NR_fcntl, fd, 1030 /* F_DUPFD_CLOEXEC */, 3);
+    long high = MC_CALL3(__NR_fcntl, fd, MC_F_DUPFD_CLOEXEC, 3);
     mc_close((int)fd);
     return high;
 }
@@ -221,14 +217,14 @@ static long open_slave(int master)
     int unlock = 0;
     long ret = MC_CALL3(__NR_ioctl, master, 0x40045431 /* TIOCSPTLCK */, &unlock);
     if (ret >= 0)
-        ret = MC_CALL3(__NR_ioctl, master, 0x5441 /* TIOCGPTPEER */, O_RDWR_ | O_NOCTTY_ | O_CLOEXEC_);
+        ret = MC_CALL3(__NR_ioctl, master, 0x5441 /* TIOCGPTPEER */, MC_O_RDWR | MC_O_NOCTTY | MC_O_CLOEXEC);
     return above_stdio(ret);
 }
 
 static long open_master(void)
 {
     long fs[25];
-    long master = above_stdio(mc_open_inside("/dev/pts/ptmx", O_RDWR_ | O_NOCTTY_, MC_NOFOLLOW));
+    long master = above_stdio(mc_open_inside("/dev/pts/ptmx", MC_O_RDWR | MC_O_NOCTTY, MC_NOFOLLOW));
     if (master < 0)
         return master;
     long ret = MC_CALL2(__NR_fstatfs, master, fs);
@@ -240,7 +236,7 @@ static long open_master(void)
 /* The slave over /dev/console, for programs that write there (as runc and LXC do). */
 static long bind_console(int slave)
 {
-    long tree = MC_CALL3(__NR_open_tree, slave, "", 0x1000 | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    long tree = MC_CALL3(__NR_open_tree, slave, "", MC_AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
     if (tree < 0)
         return tree;
     long target = mc_mount_point("/dev/console", MC_MKFILE | MC_NOFOLLOW);
@@ -260,7 +256,7 @@ long mc_op_console(struct mc_machine *m MC_UNUSED, struct mc_op *op)
     long slave = open_slave((int)master);
     if (slave < 0)
         return slave;
-    long ret = MC_CALL5(__NR_fchownat, slave, "", op->arg[1], -1, 0x1000 /* AT_EMPTY_PATH */);
+    long ret = MC_CALL5(__NR_fchownat, slave, "", op->arg[1], -1, MC_AT_EMPTY_PATH);
     if (ret >= 0 && (op->arg[2] & MC_CONSOLE_BIND))
         ret = bind_console((int)slave);
     if (ret >= 0)

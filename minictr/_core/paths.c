@@ -4,26 +4,16 @@
  * RESOLVE_NO_SYMLINKS for every target that we name ourselves. */
 #include "machine.h"
 
-#define O_CLOEXEC_ 02000000
-#define O_PATH_ 010000000
-
-/* asm-generic and x86 agree on O_DIRECTORY, arm64 does not */
-#if defined(__aarch64__)
-#define __O_DIRECTORY 040000
-#else
-#define __O_DIRECTORY 0200000
-#endif
-
 long mc_open_inside(const char *path, uint64_t flags, int path_flags)
 {
     struct open_how how;
     mc_zero(&how, sizeof(how));
-    how.flags = flags | O_CLOEXEC_;
+    how.flags = flags | MC_O_CLOEXEC;
     how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
     if (path_flags & MC_NOFOLLOW)
         how.resolve |= RESOLVE_NO_SYMLINKS;
     /* "/" as the directory: an absolute path restarts there, and ".." stops there. EAGAIN: a rename raced with "..". */
-    long root = MC_CALL4(__NR_openat, AT_FDCWD, "/", O_PATH_ | O_CLOEXEC_ | __O_DIRECTORY, 0);
+    long root = MC_CALL4(__NR_openat, AT_FDCWD, "/", MC_O_PATH | MC_O_CLOEXEC | MC_O_DIRECTORY, 0);
     if (root < 0)
         return root;
     long fd;
@@ -48,7 +38,7 @@ long mc_parent_inside(const char *path, const char **last)
     *last = path[0] == '/' || cut ? path + cut + 1 : path;
     mc_copy(parent, path, cut);
     parent[cut] = 0;
-    return mc_open_inside(cut ? parent : "/", O_PATH_ | __O_DIRECTORY, 0);
+    return mc_open_inside(cut ? parent : "/", MC_O_PATH | MC_O_DIRECTORY, 0);
 }
 
 static long make_last(const char *path, int as_file)
@@ -58,7 +48,7 @@ static long make_last(const char *path, int as_file)
     if (parent < 0)
         return parent;
     if (as_file) {
-        ret = MC_CALL4(__NR_openat, parent, last, 0100 | 0200 | 0400000 | O_CLOEXEC_,
+        ret = MC_CALL4(__NR_openat, parent, last, 0100 | 0200 | 0400000 | MC_O_CLOEXEC,
                        0644); /* O_CREAT|O_EXCL|O_NOFOLLOW */
         if (ret >= 0)
             mc_close((int)ret);
@@ -81,7 +71,7 @@ static long make_path(const char *path, int path_flags)
             continue;
         mc_copy(prefix, path, i);
         prefix[i] = 0;
-        long fd = mc_open_inside(prefix, O_PATH_, path_flags);
+        long fd = mc_open_inside(prefix, MC_O_PATH, path_flags);
         if (fd >= 0) {
             mc_close((int)fd);
             continue;
@@ -92,13 +82,13 @@ static long make_path(const char *path, int path_flags)
         if (ret < 0)
             return ret;
     }
-    return mc_open_inside(path, O_PATH_, path_flags);
+    return mc_open_inside(path, MC_O_PATH, path_flags);
 }
 
 /* An O_PATH descriptor of what a mount goes onto, made if it is missing and PATH_FLAGS say so. */
 long mc_mount_point(const char *path, int path_flags)
 {
-    long fd = mc_open_inside(path, O_PATH_, path_flags);
+    long fd = mc_open_inside(path, MC_O_PATH, path_flags);
     if (fd == -MC_ENOENT && (path_flags & (MC_MKDIR | MC_MKFILE)))
         return make_path(path, path_flags);
     return fd;
@@ -122,7 +112,7 @@ int mc_is_directory(int fd)
 {
     struct open_how how;
     mc_zero(&how, sizeof(how));
-    how.flags = O_PATH_ | O_CLOEXEC_ | __O_DIRECTORY;
+    how.flags = MC_O_PATH | MC_O_CLOEXEC | MC_O_DIRECTORY;
     long again = mc_raw(__NR_openat2, fd, (long)".", (long)&how, sizeof(how), 0, 0);
     if (again < 0)
         return 0;

@@ -5,7 +5,6 @@
 #include "machine.h"
 
 #define MC_SPAWN_STACK 16384
-#define AT_EMPTY_PATH_ 0x1000
 
 struct mc_trampoline {
     struct mc_spawn *spawn;
@@ -39,7 +38,7 @@ static void child_main(void *argument)
     if (ret >= 0 && t->spawn->raise_caps)
         ret = raise_all();
     if (ret >= 0)
-        ret = mc_raw(__NR_execveat, t->spawn->stub_fd, (long)"", (long)t->argv, (long)t->env, AT_EMPTY_PATH_, 0);
+        ret = mc_raw(__NR_execveat, t->spawn->stub_fd, (long)"", (long)t->argv, (long)t->env, MC_AT_EMPTY_PATH, 0);
     t->spawn->exec_error = (int32_t)-ret;
     for (;;)
         mc_raw(__NR_exit_group, 125, 0, 0, 0, 0, 0);

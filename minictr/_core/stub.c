@@ -8,6 +8,8 @@
 
 #include "ops_mount.c"
 
+#include "ops_mask.c"
+
 #include "ops_file.c"
 
 #include "ops_process.c"

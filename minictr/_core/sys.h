@@ -109,6 +109,24 @@ static inline long mc_clone3(struct clone_args *args, void (*fn)(void *), void *
     return ret;
 }
 
+/* What libc's fcntl.h and sys/mount.h would give. asm-generic and x86 agree on O_DIRECTORY, arm64 does not. */
+#define MC_O_WRONLY 01
+#define MC_O_RDWR 02
+#define MC_O_CREAT 0100
+#define MC_O_EXCL 0200
+#define MC_O_NOCTTY 0400
+#define MC_O_CLOEXEC 02000000
+#define MC_O_PATH 010000000
+#if defined(__aarch64__)
+#define MC_O_DIRECTORY 040000
+#else
+#define MC_O_DIRECTORY 0200000
+#endif
+#define MC_AT_EMPTY_PATH 0x1000
+#define MC_AT_RECURSIVE 0x8000
+#define MC_F_DUPFD_CLOEXEC 1030
+#define MC_MNT_DETACH 2
+
 /* Small words that have no header of their own without libc. */
 #define MC_EPERM 1
 #define MC_ENOENT 2

@@ -59,7 +59,7 @@ def build(opts: Options, command: tuple[str, ...], terminal: bool | None = None)
     for unwanted in opts.get("without", ()):
         if ":" in unwanted and unwanted not in map(label, spec.features):
             raise SpecError(f"--without {unwanted}: there is no such mount")
-        spec = _said(f"--without {unwanted}", spec.without, unwanted)
+        spec = _said(f"--without {unwanted}", spec.without, unwanted, cascade=True)
     if not spec.rootfs and not {"pivot_root", "chroot"}.isdisjoint(spec.names):
         raise SpecError("no --rootfs DIR: name one, or stay in the host's own root with --without pivot_root")
     return spec
@@ -85,7 +85,7 @@ def _many(opts: Options, dest: str, option: str, parser: str, *more: Any) -> lis
     """What :mod:`minictr.parse`'s function of that name makes of every value of a repeatable option."""
     if dest not in opts:
         return []
-    from minictr import parse
+    import minictr.parse as parse  # not "from minictr": its __getattr__ would import importlib
 
     return [_said(option, getattr(parse, parser), text, *more) for text in opts[dest]]
 
@@ -141,7 +141,7 @@ def namespace(spec: Spec, option: str, name: str, text: str) -> Spec:
             text = "private"  # docker's word
         elif text in ("bridge", "default") or text.startswith(("container:", "slirp4netns", "pasta")):
             raise SpecError(f"{option} {text}: bridges are not built yet; private, host, ns:PATH and pid:N are")
-    from minictr import parse
+    import minictr.parse as parse  # not "from minictr": its __getattr__ would import importlib
 
     wanted = _said(option, parse.namespace, name, text)
     if wanted is None:
@@ -225,7 +225,7 @@ def env_file(path: str) -> list[tuple[str, str]]:
             text = file.read()
     except (OSError, ValueError) as err:
         raise SpecError(f"--env-file {path}: {err.strerror if isinstance(err, OSError) else err}") from err
-    from minictr import parse
+    import minictr.parse as parse  # not "from minictr": its __getattr__ would import importlib
 
     return list(_said(f"--env-file {path}", parse.env_file, text, os.environ))
 
@@ -257,7 +257,7 @@ def capabilities(spec: Spec, opts: Options) -> Spec:
     add, drop = opts.get("cap_add", ()), opts.get("cap_drop", ())
     if not add and not drop:
         return spec
-    from minictr import parse
+    import minictr.parse as parse  # not "from minictr": its __getattr__ would import importlib
 
     present = spec.get("capabilities")
     held = present.bounding if isinstance(present, Capabilities) else CAPABILITIES

@@ -26,7 +26,8 @@ def root_tree(feature: Feature, ctx: Context) -> Iterator[Step]:
     """The steps that make the root a mount of its own, over its own path, and enter it."""
     if not ctx.has("overlay"):
         yield feature.step("open_tree", SETUP, ctx.rootfs, into=ROOT, path=ctx.rootfs, flags=AT_RECURSIVE)
-    yield feature.step("root_attach", SETUP, ctx.rootfs, tree=ROOT, path=ctx.rootfs)
+    # over "/", not over its own path: a mapped root user may not be allowed along that path (0700 directories)
+    yield feature.step("root_attach", SETUP, ctx.rootfs, tree=ROOT, path="/")
 
 
 class PivotRoot(Feature):

@@ -147,7 +147,7 @@ class Closure:
         if self._languages:
             names = ", ".join(sorted(self._languages))
             self.notes.append(
-                f"{names}: the modules its programs load are not seen; name their directories with --include"
+                f"{names}: modules that programs load are not seen; name their directories with --include"
             )
         self.notes = list(dict.fromkeys(self.notes + self.files.notes))
 

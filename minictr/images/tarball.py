@@ -173,13 +173,13 @@ class _Import:
         notes = []
         if self._skipped_devices:
             shown = ", ".join(self._skipped_devices[:3]) + (", ..." if len(self._skipped_devices) > 3 else "")
-            notes.append(f"{len(self._skipped_devices)} devices left out ({shown}); --devices makes them")
+            notes.append(f"devices left out: {len(self._skipped_devices)} ({shown}); --devices makes them")
         if self._skipped_xattrs:
             notes.append(f"attributes left out: {', '.join(map(repr, sorted(self._skipped_xattrs)[:5]))}")
         if self._absolute:
-            notes.append(f"{self._absolute} members had absolute names, taken as inside the new root")
+            notes.append(f"absolute names, taken as inside the new root: {self._absolute}")
         if self._whiteouts:
-            notes.append(f"{self._whiteouts} files are named .wh.*: this may be a layer of an image, not a whole root")
+            notes.append(f"files named .wh.*: {self._whiteouts}; this may be a layer of an image, not a whole root")
         return notes
 
 

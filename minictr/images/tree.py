@@ -226,7 +226,11 @@ class Tree:
     def _apply(self, fd: int, parts: Parts, meta: Meta, *, path: str = "", chmod: bool = True) -> None:
         """Owner first: chown(2) clears set-ID bits and security.capability. Then attributes, then the mode."""
         if self._owners and not path:
-            os.fchown(fd, meta.uid, meta.gid)
+            try:
+                os.fchown(fd, meta.uid, meta.gid)
+            except OSError as error:
+                cure = "--no-same-owner leaves all files yours"
+                raise explain(error, f"give {show(parts)} to {meta.uid}:{meta.gid}", cure) from error
         for name, value in meta.xattrs:
             _set_xattr(path or fd, parts, name, value)
         if chmod:

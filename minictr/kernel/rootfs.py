@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["chroot", "overlay_root", "pivot_root", "probe"]
 
-EINVAL = 22
+EBUSY, EINVAL = 16, 22
 
 
 def pivot_root(new_root: str) -> None:
@@ -29,8 +29,8 @@ def pivot_root(new_root: str) -> None:
 
     Moves every process of the calling thread's mount namespace whose root is the old one: make a mount namespace first
     (``namespaces.unshare("mnt")``), and not in the process that goes on. NEW_ROOT must be a mount point
-    (``mounts.bind(root, root)``). Raises StepFailed: EINVAL where it is none, where mounts are shared, or where the old
-    root is an initramfs; EPERM without CAP_SYS_ADMIN.
+    (``mounts.bind(root, root)``). Raises StepFailed: EBUSY or EINVAL where it is none, where mounts are shared, or
+    where the old root is an initramfs; EPERM without CAP_SYS_ADMIN.
 
     >>> with unshare("mnt"), bind("/image", "/image") as root:
     ...     pivot_root(root.keep())
@@ -43,7 +43,7 @@ def pivot_root(new_root: str) -> None:
             ops.execute("pivot_root", about=new_root)
         except StepFailed as err:
             os.fchdir(before)
-            raise StepFailed(err.what, err.errno or 0, cure=cure if err.errno == EINVAL else "") from err
+            raise StepFailed(err.what, err.errno or 0, cure=cure if err.errno in (EBUSY, EINVAL) else "") from err
     finally:
         os.close(before)
 

@@ -51,7 +51,8 @@ def clone(path: str, *, recursive: bool) -> int:
 
 def create(fstype: str, options: Iterable[str], attributes: int, what: str) -> int:
     """A descriptor of a new mount of a file system FSTYPE with its OPTIONS ("key=value", "key")."""
-    fs = check(lib.mc_fsopen(fstype.encode(), FSOPEN_CLOEXEC), f"mount {what}: fsopen")
+    fs = lib.mc_fsopen(fstype.encode(), FSOPEN_CLOEXEC)
+    check(fs, f"mount {what}: fsopen", "this kernel has no such file system" if fs == -19 else "")
     try:
         for option in options:
             key, given, value = option.partition("=")
@@ -112,7 +113,7 @@ def attach(tree: int, target: str, what: str) -> None:
     try:
         cure = "a directory goes on a directory, a file on a file"
         result = lib.mc_move_mount(tree, b"", onto, b"", EMPTY_PATHS)
-        check(result, f"mount {what}", cure if result == -20 else "")
+        check(result, f"mount {what}", cure if result in (-20, -22) else "")
     finally:
         os.close(onto)
 

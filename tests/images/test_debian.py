@@ -204,7 +204,9 @@ def test_ended_in_the_middle(tmp_path: Path, requires) -> None:
         **os.environ,
         "PATH": stand_in(tmp_path, script),
         "PIDFILE": str(pidfile),
-        "PYTHONPATH": str(Path(minictr.__path__[0]).parent),
+        "PYTHONPATH": os.pathsep.join(
+            filter(None, (os.environ.get("PYTHONPATH"), str(Path(minictr.__path__[0]).parent)))
+        ),
     }
     command = [
         sys.executable,

@@ -42,7 +42,7 @@ def test_import_from_standard_input_and_notes(tmp_path: Path, run_cli) -> None:
     with open(archive, "rb") as stream:
         done = run_cli("rootfs", "import", tmp_path / "root", "-", stdin=stream)
     assert done.returncode == 0
-    assert "note: 1 devices left out" in done.stderr
+    assert "note: devices left out: 1" in done.stderr
     assert "\x1b" not in done.stderr
     assert (tmp_path / "root/etc/x").read_text() == "x"
 

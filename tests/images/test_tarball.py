@@ -138,7 +138,7 @@ def test_devices_are_left_out_and_noted(source: Path, tmp_path: Path) -> None:
     built = import_tarball(str(tmp_path / "root"), pack(source, tmp_path / "a.tar"))
     assert not (tmp_path / "root/dev/null").exists()
     assert stat.S_ISFIFO(os.stat(tmp_path / "root/etc/fifo").st_mode)
-    assert built.notes == ("1 devices left out ('/dev/null'); --devices makes them",)
+    assert built.notes == ("devices left out: 1 ('/dev/null'); --devices makes them",)
 
 
 def test_without_owners(source: Path, tmp_path: Path) -> None:

@@ -364,8 +364,8 @@ def test_mistakes_are_told(in_child: Any, place: Path) -> None:
     assert in_child(body) == [
         "mount tmpfs on DIR: option size=much: EINVAL (Invalid argument): tmpfs: Bad value for 'size'",
         "open mount point DIR/none: ENOENT (No such file or directory): the mount point must exist",
-        "mount nofs on DIR: fsopen: ENODEV (No such device)",
-        "mount DIR on DIR/file: ENOTDIR (Not a directory): a directory goes on a directory, a file on a file",
+        "mount nofs on DIR: fsopen: ENODEV (No such device): this kernel has no such file system",
+        "mount DIR on DIR/file: EINVAL (Invalid argument): a directory goes on a directory, a file on a file",
         "open tree /nowhere: ENOENT (No such file or directory)",
         "set attributes of DIR: EINVAL (Invalid argument): no mount point",
         "make DIR private: EINVAL (Invalid argument): no mount point",
