@@ -69,7 +69,8 @@ def call(verb: str, opts: dict[str, object], command: tuple[str, ...]) -> int:
 def complain(verb: str, err: object) -> None:
     """One line on standard error."""
     name = f"minictr {verb}" if verb else "minictr"
-    sys.stderr.write(f"{name}: {printable(str(err))}\n")
+    if sys.stderr is not None:  # None: the caller closed it
+        sys.stderr.write(f"{name}: {printable(str(err))}\n")
 
 
 def printable(text: str) -> str:
