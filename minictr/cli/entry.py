@@ -59,6 +59,9 @@ def call(verb: str, opts: dict[str, object], command: tuple[str, ...]) -> int:
         return err.exit_code
     except BrokenPipeError:
         return broken_pipe()
+    except OSError as err:  # standard output, most likely: a full disk
+        complain(verb, err)
+        return FAILED
     except KeyboardInterrupt:
         return 130
     except Exception:  # a bug of minictr: never to be taken for the program's own exit code

@@ -205,4 +205,7 @@ def main(args: Sequence[str]) -> int:
     except MinictrError as err:
         entry.complain(verb, err)
         return err.exit_code
+    except OSError as err:
+        entry.complain(verb, err)
+        return entry.FAILED
     return result if isinstance(result, int) else 0

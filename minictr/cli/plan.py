@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from minictr.cli.build import build
+from minictr.cli.entry import printable
 from minictr.cli.settings import settings
 from minictr.errors import SpecError
 
@@ -38,9 +39,16 @@ def plan(opts: dict[str, Any], command: tuple[str, ...]) -> int:
             rows = {word: found.replace(steps=steps).json() for word, steps in changed.items()}
             text = to_json(rows)
     if text:
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
+        write(text)
     return 0
+
+
+def write(text: str) -> None:
+    """TEXT on standard output, its lines made harmless to a terminal."""
+    if sys.stdout is None:
+        raise SpecError("standard output is closed")
+    sys.stdout.write("".join(f"{printable(line)}\n" for line in text.split("\n")))
+    sys.stdout.flush()
 
 
 def to_json(value: object) -> str:

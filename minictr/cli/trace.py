@@ -79,6 +79,8 @@ def _cut(text: str, width: int) -> str:
 def show(timeline: Timeline, stream: TextIO | None = None) -> None:
     """The chart on STREAM (default: standard error); colours and width of a terminal if it is one."""
     stream = sys.stderr if stream is None else stream
+    if stream is None:  # the caller closed it
+        return
     width, tty = 79, stream.isatty()
     if tty:
         try:

@@ -1,7 +1,7 @@
 """Capabilities: the five sets of a thread, and no_new_privs. capabilities(7), prctl(2), capset(2).
 
-The bounding set and keep_caps go through python-prctl; effective, permitted, inheritable and ambient through the core,
-which knows capabilities that python-prctl's headers do not.
+The bounding set and keep_caps go through python-prctl; effective, permitted, inheritable and ambient, and capabilities
+younger than python-prctl's headers, through the core.
 
 A set is a tuple of names without ``CAP_``. A capability this table does not know, of a later kernel, is ``cap_41``.
 """
@@ -43,7 +43,7 @@ NAMES: tuple[str, ...] = (
     " SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE"
     " MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE".split(),
 )
-PR_GET_NO_NEW_PRIVS = 39  # linux/prctl.h
+PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_GET_NO_NEW_PRIVS = 23, 24, 39  # linux/prctl.h
 EPERM = 1
 
 
@@ -119,9 +119,16 @@ def set(
 
 def bounding() -> tuple[str, ...]:
     """The bounding set of the calling thread: what execve can give at most. Linux 2.6.25, prctl(2) PR_CAPBSET_READ."""
+    return names(sum(1 << number for number in range(last_cap() + 1) if _capbset_read(number)))
+
+
+def _capbset_read(number: int) -> bool:
     import prctl
 
-    return names(sum(1 << n for n in range(last_cap() + 1) if prctl.capbset_read(n)))
+    try:
+        return bool(prctl.capbset_read(number))
+    except ValueError:  # younger than the headers python-prctl was built with
+        return bool(check(lib.mc_prctl(PR_CAPBSET_READ, number, 0, 0, 0), "prctl PR_CAPBSET_READ"))
 
 
 def drop_bounding(*wanted: str) -> None:
@@ -131,14 +138,24 @@ def drop_bounding(*wanted: str) -> None:
 
     >>> drop_bounding("SYS_MODULE", "SYS_BOOT")
     """
+    for number in sorted(dict.fromkeys(map(_number, wanted))):
+        error = _capbset_drop(number)
+        if error:
+            cure = "needs CAP_SETPCAP" if error == EPERM else f"this kernel's last capability is {last_cap()}"
+            raise StepFailed(f"drop {names(1 << number)[0]} from the bounding set", error, cure=cure)
+
+
+def _capbset_drop(number: int) -> int:
+    """0, or the errno."""
     import prctl
 
-    for number in sorted(dict.fromkeys(map(_number, wanted))):
-        try:
-            prctl.capbset_drop(number)
-        except OSError as err:
-            cure = "needs CAP_SETPCAP" if err.errno == EPERM else f"this kernel's last capability is {last_cap()}"
-            raise StepFailed(f"drop {names(1 << number)[0]} from the bounding set", err.errno or 0, cure=cure) from err
+    try:
+        prctl.capbset_drop(number)
+    except ValueError:  # younger than the headers python-prctl was built with
+        return -min(0, int(lib.mc_prctl(PR_CAPBSET_DROP, number, 0, 0, 0)))
+    except OSError as err:
+        return err.errno or EPERM
+    return 0
 
 
 def ambient(*wanted: str) -> None:

@@ -23,7 +23,6 @@ __all__ = ["support", "tried"]
 EPERM, EACCES, EINVAL, ENODEV, ENOSPC, ENOSYS, EUSERS, EOPNOTSUPP = 1, 13, 22, 19, 28, 38, 87, 95
 REFUSED = frozenset({EPERM, EACCES})
 ABSENT = frozenset({EINVAL, ENODEV, ENOSYS, EOPNOTSUPP})
-ADMIN = "be root, or add the userns feature where this host lets users have one"
 OUTER = "an outer container or a security module refuses it: allow it there"
 
 
@@ -43,10 +42,16 @@ def support(trial: Trial) -> Support:
         inside = attempt(trial, own_user=True)
         if inside is None:
             return Support(True, "with a user namespace", "add the userns feature, or be root")
-        failed = failed if os.geteuid() else inside
-    call, number = failed
-    reason = f"{call if ' ' in call else call.replace('_', ' ')}: {errno_name(number)} ({os.strerror(number)})"
-    return Support(False, reason, cure(trial, call, number))
+        if attempt(TRIALS["namespaces"]["userns"], own_user=True) is not None:
+            words = f"be root, or let users have user namespaces: {user_namespace_cure()}"
+            return Support(False, reason(*failed), words)
+        failed = inside  # privilege is to be had: it is something else that refuses
+    return Support(False, reason(*failed), cure(trial, *failed))
+
+
+def reason(call: str, number: int) -> str:
+    """What failed, and how; CALL is an op, or the words of an error."""
+    return f"{call if ' ' in call else call.replace('_', ' ')}: {errno_name(number)} ({os.strerror(number)})"
 
 
 def attempt(trial: Trial, *, own_user: bool) -> Failure | None:
@@ -79,9 +84,7 @@ def cure(trial: Trial, call: str, number: int) -> str:
         return f"needs Linux {trial.since}" + (f" with {trial.config}" if trial.config else "")
     if number not in REFUSED:
         return ""
-    if trial.flags & CLONE_NEWUSER or not os.geteuid():
-        return user_namespace_cure() if trial.flags & CLONE_NEWUSER else trial.refused or OUTER
-    return f"{ADMIN}; {user_namespace_cure()}" if not user_namespaces() else trial.refused or ADMIN
+    return user_namespace_cure() if trial.flags & CLONE_NEWUSER else trial.refused or OUTER
 
 
 def limits(flags: int) -> list[str]:
@@ -89,11 +92,6 @@ def limits(flags: int) -> list[str]:
     from minictr.kernel.namespaces import KINDS
 
     return [f"user.max_{word}_namespaces" for flag, word in KINDS.values() if flags & flag]
-
-
-def user_namespaces() -> bool:
-    """Whether this user gets a user namespace with privilege in it."""
-    return attempt(TRIALS["namespaces"]["userns"], own_user=True) is None
 
 
 def user_namespace_cure() -> str:

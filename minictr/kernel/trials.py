@@ -33,6 +33,7 @@ SIGKILL, NOBODY = 9, 65534
 ALLOW = struct.pack("=HBBI", 0x06, 0, 0, 0x7FFF0000)  # BPF_RET|BPF_K, SECCOMP_RET_ALLOW
 OVERLAID = "/sys"  # a directory every host has, covered in the child's own mount namespace only
 MASKED = "an outer container covers parts of /proc or /sys: let it leave them as they are"
+FILTERED = "the outer container's seccomp filter refuses it: allow it there"
 
 
 class Trial:
@@ -149,9 +150,7 @@ TRIALS: dict[str, dict[str, Trial]] = {
         ),
         "devpts": Trial(in_empty_root(TERMINAL[0]), NEWNS, since="5.2", config="CONFIG_UNIX98_PTYS"),
         "shm": Trial(in_empty_root(mounted("tmpfs", "size=64k", path="/dev/shm")), NEWNS, since="5.2"),
-        "mqueue": Trial(
-            in_empty_root(mounted("mqueue")), NEWNS | NEWIPC, since="5.2", config="CONFIG_POSIX_MQUEUE"
-        ),
+        "mqueue": Trial(in_empty_root(mounted("mqueue")), NEWNS | NEWIPC, since="5.2", config="CONFIG_POSIX_MQUEUE"),
         "tmpfs": Trial(in_empty_root(mounted("tmpfs", "size=64k")), NEWNS, since="5.2", config="CONFIG_TMPFS"),
         "bind": Trial(
             in_empty_root(attached("host"), before=[host_tree("/proc"), ("setattr", READONLY)]), NEWNS, since="5.12"
@@ -176,17 +175,17 @@ TRIALS: dict[str, dict[str, Trial]] = {
     },
     "process": {
         "hostname": Trial([("sethostname", {"hostname": "probe"})], NEWUTS, since="2.6.19", config="CONFIG_UTS_NS"),
-        "domainname": Trial([("setdomainname", {"domainname": "probe"})], NEWUTS, since="2.6.19", config="CONFIG_UTS_NS"),
+        "domainname": Trial(
+            [("setdomainname", {"domainname": "probe"})], NEWUTS, since="2.6.19", config="CONFIG_UTS_NS"
+        ),
         "env": Trial([]),
         "cwd": Trial([("chdir", {"path": "/", "flags": 0})]),
         "umask": Trial([("umask", {"mask": 0o077})]),
         "rlimits": Trial([("rlimit", {"resource": RLIMIT_CORE, "soft": 0, "hard": 0})]),
         "oom_score_adj": Trial([("umask", {"mask": 0})], outside=raise_oom_score),
         "sysctl": Trial([("write_file", NET_SETTING)], NEWNET, since="4.11", config="CONFIG_SYSCTL and IPv4"),
-        "keyring": Trial([("keyring", {"keyring": ""})], since="2.6.10", config="CONFIG_KEYS", refused="the outer container's seccomp filter refuses keyctl: allow it there"),
-        "personality": Trial(
-            [("personality", {"persona": ADDR_NO_RANDOMIZE})], refused="the outer container's seccomp filter refuses it"
-        ),
+        "keyring": Trial([("keyring", {"keyring": ""})], since="2.6.10", config="CONFIG_KEYS", refused=FILTERED),
+        "personality": Trial([("personality", {"persona": ADDR_NO_RANDOMIZE})], since="2.6.12", refused=FILTERED),
         "session": Trial([("setsid", {})]),
         "tty": Trial(in_empty_root(*TERMINAL), NEWNS, since="5.2", config="CONFIG_UNIX98_PTYS", sockets="socket"),
         "pdeathsig": Trial([("pdeathsig", {"signal": SIGKILL})]),

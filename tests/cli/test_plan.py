@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 
 import pytest
 
@@ -58,8 +59,24 @@ def test_bad_input(run_cli, rootfs, words):
 
 
 def test_a_reader_that_leaves_is_no_traceback(run_cli, rootfs, minictr_cli):
-    import subprocess
-
     line = f"{' '.join(minictr_cli)} plan --format json --rootfs {rootfs} true | head -c 10"
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)
     assert done.stderr == ""
+
+
+def test_a_full_disk_is_one_line(run_cli, rootfs):
+    for words in (["plan", "--rootfs", rootfs, "true"], ["features"], ["version"], ["run", "--help"]):
+        with open("/dev/full", "w") as full:
+            done = run_cli(*words, stdout=full, stderr=subprocess.PIPE)
+        assert done.returncode == 125, words
+        assert done.stderr.count("\n") == 1, done.stderr
+        assert "No space left" in done.stderr
+
+
+def test_arguments_cannot_write_to_the_terminal(run_cli, rootfs):
+    done = run_cli(
+        "plan", "--rootfs", rootfs, "--", "echo", "\x1b]0;owned\x07", b"\xff".decode(errors="surrogateescape")
+    )
+    assert done.returncode == 0
+    assert "\\x1b]0;owned" in done.stdout
+    assert "\x1b" not in done.stdout

@@ -6,7 +6,7 @@ import os
 import pickle
 import struct
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -83,14 +83,14 @@ def in_child(requires: Any) -> InChild:
 
 
 @pytest.fixture
-def as_nobody(requires: Any) -> Iterator[InChild]:
+def as_nobody(requires: Any) -> InChild:
     """``as_nobody(function, *args)``: as an ordinary user, in a mount namespace of its own."""
     requires.root()
 
     def run(function: Callable[..., Any], *args: Any, mount_namespace: bool = True) -> Any:
         return run_child(function, *args, uid=NOBODY, mount_namespace=mount_namespace)
 
-    yield run
+    return run
 
 
 @pytest.fixture

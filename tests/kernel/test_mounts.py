@@ -23,13 +23,7 @@ def at(target: object) -> MountInfo | None:
 
 
 def is_writable(path: Path) -> bool:
-    try:
-        (path / "probe").touch()
-    except OSError as err:
-        assert err.errno == 30, err  # EROFS
-        return False
-    (path / "probe").unlink()
-    return True
+    return not os.statvfs(path).f_flag & os.ST_RDONLY and os.access(path, os.W_OK)
 
 
 @APIS
@@ -64,7 +58,9 @@ def test_tmpfs_is_full_when_it_is_full(in_child: Any, place: Path) -> None:
 
 
 @APIS
-@pytest.mark.parametrize(("kind", "fstype", "shows"), [("proc", "proc", "self"), ("sysfs", "sysfs", "class"), ("mqueue", "mqueue", "")])
+@pytest.mark.parametrize(
+    ("kind", "fstype", "shows"), [("proc", "proc", "self"), ("sysfs", "sysfs", "class"), ("mqueue", "mqueue", "")]
+)
 def test_the_kernels_own(in_child: Any, place: Path, kind: str, fstype: str, shows: str, api: str) -> None:
     def body() -> tuple[str, set[str], bool]:
         with getattr(mounts, kind)(str(place), api=api):
@@ -166,7 +162,9 @@ def test_set_attributes(in_child: Any, place: Path, api: str) -> None:
                 for recursive in (False, True):
                     mounts.set_attributes(str(place / "top"), readonly=True, recursive=recursive, api=api)
                     found.append((is_writable(place / "top"), is_writable(place / "top/sub")))
-                    mounts.set_attributes(str(place / "top"), readonly=False, noatime=True, recursive=recursive, api=api)
+                    mounts.set_attributes(
+                        str(place / "top"), readonly=False, noatime=True, recursive=recursive, api=api
+                    )
                 info, sub = at(place / "top"), at(place / "top/sub")
                 assert info is not None
                 assert sub is not None
@@ -177,7 +175,8 @@ def test_set_attributes(in_child: Any, place: Path, api: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "tag"), [("private", ""), ("shared", "shared"), ("slave", ""), ("unbindable", "unbindable"), ("rshared", "shared")]
+    ("kind", "tag"),
+    [("private", ""), ("shared", "shared"), ("slave", ""), ("unbindable", "unbindable"), ("rshared", "shared")],
 )
 def test_propagation(in_child: Any, place: Path, kind: str, tag: str) -> None:
     def body() -> tuple[str, ...]:
@@ -414,7 +413,16 @@ def test_mountinfo_parser() -> None:
         b"45 36 0:41 /\xc3\xa9\\q /\x85\x0b rw - fuse.x - \n"
     )
     assert rows[0] == MountInfo(
-        36, 35, "98:0", "/mnt1", "/mnt2", ("rw", "noatime"), ("master:1",), "ext3", "/dev/root", ("rw", "errors=continue")
+        36,
+        35,
+        "98:0",
+        "/mnt1",
+        "/mnt2",
+        ("rw", "noatime"),
+        ("master:1",),
+        "ext3",
+        "/dev/root",
+        ("rw", "errors=continue"),
     )
     assert rows[1].target == "/a b\tc\\d\ne#"
     assert rows[1].readonly

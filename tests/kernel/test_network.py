@@ -13,7 +13,10 @@ from minictr.kernel import namespaces, network
 
 def exchange() -> bytes:
     """What a socket on 127.0.0.1 gets from another one."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client,
+    ):
         server.bind(("127.0.0.1", 0))
         server.settimeout(2)
         client.sendto(b"through lo", server.getsockname())

@@ -13,6 +13,7 @@ from minictr.errors import SpecError
 from minictr.features import REGISTRY
 from minictr.kernel import (
     capabilities,
+    core,
     mounts,
     namespaces,
     network,
@@ -94,14 +95,20 @@ def test_an_ordinary_user_gets_most_with_a_user_namespace(as_nobody: Any) -> Non
         assert "user namespace" in found[name].reason, name
 
 
+def become_nobody() -> None:
+    """From here on an ordinary user, whose /proc files are still its own (PR_SET_DUMPABLE, linux/prctl.h)."""
+    os.setgroups([])
+    os.setresgid(65534, 65534, 65534)
+    os.setresuid(65534, 65534, 65534)
+    core.check(core.lib.mc_prctl(4, 1, 0, 0, 0), "prctl")
+
+
 def limited(sysctl: str, name: str) -> Support:
     """The answer for NAME below a user namespace that may have no more of SYSCTL: its own setting, not the host's."""
     with Child(CLONE_NEWUSER) as holder:
         users.write_uid_map(holder.pid, "0 0 4294967295\n")
         users.write_gid_map(holder.pid, "0 0 4294967295\n")
         fd = os.open(f"/proc/{holder.pid}/ns/user", os.O_RDONLY)
-        from minictr.kernel import core
-
         core.check(core.lib.mc_setns(fd, CLONE_NEWUSER), "setns")
         os.close(fd)
     process.set_sysctl(sysctl, "0")
@@ -110,7 +117,11 @@ def limited(sysctl: str, name: str) -> Support:
 
 @pytest.mark.parametrize(
     ("sysctl", "name"),
-    [("user.max_net_namespaces", "net"), ("user.max_user_namespaces", "userns"), ("user.max_uts_namespaces", "hostname")],
+    [
+        ("user.max_net_namespaces", "net"),
+        ("user.max_user_namespaces", "userns"),
+        ("user.max_uts_namespaces", "hostname"),
+    ],
 )
 def test_a_limit_that_is_reached(in_child: Any, sysctl: str, name: str) -> None:
     answer = in_child(limited, sysctl, name)
@@ -125,8 +136,7 @@ def test_an_ordinary_user_without_user_namespaces(in_child: Any) -> None:
 
     def body() -> dict[str, Support]:
         limited("user.max_user_namespaces", "cwd")
-        capabilities.set(effective=(), permitted=(), inheritable=())
-        os.setresuid(65534, 65534, 65534) if capabilities.get().effective else None
+        become_nobody()
         return {name: support(name) for name in ("net", "proc", "umask")}
 
     found = in_child(body)
@@ -167,25 +177,13 @@ def test_a_masked_proc_is_told(in_child: Any, place: Path) -> None:
 
     def body() -> Support:
         mounts.tmpfs("/proc/sys").keep()
-        capabilities.drop_bounding("SYS_ADMIN")
-        capabilities.set(permitted=(), effective=(), inheritable=())
-        os.setresuid(65534, 65534, 65534) if capabilities.get().effective else None
+        become_nobody()
         return support("proc")
 
     answer = in_child(body)
     assert not answer
     assert "EPERM" in answer.reason
     assert "covers parts of /proc" in answer.cure
-
-
-def test_without_a_capability(in_child: Any) -> None:
-    def body() -> Support:
-        capabilities.set(permitted=("SETPCAP",), effective=("SETPCAP",), inheritable=())
-        return support("chroot")
-
-    answer = in_child(body)
-    assert answer
-    assert "user namespace" in answer.reason
 
 
 def test_support_of_a_word_that_is_none() -> None:

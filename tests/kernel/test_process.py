@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from minictr.errors import SpecError, StepFailed
-from minictr.kernel import namespaces, procfs, process
+from minictr.kernel import namespaces, process, procfs
 
 
 def forked(function: Any) -> int:

@@ -90,5 +90,5 @@ def test_the_loop_stays_free(box):
 
 
 def test_mc_run_async(lab):
-    done = asyncio.run(mc.run_async(["hostname"], rootfs=lab, stdout=mc.PIPE, text=True))
+    done = asyncio.run(mc.run_async(["uname", "-n"], rootfs=lab, stdout=mc.PIPE, text=True))
     assert done.stdout == "minictr\n"

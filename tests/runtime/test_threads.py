@@ -58,12 +58,12 @@ def test_a_thread_in_namespaces_of_its_own(box, sh):
     def work() -> None:
         with mc.unshare("uts"):
             mc.sethostname("in-a-thread")
-            seen["thread"] = sh(plain, "hostname")
-        seen["after"] = sh(plain, "hostname")
+            seen["thread"] = sh(plain, "uname -n")
+        seen["after"] = sh(plain, "uname -n")
 
     each([threading.Thread(target=work)])
     assert seen == {"thread": "in-a-thread", "after": os.uname().nodename}
-    assert sh(plain, "hostname") == os.uname().nodename
+    assert sh(plain, "uname -n") == os.uname().nodename
 
 
 def test_a_thread_that_ends_does_not_end_its_container(box):
