@@ -194,9 +194,8 @@ def plain(value: Any) -> Any:
 
 
 def frame(ctx: Context) -> Iterator[Step]:
-    """The steps of every start, whatever the features: wait for go, and standard streams; "start" in time lines."""
+    """The steps of every start, whatever the features; "start" in time lines."""
     yield Step("pdeathsig", SETUP, {"signal": SIGNALS["KILL"]}, "start", "KILL until go")
-    yield Step("barrier", SETUP, {"fd": "barrier"}, "start", "wait for the parent's go")
     if not ctx.has("pdeathsig") and not ctx.has("init"):  # init clears its own
         yield Step("pdeathsig", LOCK, {"signal": 0}, "start", "none: it may outlive its parent")
     yield Step("sigreset", LOCK, {}, "start", "all signals as by default")
@@ -243,6 +242,8 @@ def plan(spec: Spec) -> Plan:
     steps = [*frame(ctx)]
     for feature in spec.features:
         steps += feature.steps(ctx)
+    if any(step.phase == ATTACH for step in steps):
+        steps.append(Step("barrier", SETUP, {"fd": "barrier"}, "start", "wait for the parent's go"))
     steps.append(final(ctx, spec.environ))
     steps.sort(key=lambda step: (step.phase, *rank(step)))
     return Plan(tuple(steps), spec)

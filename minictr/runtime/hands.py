@@ -1,7 +1,7 @@
 """The parent's half of a start: what Python does before the child exists, and while it waits at the barrier.
 
 ``HANDS`` maps a step's call to its function; each takes the :class:`minictr.runtime.launch.Start` and the step's
-arguments, and leaves the way back on ``start.undo``.
+arguments, and leaves the way back on ``start.on_failure``.
 """
 
 from __future__ import annotations

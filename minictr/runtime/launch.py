@@ -101,18 +101,27 @@ class Start:
     """One start under way: its descriptors, the child's pid and pidfd, and the way back."""
 
     def __init__(self, program: Program, fds: dict[str, int], preserve: int, timeout: float, closing: Undo) -> None:
-        self.program, self.fds, self.preserve, self.timeout, self.undo = program, fds, preserve, timeout, closing
+        self.program, self.fds, self.preserve, self.timeout = program, fds, preserve, timeout
         self.clock = Clock(_now())
         self.on_failure = Undo()
         self.after_clone: list[Callable[[], None]] = []
         self.flags, self.pid, self.pidfd, self.status = 0, 0, -1, -1
-        self.report = self.region = -1
+        self.report = self.region = self.go = -1
+        self._open: list[int] = []
+        closing.push(self._close_all)
 
-    def own(self, name: str, fd: int) -> int:
+    def own(self, name: str, fd: int) -> None:
         """FD belongs to this start: named for the ops, closed at its end."""
         self.fds[name] = fd
-        self.undo.push(os.close, fd)
-        return fd
+        self._open.append(fd)
+
+    def _close(self, fd: int) -> None:
+        self._open.remove(fd)
+        os.close(fd)
+
+    def _close_all(self) -> None:
+        for fd in [*self._open]:
+            self._close(fd)
 
     def remaining(self) -> float:
         """Seconds until the deadline, at least 0."""
@@ -147,40 +156,31 @@ class Start:
 
     def clone(self) -> None:
         """Pipes, region, clone3: afterwards the stub waits at the barrier."""
-        barrier, go = self._pipe()
         self.report, report = self._pipe()
-        self.fds["barrier"], self.go = barrier, go
+        theirs = [report]
+        if "barrier" in self.program.calls:
+            self.fds["barrier"], self.go = self._pipe()
+            theirs.append(self.fds["barrier"])
         if "init" in self.program.calls:
-            self.status, self.fds["status"] = os.pipe()
-            self.undo.push(os.close, self.fds["status"])
+            self.status, status = os.pipe()
             self.on_failure.push(os.close, self.status)
+            self.own("status", status)
         keep = {self.fds[name] for name in self.program.fd_names} | {report, *range(3, 3 + self.preserve)}
         self.region = os.memfd_create("minictr-start", os.MFD_CLOEXEC)
-        self.undo.push(os.close, self.region)
+        self._open.append(self.region)
         keep.add(self.region)
         if len(keep) > MAX_KEEP:
             raise StepFailed(f"pass {len(keep)} descriptors", 24, cure=f"at most {MAX_KEEP}, fewer with --preserve-fds")
         os.write(self.region, self.program.region(self.fds, report, keep, self.preserve))
         self._spawn(keep)
         # the child has its own copies now: the pipes must end with it
-        for fd in (barrier, report):
-            os.close(fd)
-            self._closed(fd)
+        for fd in theirs:
+            self._close(fd)
 
     def _pipe(self) -> tuple[int, int]:
         ends = os.pipe()
-        for fd in ends:
-            self.undo.push(self._close_once, fd)
-        self._open = getattr(self, "_open", set()) | set(ends)
+        self._open += ends
         return ends
-
-    def _close_once(self, fd: int) -> None:
-        if fd in self._open:
-            os.close(fd)
-            self._closed(fd)
-
-    def _closed(self, fd: int) -> None:
-        self._open.discard(fd)
 
     def _spawn(self, keep: set[int]) -> None:
         spawn = ffi.new("struct mc_spawn *")
@@ -204,11 +204,12 @@ class Start:
         self.clock.stamp(index, Step("clone3", CLONE, {}, "clone", " ".join(words)), _now())
 
     def attach(self) -> None:
-        """The ATTACH steps, then "go"."""
-        if any(step.phase == ATTACH for _, step in self.program.parent):
-            # vfork ends in the middle of execve: until the stub says "r", its /proc files may still be owned as those
-            # of a caller that dropped privileges, and its id maps could not be written
-            self._poll(select.POLLIN)
+        """The ATTACH steps, then "go"; nothing where the plan has none."""
+        if "barrier" not in self.program.calls:
+            return
+        # vfork ends in the middle of execve: until the stub says "r", its /proc files may still be owned as those of a
+        # caller that dropped privileges, and its id maps could not be written
+        self._poll(select.POLLIN)
         self._parent_steps(ATTACH)
         try:
             os.write(self.go, b"g")

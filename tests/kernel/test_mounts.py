@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from minictr.errors import SpecError, StepFailed, Unsupported
+from minictr.errors import SpecError, StepFailed
 from minictr.kernel import capabilities, mounts, namespaces, process, seccomp
 from minictr.kernel.mounts import MountInfo, bind, mountinfo
 
@@ -205,47 +205,6 @@ def test_a_slave_gets_and_does_not_give(in_child: Any, place: Path) -> None:
     assert in_child(body) == (True, False)
 
 
-# --- id-mapped ---
-
-
-@pytest.mark.parametrize("way", ["maps", "userns"])
-def test_idmapped_bind(in_child: Any, place: Path, way: str) -> None:
-    (place / "target").mkdir()
-    (place / "mine").touch()
-
-    def body() -> tuple[int, int, int]:
-        from minictr.kernel.users import user_namespace
-
-        text = "0 100000 1000\n"
-        with user_namespace(uid_map=text, gid_map=text) as userns:
-            how: dict[str, Any] = {"userns": userns.fileno()} if way == "userns" else {"uid_map": text, "gid_map": text}
-            with bind(str(place), str(place / "target"), recursive=False, **how):
-                shown = (place / "target/mine").stat()
-                os.chown(place / "target/mine", 100007, 100008)
-        stored = (place / "mine").stat()
-        return shown.st_uid, shown.st_gid, stored.st_uid * 100 + stored.st_gid
-
-    assert in_child(body) == (100000, 100000, 708)
-
-
-def test_idmap_of_what_cannot_be_mapped(in_child: Any) -> None:
-    def body() -> str:
-        with pytest.raises(StepFailed) as caught:
-            mounts.idmapped_tree("/proc", uid_map="0 1000 1\n", gid_map="0 1000 1\n")
-        return str(caught.value)
-
-    assert in_child(body).startswith("idmap /proc: EINVAL")
-
-
-def test_mount_2_cannot_map_ids(in_child: Any, place: Path) -> None:
-    def body() -> str:
-        with pytest.raises(Unsupported) as caught:
-            bind("/", str(place), uid_map="0 1000 1\n", gid_map="0 1000 1\n", api="old")
-        return str(caught.value)
-
-    assert "Linux 5.12" in in_child(body)
-
-
 # --- the fallback, forced by a kernel that has no new API ---
 
 
@@ -399,49 +358,3 @@ def test_on_the_host_nothing_is_seen(in_child: Any, place: Path) -> None:
     before = mountinfo()
     in_child(lambda: (mounts.tmpfs(str(place)).keep(), process.set_umask(0)))
     assert mountinfo() == before
-
-
-# --- the parser ---
-
-
-def test_mountinfo_parser() -> None:
-    from minictr.kernel.mountinfo import parse
-
-    rows = parse(
-        rb"36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue" + b"\n"
-        rb"44 36 0:40 / /a\040b\011c\134d\012e\043 ro shared:7 master:2 unbindable - tmpfs none rw" + b"\n"
-        b"45 36 0:41 /\xc3\xa9\\q /\x85\x0b rw - fuse.x - \n"
-    )
-    assert rows[0] == MountInfo(
-        36,
-        35,
-        "98:0",
-        "/mnt1",
-        "/mnt2",
-        ("rw", "noatime"),
-        ("master:1",),
-        "ext3",
-        "/dev/root",
-        ("rw", "errors=continue"),
-    )
-    assert rows[1].target == "/a b\tc\\d\ne#"
-    assert rows[1].readonly
-    assert rows[1].propagation == ("shared:7", "master:2", "unbindable")
-    assert (rows[2].root, os.fsencode(rows[2].target), rows[2].fstype) == ("/é\\q", b"/\x85\x0b", "fuse.x")
-
-
-def test_mountinfo_of_a_path_with_everything(in_child: Any, place: Path) -> None:
-    odd = place / "a b\tc\\040\nd#é"
-    odd.mkdir()
-
-    def body() -> bool:
-        with mounts.tmpfs(str(odd)):
-            return at(odd) is not None
-
-    assert in_child(body)
-
-
-def test_mountinfo_of_another(requires: Any) -> None:
-    assert mountinfo(os.getpid()) == mountinfo()
-    with pytest.raises(StepFailed, match="ENOENT"):
-        mountinfo(4194305)
