@@ -233,6 +233,17 @@ static long open_master(void)
     return ret < 0 ? ret : master;
 }
 
+/* The parent has the master and has set the window size: a program must never see the wrong one first. */
+static long wait_for_parent(int socket)
+{
+    char byte;
+    long n;
+    do {
+        n = MC_CALL3(__NR_read, socket, &byte, 1);
+    } while (n == -MC_EINTR);
+    return n == 0 ? -MC_EPIPE : n;
+}
+
 /* The slave over /dev/console, for programs that write there (as runc and LXC do). */
 static long bind_console(int slave)
 {
@@ -261,6 +272,8 @@ long mc_op_console(struct mc_machine *m MC_UNUSED, struct mc_op *op)
         ret = bind_console((int)slave);
     if (ret >= 0)
         ret = send_fd((int)op->arg[0], (int)master);
+    if (ret >= 0)
+        ret = wait_for_parent((int)op->arg[0]);
     if (ret >= 0)
         ret = MC_CALL3(__NR_ioctl, slave, 0x540e /* TIOCSCTTY */, 0);
     for (int i = 0; ret >= 0 && i < 3; i++)

@@ -40,7 +40,7 @@ def run(opts: dict[str, Any], command: tuple[str, ...]) -> int:
     if "console" in program.fd_names:
         from minictr.runtime.console import Console
 
-        console = Console()
+        console = Console(terminal=next((fd for fd in (0, 1) if os.isatty(fd)), -1))
     relay = Relay(chosen, window=console is None)
     try:
         process = watch(program, chosen, console, relay)

@@ -137,6 +137,9 @@ class Capabilities(Feature):
         else:
             who = ctx.get("user")
             if who is not None and who.resolved().uid != 0:
+                # what execve would leave of them (capabilities(7)): kept until then, the others would let a user into
+                # directories and programs that are closed to it
+                permitted, effective = permitted & ambient, effective & ambient
                 # leaving user 0 would clear the permitted set that capset is to choose from
                 yield self.step("keep_caps", LOCK, "on", value=1)
             told = f"effective {effective:#x}, permitted {permitted:#x}, inheritable {inheritable:#x}"

@@ -221,7 +221,7 @@ def unshare(*kinds: str, propagation: str = "private", monotonic: float = 0, boo
     with the userns feature. Raises Unsupported for ``timens`` in a process with several threads, StepFailed otherwise.
 
     >>> with unshare("net", "uts"):
-    ...     process.set_hostname("lab")
+    ...     process.sethostname("lab")
     """
     names = _checked(kinds, "unshare")
     if propagation not in ("", "private", "slave", "shared"):

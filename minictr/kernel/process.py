@@ -20,21 +20,19 @@ if TYPE_CHECKING:
 __all__ = [
     "LIMITS",
     "chdir",
-    "get_domainname",
-    "get_hostname",
     "get_oom_score_adj",
     "get_pdeathsig",
     "get_personality",
     "get_rlimit",
     "get_sysctl",
     "get_umask",
+    "getdomainname",
+    "gethostname",
     "has_no_new_privs",
     "join_keyring",
     "no_new_privs",
     "probe",
     "set_controlling_terminal",
-    "set_domainname",
-    "set_hostname",
     "set_oom_score_adj",
     "set_pdeathsig",
     "set_personality",
@@ -42,6 +40,8 @@ __all__ = [
     "set_subreaper",
     "set_sysctl",
     "set_umask",
+    "setdomainname",
+    "sethostname",
     "setsid",
 ]
 
@@ -63,12 +63,12 @@ LIMITS = {
 # --- names of the uts namespace ---
 
 
-def get_hostname() -> str:
+def gethostname() -> str:
     """The host name that the calling thread sees. uname(2)."""
     return os.uname().nodename
 
 
-def set_hostname(name: str) -> None:
+def sethostname(name: str) -> None:
     """Set the host name, 1 to 64 bytes, of the calling thread's uts namespace. sethostname(2).
 
     Without a namespace of its own (``namespaces.unshare("uts")``) that is the whole host's. Raises SpecError;
@@ -77,13 +77,13 @@ def set_hostname(name: str) -> None:
     ops.execute("sethostname", about=_uts(name, "host name"), hostname=name)
 
 
-def get_domainname() -> str:
+def getdomainname() -> str:
     """The NIS domain name that the calling thread sees; "(none)" when none is set. /proc/sys/kernel/domainname."""
     return procfs.read("sys", "kernel/domainname").removesuffix("\n")
 
 
-def set_domainname(name: str) -> None:
-    """Set the NIS domain name, as :func:`set_hostname`. setdomainname(2). Nothing DNS knows of."""
+def setdomainname(name: str) -> None:
+    """Set the NIS domain name, as :func:`sethostname`. setdomainname(2). Nothing DNS knows of."""
     ops.execute("setdomainname", about=_uts(name, "domain name"), domainname=name)
 
 

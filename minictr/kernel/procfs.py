@@ -1,7 +1,7 @@
 """Settings under /proc/PID, written so that nothing but procfs is written. proc(5).
 
-The path is opened without following any link and the descriptor's file system is checked (fstatfs), as something may
-be mounted over /proc or a part of it (CVE-2019-16884).
+The open descriptor's file system is checked (fstatfs) before anything is written, as something may be mounted over
+/proc or a part of it (CVE-2019-16884).
 """
 
 from __future__ import annotations

@@ -122,6 +122,7 @@ OVERLAY = [
     ("root_attach", {"tree": "layer", "path": OVERLAID}),
     ("overlay", {"into": "all", "lower": [OVERLAID], "upper": "", "work": "", "options": [], "attr": 0}),
 ]
+CLOCKS = {"path": "/proc/self/timens_offsets", "data": b"monotonic 1 0\n", "magic": MAGIC}
 NET_SETTING = {"path": "/proc/sys/net/ipv4/ip_unprivileged_port_start", "data": b"0\n", "magic": MAGIC}
 
 TRIALS: dict[str, dict[str, Trial]] = {
@@ -136,7 +137,9 @@ TRIALS: dict[str, dict[str, Trial]] = {
             [("sethostname", {"hostname": "probe"})], CLONE_NEWUSER | NEWUTS, since="3.8", config="CONFIG_USER_NS"
         ),
         "cgroupns": Trial([], NEWCGROUP, since="4.6", config="CONFIG_CGROUPS"),
-        "timens": Trial([("unshare", {"flags": NEWTIME})], since="5.6", config="CONFIG_TIME_NS"),
+        "timens": Trial(
+            [("unshare", {"flags": NEWTIME}), ("write_file", CLOCKS)], since="5.6", config="CONFIG_TIME_NS"
+        ),
     },
     "mounts": {
         "proc": Trial(revealing("proc"), NEWNS | NEWPID, since="5.2", refused=MASKED),

@@ -12,8 +12,6 @@ import select
 import socket
 import termios
 
-from minictr.errors import MinictrError
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Self
@@ -27,27 +25,34 @@ class Console:
     """The caller's side of a container's terminal.
 
     Give it to a start; afterwards ``master`` is the pty's descriptor. ``socket`` is the container's end of the socket
-    pair until then. ``with`` or ``close()`` closes all.
+    pair until then. The window size is that of ``terminal``, a descriptor, from before the program runs; without one
+    it is 0 by 0. ``with`` or ``close()`` closes all.
     """
 
-    def __init__(self) -> None:
-        self._ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.master = -1
+    def __init__(self, terminal: int = -1) -> None:
+        self._ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.terminal, self.master = terminal, -1
 
     @property
     def socket(self) -> int:
         return self._theirs.fileno()
 
     def receive(self, timeout: float) -> None:
-        """Take the master that the container sent. Raises MinictrError when none came within TIMEOUT seconds."""
+        """Take the master that the container sends while it starts, set its window size, and let the container go on.
+
+        Returns without one when the child died or TIMEOUT seconds passed: the start itself will say why.
+        """
+        self._theirs.close()  # the child has its copy, and its death must be the end of file here
         self._ours.settimeout(max(timeout, 0.001))
         try:
             _, fds, _, _ = socket.recv_fds(self._ours, 1, 1, socket.MSG_CMSG_CLOEXEC)
-        except OSError as err:
-            raise MinictrError(f"receive the container's terminal: {err}") from err
-        if not fds:
-            raise MinictrError("receive the container's terminal: none was sent")
-        self.master = fds[0]
+            if fds:
+                self.master = fds[0]
+                if self.terminal >= 0:
+                    self.copy_size(self.terminal)
+                self._ours.send(b"g")
+        except OSError:
+            return
 
     def resize(self, rows: int, columns: int) -> None:
         """Set the window size; programs inside get SIGWINCH."""

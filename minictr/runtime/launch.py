@@ -79,15 +79,11 @@ def launch(
 ) -> Process:
     """Start a compiled program. FDS: descriptors by word ("stdin", "stdout", "stderr")."""
     with Undo() as closing:
-        run = Start(program, dict(fds), preserve_fds, start_timeout, closing)
-        if console is not None:
-            run.fds["console"] = console.socket
+        run = Start(program, dict(fds), preserve_fds, start_timeout, closing, console)
         stage = ""
         try:
-            for stage in ("prepare", "clone", "attach", "await_exec"):
+            for stage in ("prepare", "clone", "attach", "take_console", "await_exec"):
                 getattr(run, stage)()
-            if console is not None:
-                console.receive(run.remaining())
         except BaseException as err:
             run.abort()
             if isinstance(err, OSError) and not isinstance(err, MinictrError):
@@ -100,8 +96,19 @@ def launch(
 class Start:
     """One start under way: its descriptors, the child's pid and pidfd, and the way back."""
 
-    def __init__(self, program: Program, fds: dict[str, int], preserve: int, timeout: float, closing: Undo) -> None:
+    def __init__(
+        self,
+        program: Program,
+        fds: dict[str, int],
+        preserve: int,
+        timeout: float,
+        closing: Undo,
+        console: Console | None,
+    ) -> None:
         self.program, self.fds, self.preserve, self.timeout = program, fds, preserve, timeout
+        self.console = console
+        if console is not None:
+            fds["console"] = console.socket
         self.clock = Clock(_now())
         self.on_failure = Undo()
         self.after_clone: list[Callable[[], None]] = []
@@ -215,6 +222,11 @@ class Start:
             os.write(self.go, b"g")
         except BrokenPipeError:
             pass  # the child died already: the report says of what
+
+    def take_console(self) -> None:
+        """The terminal that the child made, if it was to make one."""
+        if self.console is not None:
+            self.console.receive(self.remaining())
 
     def await_exec(self) -> None:
         """Until the program runs. A failed op, a death and the deadline are exceptions."""

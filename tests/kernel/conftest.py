@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import resource  # noqa: F401 - see below: lib-dynload may be as unreadable
 import struct
 import traceback
 from collections.abc import Callable

@@ -46,12 +46,12 @@ def test_several_at_once_and_the_others_untouched(in_child: Any) -> None:
     def body() -> set[str]:
         before = {kind: own(kind) for kind in KINDS}
         with unshare("net", "uts"):
-            process.set_hostname("lab")
+            process.sethostname("lab")
             return {kind for kind in KINDS if own(kind) != before[kind]}
 
-    name = process.get_hostname()
+    name = process.gethostname()
     assert in_child(body) == {"net", "uts"}
-    assert process.get_hostname() == name != "lab"
+    assert process.gethostname() == name != "lab"
 
 
 def test_mnt_gives_back_root_and_directory(in_child: Any, place: Any) -> None:
@@ -329,6 +329,27 @@ def test_only_the_thread_that_went_in_can_leave(in_child: Any) -> None:
         return said[0]
 
     assert "only the thread that went in" in in_child(body)
+
+
+def test_a_thread_started_inside_keeps_mnt_from_being_left(in_child: Any) -> None:
+    """It shares root and directory, and setns(2) refuses to move both: the error says so."""
+
+    def body() -> str:
+        inside = unshare("mnt")
+        stop = threading.Event()
+        thread = threading.Thread(target=stop.wait)
+        thread.start()
+        try:
+            with pytest.raises(StepFailed) as caught:
+                inside.close()
+        finally:
+            stop.set()
+            thread.join()
+        return str(caught.value)
+
+    words = in_child(body)
+    assert words.startswith("setns mnt: back: EINVAL")
+    assert "a thread started meanwhile shares" in words
 
 
 def test_dropped_unclosed_warns_and_keeps_nothing_open(in_child: Any) -> None:

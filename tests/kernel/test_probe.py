@@ -43,7 +43,7 @@ def look() -> tuple[Any, ...]:
         {kind: namespaces.identify("thread-self", kind=kind) for kind in namespaces.KINDS},
         capabilities.get(),
         seccomp.mode(),
-        process.get_hostname(),
+        process.gethostname(),
         process.get_umask(),
         process.get_personality(),
         process.get_rlimit("core"),

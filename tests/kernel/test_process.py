@@ -23,18 +23,18 @@ def forked(function: Any) -> int:
 def test_names_of_a_namespace(in_child: Any) -> None:
     def body() -> tuple[str, ...]:
         with namespaces.unshare("uts"):
-            process.set_hostname("lab-1")
-            process.set_domainname("plain")
-            inside = process.get_hostname(), process.get_domainname()
-        return *inside, process.get_hostname(), process.get_domainname()
+            process.sethostname("lab-1")
+            process.setdomainname("plain")
+            inside = process.gethostname(), process.getdomainname()
+        return *inside, process.gethostname(), process.getdomainname()
 
-    outside = process.get_hostname(), process.get_domainname()
+    outside = process.gethostname(), process.getdomainname()
     assert in_child(body) == ("lab-1", "plain", *outside)
 
 
 @pytest.mark.parametrize("name", ["", "x" * 65, "é" * 33, "a\0b"])
 def test_names_that_cannot_be(name: str) -> None:
-    for call in (process.set_hostname, process.set_domainname):
+    for call in (process.sethostname, process.setdomainname):
         with pytest.raises(SpecError, match="not 1 to 64 bytes"):
             call(name)
 
@@ -42,8 +42,8 @@ def test_names_that_cannot_be(name: str) -> None:
 def test_the_longest_name(in_child: Any) -> None:
     def body() -> str:
         with namespaces.unshare("uts"):
-            process.set_hostname("x" * 64)
-            return process.get_hostname()
+            process.sethostname("x" * 64)
+            return process.gethostname()
 
     assert in_child(body) == "x" * 64
 
@@ -51,7 +51,7 @@ def test_the_longest_name(in_child: Any) -> None:
 def test_an_ordinary_user_renames_nothing(as_nobody: Any) -> None:
     def body() -> int:
         with pytest.raises(StepFailed) as caught:
-            process.set_hostname("mine")
+            process.sethostname("mine")
         return caught.value.errno or 0
 
     assert as_nobody(body) == 1

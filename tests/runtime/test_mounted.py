@@ -53,7 +53,7 @@ def test_devices(box, sh):
             ("null", "1:3"), ("zero", "1:5"), ("full", "1:7"), ("random", "1:8"), ("urandom", "1:9"), ("tty", "5:0")
         )
     ]  # fmt: skip
-    assert sh(box, "cd /dev; ls | sort | xargs") == (
+    assert sh(box, "cd /dev; LC_ALL=C; echo *") == (
         "fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero"
     )
     assert sh(box, "echo x > /dev/null; head -c 3 /dev/zero | od -An -tx1; readlink /dev/fd /dev/ptmx") == (
@@ -70,7 +70,6 @@ def test_devices_in_a_user_namespace(box, sh):
 def test_shm_is_limited(box, mountinfo, sh):
     assert "size=65536k" in mountinfo(box)["/dev/shm"][-1]
     small = box.with_(mc.Shm(size="1M", inodes=10))
-    assert "No space" in sh(small, "head -c 2000000 /dev/zero > /dev/shm/x 2>&1; true") or True
     assert int(sh(small, "head -c 2000000 /dev/zero 2>/dev/null > /dev/shm/x; stat -c %s /dev/shm/x")) == 1 << 20
     assert "No space" in sh(small, "for i in 1 2 3 4 5 6 7 8 9 10; do : > /dev/shm/$i; done 2>&1; true")
 
@@ -78,9 +77,9 @@ def test_shm_is_limited(box, mountinfo, sh):
 def test_masked_paths(box, sh, mountinfo):
     assert sh(box, "cat /proc/timer_list /proc/keys /proc/interrupts; ls -A /sys/firmware") == ""
     assert sh(box.without("masked_paths"), "cat /proc/interrupts") != ""
-    shown = box.with_(mc.MaskedPaths(("/etc/passwd", "/usr/bin", "/no/such/path", "/etc/passwd/below")))
-    assert sh(shown, "cat /etc/passwd; ls -A /usr/bin; ls -d /no 2>/dev/null; true") == ""
-    assert set(mountinfo(shown)) >= {"/etc/passwd", "/usr/bin"}
+    shown = box.with_(mc.MaskedPaths(("/etc/passwd", "/home", "/no/such/path", "/etc/passwd/below")))
+    assert sh(shown, "cat /etc/passwd; ls -A /home; ls -d /no 2>/dev/null; true") == ""
+    assert set(mountinfo(shown)) >= {"/etc/passwd", "/home"}
     assert set(mountinfo(shown)["/etc/passwd"][5].split(",")) >= {"ro", *PLAIN}
 
 
@@ -88,15 +87,15 @@ def test_masks_leave_no_trace_at_the_root(box, mountinfo, sh):
     """They are cut from a tmpfs that lies over / for a moment: it must be gone, and .. of /proc must be the root."""
     lines = sh(box, "cat /proc/self/mountinfo").splitlines()
     assert sum(line.split()[4] == "/" for line in lines) == 1
-    assert sh(box, "cd /proc/..; ls | sort | xargs") == sh(box.without("masked_paths"), "ls / | sort | xargs")
+    assert sh(box, "cd /proc/..; echo *") == sh(box.without("masked_paths"), "cd /; echo *")
 
 
 def test_readonly_paths(box, sh):
-    assert "Read-only" in sh(box, "echo 1 > /proc/sys/net/ipv4/ip_forward", code=1, stderr=mc.STDOUT)
+    assert "Read-only" in sh(box, "exec 2>&1; echo 1 > /proc/sys/net/ipv4/ip_default_ttl", code=1)
     writable = box.without("readonly_paths")
-    assert sh(writable, "echo 1 > /proc/sys/net/ipv4/ip_forward; cat /proc/sys/net/ipv4/ip_forward") == "1"
+    assert sh(writable, "echo 9 > /proc/sys/net/ipv4/ip_default_ttl; cat /proc/sys/net/ipv4/ip_default_ttl") == "9"
     fixed = box.with_(mc.Tmpfs("/run/a"), mc.Tmpfs("/run/a/b"), mc.ReadonlyPaths(("/run",)))
-    assert "Read-only" in sh(fixed, "touch /run/a/b/x", code=1, stderr=mc.STDOUT)
+    assert "Read-only" in sh(fixed, "touch /run/a/b/x 2>&1", code=1)
 
 
 # --- tmpfs ---
@@ -139,8 +138,8 @@ def test_bind(box, sh, tree):
 
 
 def test_bind_not_recursive(box, sh, tree):
-    assert sh(box.with_(mc.Bind(str(tree), "/mnt", recursive=False)), "ls /mnt /mnt/below | xargs") == (
-        "/mnt: below file /mnt/below:"
+    assert sh(box.with_(mc.Bind(str(tree), "/mnt", recursive=False)), "cd /mnt; echo * below/*") == (
+        "below file below/*"
     )
 
 
@@ -179,7 +178,7 @@ def test_bind_what_is_not_there(box):
 
 
 def test_bind_a_directory_on_a_file(box, tree):
-    with pytest.raises(mc.StepFailed, match="ENOTDIR"):
+    with pytest.raises(mc.StepFailed, match="a directory can only be mounted on a directory"):
         box.with_(mc.Bind(str(tree), "/etc/passwd")).run(["true"])
 
 
@@ -205,6 +204,7 @@ def test_mounts_of_the_host_come_in_with_rslave_only(box, tree):
 
 def test_idmapped_bind(box, sh, tmp_path):
     rows = ((0, 100_000, 65_536),)
+    tmp_path.chmod(0o755)
     (tmp_path / "mine").write_text("x")
     os.chown(tmp_path / "mine", 1000, 1000)
     mapped = box.with_(mc.UserNamespace(uid_map=rows, gid_map=rows))

@@ -76,8 +76,13 @@ def test_order_names_each_place_once_and_gives_reasons() -> None:
     ],
 )
 def test_what_comes_before_what(before: tuple[str, str], after: tuple[str, str]) -> None:
-    made = plan(BOX.with_(f.Bind("/x", "/y"), f.Cwd("/w"), f.ReadonlyRoot(), f.Tty()))
+    made = plan(BOX.with_(f.Bind("/x", "/y"), f.Cwd("/w"), f.ReadonlyRoot(), f.Tty(), f.OomScoreAdj(5)))
     assert position(made, *before) < position(made, *after)
+
+
+def test_a_barrier_stands_where_there_is_something_to_attach_and_nowhere_else() -> None:
+    assert "barrier" not in calls(plan(BOX))
+    assert "barrier" in calls(plan(BOX.with_(USERNS)))
 
 
 def test_with_no_new_privs_seccomp_is_last() -> None:
@@ -182,8 +187,8 @@ def test_joining() -> None:
 
 def test_chroot_without_and_with_a_mount_table() -> None:
     bare = plan(Spec(("true",), f.BARE, "/srv/root"))
-    assert calls(bare) == ["pdeathsig", "barrier", "chroot", "sigreset", "stdio", "pdeathsig", "exec"]
-    assert bare.steps[2].args == {"path": "/srv/root"}
+    assert calls(bare) == ["pdeathsig", "chroot", "sigreset", "stdio", "pdeathsig", "exec"]
+    assert bare.steps[1].args == {"path": "/srv/root"}
     mounted = plan(Spec(("true",), (f.Chroot(), f.MountNamespace()), "/"))
     assert position(mounted, "root_attach") < position(mounted, "chroot")
     assert mounted.steps[position(mounted, "chroot")].args == {"path": "."}
