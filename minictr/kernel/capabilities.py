@@ -191,6 +191,6 @@ def has_no_new_privs() -> bool:
 
 def probe() -> dict[str, Support]:
     """Whether capabilities can be dropped, and no_new_privs be set: done in a child that ends at once."""
-    from minictr.kernel import probing
+    from minictr.kernel.probing import tried
 
-    return probing.tried("capabilities")
+    return tried("capabilities")

@@ -8,6 +8,7 @@ try features out (probing). A container's start has an executor of its own, with
 from __future__ import annotations
 
 import os
+import select
 
 from minictr.errors import StepFailed
 from minictr.kernel.core import ffi, lib
@@ -25,7 +26,7 @@ __all__ = ["Child"]
 
 CLONE_NEWUSER = 0x10000000  # linux/sched.h
 SIGKILL = 9
-EPIPE = 32  # what a child that died amid an op is reported as
+EPIPE, ETIMEDOUT = 32, 110  # what a child that died or hung amid an op is reported as
 _HEADER = ffi.sizeof("struct mc_region")
 _MFD = 0x3  # MFD_CLOEXEC | MFD_ALLOW_SEALING, linux/memfd.h
 _MFD_EXEC = 0x10  # Linux 6.3
@@ -41,14 +42,15 @@ class Child(Handle):
 
     def __init__(self, flags: int = 0, ops: Iterable[Op] = (), fds: Iterable[int] = ()) -> None:
         self.pid, self.pidfd, self._region, self._go = 0, -1, -1, -1
-        program = (("barrier", {"fd": -1}), *ops)
+        # it ends with the thread that made it, whatever it is doing by then
+        program = (("pdeathsig", {"signal": SIGKILL}), ("barrier", {"fd": -1}), *ops)
         self._calls = tuple(call for call, _ in program)
         barrier, self._go = os.pipe2(os.O_CLOEXEC)
         reader, report = os.pipe2(os.O_CLOEXEC)
         try:
             encoder = Encoder()
             for call, args in program:
-                encoder.add(call, {"fd": barrier} if call == "barrier" else args)
+                encoder.add(call, {"fd": barrier} if args.get("fd") == -1 else args)
             self._region = os.memfd_create("minictr-region", os.MFD_CLOEXEC)
             keep = sorted({barrier, report, self._region, *fds})
             os.write(self._region, _region(encoder, report, keep))
@@ -85,22 +87,24 @@ class Child(Handle):
         if spawn.exec_error:
             raise StepFailed("execveat of the sealed stub", spawn.exec_error, cure="vm.memfd_noexec must not be 2")
 
-    def attempt(self) -> tuple[str, int] | None:
-        """Let it run its ops, and wait for its end: the (call, errno) that failed, or None when every op was done."""
+    def attempt(self, *, timeout: float = 10) -> tuple[str, int] | None:
+        """Let it run its ops, and wait for its end: the (call, errno) that failed, or None when every op was done.
+
+        Beyond TIMEOUT seconds it is killed, and the op it was at is said to have failed with ETIMEDOUT.
+        """
         try:
             os.write(self._go, b"g")
         except BrokenPipeError:
             pass  # it is dead already: the region tells of what
-        try:
-            os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOWAIT)
-        except ChildProcessError:
-            pass  # SIGCHLD is ignored in this process: the kernel has reaped it
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        late = not poll.poll(timeout * 1000)
         data = os.pread(self._region, _HEADER + OP.size * len(self._calls), 0)
         self.close()
         for place, call in enumerate(self._calls):
             *_, result, end_ns = OP.unpack_from(data, _HEADER + place * OP.size)
             if result < 0 or not end_ns:
-                return call, -result or EPIPE
+                return call, -result or (ETIMEDOUT if late else EPIPE)
         return None
 
     def _close(self) -> None:

@@ -227,7 +227,7 @@ def overlay(
     """Layers shown as one tree; only UPPER is written. Linux 3.18 (in user namespaces 5.11), overlayfs.rst.
 
     ``lower``: directories, topmost first. ``upper`` and ``work``: directories of one file system; both empty:
-    read-only, of at least two lowers. Layers may have any name, and there may be up to 500.
+    read-only, of at least two lowers. Layers may have any name, up to 500 (some 200 before 6.5).
     Raises StepFailed with what the kernel said.
 
     >>> with overlay("/mnt", lower=["/image"], upper="/run/box/upper", work="/run/box/work"): ...
@@ -335,6 +335,6 @@ def _mounted(target: str) -> Mounted:
 
 def probe() -> dict[str, Support]:
     """Whether each mount feature can be had: done in the mount namespace of a child that ends at once."""
-    from minictr.kernel import probing
+    from minictr.kernel.probing import tried
 
-    return probing.tried("mounts")
+    return tried("mounts")

@@ -342,6 +342,6 @@ def set_time_offsets(*, monotonic: float = 0, boottime: float = 0) -> None:
 
 def probe() -> dict[str, Support]:
     """Whether each of the eight can be had, each made once in a child that ends at once."""
-    from minictr.kernel import probing
+    from minictr.kernel.probing import tried
 
-    return probing.tried("namespaces")
+    return tried("namespaces")

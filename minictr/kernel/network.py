@@ -74,6 +74,6 @@ def _interface(sock: int, index: int, name: str) -> Interface:
 
 def probe() -> dict[str, Support]:
     """Whether a network namespace's loopback can be brought up: done in a child that ends at once."""
-    from minictr.kernel import probing
+    from minictr.kernel.probing import tried
 
-    return probing.tried("network")
+    return tried("network")

@@ -60,7 +60,8 @@ def attempt(trial: Trial, *, own_user: bool) -> Failure | None:
     fds = trial.descriptors()
     try:
         program = [(call, {**args, **{name: fds[name] for name in args if name in fds}}) for call, args in ops]
-        with Child(trial.flags | (CLONE_NEWUSER if own_user else 0), program, fds.values()) as child:
+        theirs = [fd for name, fd in fds.items() if name]
+        with Child(trial.flags | (CLONE_NEWUSER if own_user else 0), program, theirs) as child:
             if own_user:
                 users.write_uid_map(child.pid, "")
                 users.write_gid_map(child.pid, "", "deny")

@@ -271,6 +271,6 @@ def _setting(name: str) -> str:
 
 def probe() -> dict[str, Support]:
     """Whether each attribute can be set: done in a child that ends at once."""
-    from minictr.kernel import probing
+    from minictr.kernel.probing import tried
 
-    return probing.tried("process")
+    return tried("process")

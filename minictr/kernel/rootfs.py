@@ -120,6 +120,6 @@ def _over_tmpfs(
 
 def probe() -> dict[str, Support]:
     """Whether pivot_root, chroot, overlay and a read-only root can be had: done in a child that ends at once."""
-    from minictr.kernel import probing
+    from minictr.kernel.probing import tried
 
-    return probing.tried("rootfs")
+    return tried("rootfs")

@@ -59,12 +59,13 @@ class Trial:
         self.inside_ops, self.outside, self._sockets = inside_ops, outside, sockets
 
     def descriptors(self) -> dict[str, int]:
-        """The descriptors ops mention, by parameter name; the caller closes them."""
+        """The descriptors ops mention, by parameter name, and our end under ""; the caller closes them."""
         if not self._sockets:
             return {}
         import socket
 
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        ours.send(b"g")  # the op "console" waits for it: the window size is set
         return {self._sockets: theirs.detach(), "": ours.detach()}
 
 

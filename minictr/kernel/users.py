@@ -176,6 +176,6 @@ def user_namespace(*, uid_map: str = "", gid_map: str = "", setgroups: str = "")
 
 def probe() -> dict[str, Support]:
     """Whether the identity can be changed (``user``); the user namespace itself: ``namespaces.probe()``."""
-    from minictr.kernel import probing
+    from minictr.kernel.probing import tried
 
-    return probing.tried("users")
+    return tried("users")

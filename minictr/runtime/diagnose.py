@@ -44,6 +44,7 @@ CURES: dict[tuple[str, int], str] = {
         errno.EROFS,
     ): "the mount point is missing and the root is read-only: make the directory, or use --overlay",
     ("attach", errno.EROFS): "the mount point is missing and the root is read-only: make it, or use --overlay",
+    ("attach", errno.ENOENT): "the mount point could not be made: a symbolic link on the way leads nowhere in the root",
     ("attach", errno.EINVAL): "a directory can only be mounted on a directory, a file on a file",
     ("attach", errno.ENOTDIR): "a directory can only be mounted on a directory, a file on a file",
     ("mkdir", errno.EROFS): "the root is read-only: make the directory in the image, or use --overlay",

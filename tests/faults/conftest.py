@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parent.parent / "runtime"))
+sys.path += [str(Path(__file__).resolve().parent.parent / "runtime"), str(Path(__file__).resolve().parent)]
 
 from boxes import box, eventually, lab, mountinfo, sh, status  # noqa: E402
 
