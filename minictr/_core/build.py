@@ -26,6 +26,7 @@ SOURCES = (
     "paths.c",
     "ops_mount.c",
     "ops_mask.c",
+    "ops_overlay.c",
     "ops_file.c",
     "ops_process.c",
     "ops_privilege.c",

@@ -35,6 +35,9 @@ long mc_write_all(int fd, const char *data, size_t length);
 int mc_is_directory(int fd);
 
 /* ops_mount.c */
+long mc_take_slot(struct mc_machine *m, int64_t slot, long fd);
+long mc_set_option(int fs, const char *option);
+long mc_finish_mount(int fs, int64_t attr);
 long mc_new_mount(const char *fstype, const char *options, int64_t count, int64_t attr);
 long mc_set_attributes(int fd, int flags, uint64_t set, uint64_t clear, uint64_t propagation, int userns);
 long mc_move_onto(int tree, int target);

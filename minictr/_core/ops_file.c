@@ -50,11 +50,28 @@ long mc_op_symlink(struct mc_machine *m, struct mc_op *op)
     return ret;
 }
 
+/* PATH without any link on the way, but for /proc/self, which is one: it is opened by itself first. A link made on
+ * something that is mounted below /proc could lead to another file of procfs (CVE-2025-52881). */
+static long open_for_writing(const char *path)
+{
+    if (!mc_same(path, "/proc/self/", 11))
+        return mc_open_inside(path, MC_O_WRONLY, MC_NOFOLLOW);
+    struct open_how how;
+    mc_zero(&how, sizeof(how));
+    how.flags = MC_O_WRONLY | MC_O_CLOEXEC;
+    how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS;
+    long self = mc_open_inside("/proc/self", MC_O_PATH | MC_O_DIRECTORY, 0);
+    if (self < 0)
+        return self;
+    long fd = MC_CALL4(__NR_openat2, self, path + 11, &how, sizeof(how));
+    mc_close((int)self);
+    return fd;
+}
+
 long mc_op_write_file(struct mc_machine *m, struct mc_op *op)
 {
     struct mc_statfs fs;
-    /* /proc/self is a link; that the file is procfs' own is checked below */
-    long fd = mc_open_inside(mc_text(m, op, 0), (MC_O_WRONLY | MC_O_CLOEXEC), 0);
+    long fd = open_for_writing(mc_text(m, op, 0));
     if (fd < 0)
         return fd;
     mc_zero(&fs, sizeof(fs));

@@ -1,8 +1,6 @@
 /* Mount operations on handles: host paths before the root is changed, and the private trees made from them. */
 #include "machine.h"
 
-long mc_take_slot(struct mc_machine *m, int64_t slot, long fd);
-
 /* The descriptor in the slot an op names. */
 static int handle(const struct mc_machine *m, int64_t slot)
 {
@@ -36,7 +34,7 @@ long mc_op_adopt(struct mc_machine *m, struct mc_op *op)
 }
 
 /* One "key=value" or "key" to fsconfig. */
-static long set_option(int fs, const char *option)
+long mc_set_option(int fs, const char *option)
 {
     char key[256];
     size_t n = 0;
@@ -55,7 +53,7 @@ static long set_option(int fs, const char *option)
 static long set_options(int fs, const char *option, int64_t count)
 {
     for (int64_t i = 0; i < count; i++, option += mc_strlen(option) + 1) {
-        long ret = set_option(fs, option);
+        long ret = mc_set_option(fs, option);
         if (ret < 0)
             return ret;
     }
@@ -63,7 +61,7 @@ static long set_options(int fs, const char *option, int64_t count)
 }
 
 /* fsconfig create and fsmount of a configured context, which is closed. */
-static long finish_mount(int fs, int64_t attr)
+long mc_finish_mount(int fs, int64_t attr)
 {
     long ret = MC_CALL5(__NR_fsconfig, fs, FSCONFIG_CMD_CREATE, 0, 0, 0);
     if (ret >= 0)
@@ -84,103 +82,12 @@ long mc_new_mount(const char *fstype, const char *options, int64_t count, int64_
         mc_close((int)fs);
         return ret;
     }
-    return finish_mount((int)fs, attr);
+    return mc_finish_mount((int)fs, attr);
 }
 
 long mc_op_fsmount(struct mc_machine *m, struct mc_op *op)
 {
     return mc_take_slot(m, op->arg[0], mc_new_mount(mc_text(m, op, 0), mc_text(m, op, 1), op->arg[1], op->arg[2]));
-}
-
-/* "/proc/self/fd/N" of an O_PATH descriptor: layer paths of any length and with any character, in 20 bytes. */
-static size_t fd_path(char *to, long fd)
-{
-    mc_copy(to, "/proc/self/fd/", 14);
-    return 14 + mc_append_number(to + 14, (uint64_t)fd);
-}
-
-/* "lowerdir=": the layers, topmost first, by descriptor. fsconfig takes 255 characters: some thirteen layers. */
-static long lower_layers(int fs, const char *layer, int64_t count)
-{
-    char joined[512];
-    size_t n = 0;
-    for (int64_t i = 0; i < count; i++, layer += mc_strlen(layer) + 1) {
-        long fd = MC_CALL4(__NR_openat, AT_FDCWD, layer, MC_O_PATH | MC_O_CLOEXEC, 0);
-        if (fd < 0)
-            return fd;
-        if (n + 24 > sizeof(joined))
-            return -MC_ENAMETOOLONG;
-        if (n)
-            joined[n++] = ':';
-        n += fd_path(joined + n, fd);
-    }
-    return MC_CALL5(__NR_fsconfig, fs, FSCONFIG_SET_STRING, "lowerdir", joined, 0);
-}
-
-/* upperdir or workdir: NAME in a directory of ours, or a path of the user's. */
-static long writable_layer(int fs, const char *key, int at, const char *name)
-{
-    char path[64];
-    long fd = MC_CALL4(__NR_openat, at, name, MC_O_PATH | MC_O_CLOEXEC, 0);
-    if (fd < 0)
-        return fd;
-    fd_path(path, fd);
-    return MC_CALL5(__NR_fsconfig, fs, FSCONFIG_SET_STRING, key, path, 0);
-}
-
-static int starts_with_size(const char *option)
-{
-    return mc_same(option, "size=", 5) || mc_same(option, "nr_inodes=", 10);
-}
-
-/* The layer that is thrown away: a tmpfs that is mounted nowhere. size= and nr_inodes= of the options are its. */
-static long scratch_tmpfs(const char *options, int64_t count)
-{
-    long fs = MC_CALL2(__NR_fsopen, "tmpfs", FSOPEN_CLOEXEC);
-    if (fs < 0)
-        return fs;
-    for (int64_t i = 0; i < count; i++, options += mc_strlen(options) + 1) {
-        if (!starts_with_size(options))
-            continue;
-        long ret = set_option((int)fs, options);
-        if (ret < 0)
-            return ret;
-    }
-    long tmp = finish_mount((int)fs, 0);
-    if (tmp < 0)
-        return tmp;
-    long ret = MC_CALL3(__NR_mkdirat, tmp, "upper", 0755);
-    if (ret >= 0)
-        ret = MC_CALL3(__NR_mkdirat, tmp, "work", 0755);
-    return ret < 0 ? ret : tmp;
-}
-
-long mc_op_overlay(struct mc_machine *m, struct mc_op *op)
-{
-    const char *upper = mc_text(m, op, 1), *work = mc_text(m, op, 2), *options = mc_text(m, op, 3);
-    long at = AT_FDCWD, ret;
-    long fs = MC_CALL2(__NR_fsopen, "overlay", FSOPEN_CLOEXEC);
-    if (fs < 0)
-        return fs;
-    if (!upper[0]) {
-        at = scratch_tmpfs(options, op->arg[2]);
-        if (at < 0)
-            return at;
-        upper = "upper";
-        work = "work";
-    }
-    mc_raw(__NR_fsconfig, fs, FSCONFIG_SET_STRING, (long)"source", (long)"overlay", 0, 0);
-    ret = lower_layers((int)fs, mc_text(m, op, 0), op->arg[1]);
-    if (ret >= 0)
-        ret = writable_layer((int)fs, "upperdir", (int)at, upper);
-    if (ret >= 0)
-        ret = writable_layer((int)fs, "workdir", (int)at, work);
-    for (int64_t i = 0; ret >= 0 && i < op->arg[2]; i++, options += mc_strlen(options) + 1)
-        if (!starts_with_size(options))
-            ret = set_option((int)fs, options);
-    if (ret < 0)
-        return ret;
-    return mc_take_slot(m, op->arg[0], finish_mount((int)fs, op->arg[3]));
 }
 
 /* mount_setattr(2) on a descriptor. */

@@ -10,6 +10,8 @@
 
 #include "ops_mask.c"
 
+#include "ops_overlay.c"
+
 #include "ops_file.c"
 
 #include "ops_process.c"

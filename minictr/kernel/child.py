@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 import select
 
-from minictr.errors import StepFailed
-from minictr.kernel.core import ffi, lib
+from minictr.kernel.core import lib
 from minictr.kernel.handles import Handle
 from minictr.kernel.ops import OP, Encoder
+from minictr.kernel.stub import HEADER_SIZE, region, spawn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,13 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Child"]
 
-CLONE_NEWUSER = 0x10000000  # linux/sched.h
 SIGKILL = 9
 EPIPE, ETIMEDOUT = 32, 110  # what a child that died or hung amid an op is reported as
-_HEADER = ffi.sizeof("struct mc_region")
-_MFD = 0x3  # MFD_CLOEXEC | MFD_ALLOW_SEALING, linux/memfd.h
-_MFD_EXEC = 0x10  # Linux 6.3
-_F_ADD_SEALS, _ALL_SEALS = 1033, 0xF  # linux/fcntl.h
 
 
 class Child(Handle):
@@ -53,8 +48,8 @@ class Child(Handle):
                 encoder.add(call, {"fd": barrier} if args.get("fd") == -1 else args)
             self._region = os.memfd_create("minictr-region", os.MFD_CLOEXEC)
             keep = sorted({barrier, report, self._region, *fds})
-            os.write(self._region, _region(encoder, report, keep))
-            self._spawn(flags, keep)
+            os.write(self._region, region(bytes(encoder.ops), bytes(encoder.blob), report, keep))
+            self.pid, self.pidfd = spawn(flags, self._region, keep)
             os.close(report)
             report = -1
             # until the program says "r" it may be amid execve, and its /proc files not its user's yet
@@ -69,24 +64,6 @@ class Child(Handle):
                     os.close(fd)
         self._open = True
 
-    def _spawn(self, flags: int, keep: list[int]) -> None:
-        stub = _sealed_stub()
-        try:
-            spawn = ffi.new("struct mc_spawn *")
-            spawn.flags, spawn.stub_fd, spawn.region_fd = flags, stub, self._region
-            spawn.raise_caps = bool(flags & CLONE_NEWUSER)
-            spawn.n_keep = len(keep)
-            for place, fd in enumerate(keep):
-                spawn.keep[place] = fd
-            result = lib.mc_spawn(spawn)
-        finally:
-            os.close(stub)
-        if result < 0:
-            raise StepFailed("clone3", -result)
-        self.pid, self.pidfd = spawn.pid, spawn.pidfd
-        if spawn.exec_error:
-            raise StepFailed("execveat of the sealed stub", spawn.exec_error, cure="vm.memfd_noexec must not be 2")
-
     def attempt(self, *, timeout: float = 10) -> tuple[str, int] | None:
         """Let it run its ops, and wait for its end: the (call, errno) that failed, or None when every op was done.
 
@@ -99,10 +76,10 @@ class Child(Handle):
         poll = select.poll()
         poll.register(self.pidfd, select.POLLIN)
         late = not poll.poll(timeout * 1000)
-        data = os.pread(self._region, _HEADER + OP.size * len(self._calls), 0)
+        data = os.pread(self._region, HEADER_SIZE + OP.size * len(self._calls), 0)
         self.close()
         for place, call in enumerate(self._calls):
-            *_, result, end_ns = OP.unpack_from(data, _HEADER + place * OP.size)
+            *_, result, end_ns = OP.unpack_from(data, HEADER_SIZE + place * OP.size)
             if result < 0 or not end_ns:
                 return call, -result or (ETIMEDOUT if late else EPIPE)
         return None
@@ -127,29 +104,3 @@ class Child(Handle):
             setattr(self, name, -1)
             if fd >= 0:
                 os.close(fd)
-
-
-def _region(encoder: Encoder, report: int, keep: list[int]) -> bytes:
-    """The bytes of struct mc_region (_core/core.h), the ops and the blob."""
-    ops, blob = bytes(encoder.ops), bytes(encoder.blob)
-    region = ffi.new("struct mc_region *")
-    region.magic, region.version = lib.MC_REGION_MAGIC, lib.MC_REGION_VERSION
-    region.n_ops, region.blob_offset = len(ops) // OP.size, _HEADER + len(ops)
-    region.size = _HEADER + len(ops) + len(blob)
-    region.report_fd, region.n_keep = report, len(keep)
-    for place, fd in enumerate(keep):
-        region.keep[place] = fd
-    return bytes(ffi.buffer(region)) + ops + blob
-
-
-def _sealed_stub() -> int:
-    """A sealed memory file with the static program; the caller closes it."""
-    import fcntl
-
-    try:
-        fd = os.memfd_create("minictr-stub", _MFD | _MFD_EXEC)
-    except OSError:
-        fd = os.memfd_create("minictr-stub", _MFD)
-    os.write(fd, bytes(ffi.buffer(lib.mc_stub(), lib.mc_stub_size())))
-    fcntl.fcntl(fd, _F_ADD_SEALS, _ALL_SEALS)
-    return fd

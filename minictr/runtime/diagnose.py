@@ -7,8 +7,8 @@ import os
 import struct
 
 from minictr.errors import CommandNotExecutable, CommandNotFound, MinictrError, StepFailed
+from minictr.kernel.core import lib
 from minictr.kernel.ops import what_failed
-from minictr.runtime.program import STATE_RUNNING
 from minictr.runtime.resolve import machines, open_inside, open_regular
 
 TYPE_CHECKING = False
@@ -92,22 +92,25 @@ def parent_failed(step: Step, err: StepFailed, index: int, total: int) -> StepFa
     return StepFailed(err.what, number, index=index, total=total, feature=step.feature, cure=cure)
 
 
-def clone_failed(number: int, words: Sequence[str], total: int) -> StepFailed:
-    """clone3 itself failed."""
+def clone_failed(err: StepFailed, words: Sequence[str]) -> StepFailed:
+    """clone3 itself, or the exec of the stub, failed."""
+    if err.cure:
+        return err
     cure = {
         errno.EPERM: "new namespaces need root, or a user namespace (--userns private) where the host allows it",
         errno.ENOSPC: "a limit of namespaces is reached: user.max_*_namespaces, or 32 nested ones",
         errno.EAGAIN: "a process limit is reached: RLIMIT_NPROC or the pids cgroup",
-        errno.ENOSYS: "clone3 needs Linux 5.3; an outer container's seccomp filter may also hide it",
+        errno.ENOSYS: "clone3 needs Linux 5.5; an outer container's seccomp filter may also hide it",
         errno.EINVAL: "this kernel was built without one of these namespaces",
-    }.get(number, "")
-    return StepFailed(f"clone3 (new {' '.join(words)})", number, cure=cure)
+    }.get(err.errno or 0, "")
+    made = f" (new {' '.join(words)})" if words else ""
+    return StepFailed(f"{err.what}{made}", err.errno or 0, cure=cure)
 
 
 def child_failed(program: Program, outcome: Outcome, status: int) -> MinictrError:
     """What ended the child, from its region and its wait STATUS."""
     index, step = program.steps[min(outcome.current, len(program.steps) - 1)]
-    if outcome.state == STATE_RUNNING:
+    if outcome.state == lib.MC_STATE_RUNNING:
         signal = status & 0x7F
         how = f"killed by signal {signal}" if signal else f"left with status {status >> 8}"
         cure = (

@@ -19,11 +19,12 @@ import time
 from _thread import allocate_lock
 
 from minictr.errors import MinictrError, SpecError, StartTimeout, StepFailed
-from minictr.kernel.core import ffi, lib
+from minictr.kernel.core import lib
+from minictr.kernel.stub import MAX_KEEP, spawn
 from minictr.plan import plan
 from minictr.runtime.hands import HANDS
 from minictr.runtime.process import Process
-from minictr.runtime.program import MAX_KEEP, STATE_EXEC, STATE_FAILED, Outcome, Program, outcome_size
+from minictr.runtime.program import Outcome, Program, outcome_size
 from minictr.runtime.timeline import Clock
 from minictr.runtime.undo import Undo
 from minictr.steps import ATTACH, CLONE, PREPARE, Step
@@ -35,14 +36,9 @@ if TYPE_CHECKING:
     from minictr.runtime.console import Console
     from minictr.spec import Spec
 
-CLONE_NEWUSER = 0x10000000  # linux/sched.h
 SIGKILL = 9
 EMFILE = 24
 START_TIMEOUT = 10.0
-_MFD = 0x3  # MFD_CLOEXEC | MFD_ALLOW_SEALING, linux/memfd.h
-_MFD_EXEC = 0x10  # Linux 6.3: where vm.memfd_noexec=1 is set, a program must ask
-_F_ADD_SEALS, _ALL_SEALS = 1033, 0xF
-_stub: tuple[int, int] | None = None  # descriptor and inode of this process's sealed stub
 _stub_making = allocate_lock()
 
 
@@ -190,25 +186,22 @@ class Start:
         return ends
 
     def _spawn(self, keep: set[int]) -> None:
-        spawn = ffi.new("struct mc_spawn *")
-        spawn.flags, spawn.stub_fd, spawn.region_fd = self.flags, _stub_fd(), self.region
-        spawn.raise_caps = bool(self.flags & CLONE_NEWUSER)
-        spawn.n_keep = len(keep)
-        for i, fd in enumerate(keep):
-            spawn.keep[i] = fd
-        result = lib.mc_spawn(spawn)
-        for restore in self.after_clone:
-            restore()
         words = [step.feature for _, step in self.program.parent if step.phase == CLONE]
-        if result < 0:
+        try:
+            self.pid, self.pidfd = spawn(self.flags, self.region, keep)
+        except StepFailed as err:
             from minictr.runtime.diagnose import clone_failed
 
-            raise clone_failed(-result, words, self.program.total)
-        self.pid, self.pidfd = spawn.pid, spawn.pidfd
-        if spawn.exec_error:
-            raise StepFailed("execveat of the sealed stub", spawn.exec_error, cure="vm.memfd_noexec must not be 2")
+            raise clone_failed(err, words) from err
+        finally:
+            self._restore()
         index = next((index for index, step in self.program.parent if step.phase == CLONE), 0)
         self.clock.stamp(index, Step("clone3", CLONE, {}, "clone", " ".join(words)), _now())
+
+    def _restore(self) -> None:
+        """This thread's own pid namespace for children again, if another was entered for the clone."""
+        while self.after_clone:
+            self.after_clone.pop()()
 
     def attach(self) -> None:
         """The ATTACH steps, then "go"; nothing where the plan has none."""
@@ -232,9 +225,9 @@ class Start:
         """Until the program runs. A failed op, a death and the deadline are exceptions."""
         ready = self._poll(0)  # POLLHUP needs not be asked for
         outcome = Outcome(os.pread(self.region, outcome_size(self.program), 0))
-        if not ready and outcome.state != STATE_FAILED:
+        if not ready and outcome.state != lib.MC_STATE_FAILED:
             raise StartTimeout(str(self.program.steps[outcome.current][1]), self.timeout)
-        if outcome.state != STATE_EXEC:
+        if outcome.state != lib.MC_STATE_EXEC:
             from minictr.runtime.diagnose import child_failed
 
             raise child_failed(self.program, outcome, self._death())
@@ -259,8 +252,7 @@ class Start:
 
     def abort(self) -> None:
         """The start failed: kill and reap the child, then take back what was made."""
-        for restore in self.after_clone:
-            restore()
+        self._restore()
         self._death()
         if self.pidfd >= 0:
             os.close(self.pidfd)
@@ -281,32 +273,3 @@ def _must_be_open(fd: int, what: str) -> None:
         os.fstat(fd)
     except OSError as err:
         raise StepFailed(f"pass descriptor {fd} ({what})", err.errno or 0, cure="open it first") from err
-
-
-def _stub_fd() -> int:
-    """The sealed memory file with the stub: one a process, made at the first start, close-on-exec."""
-    global _stub
-    with _stub_making:
-        try:
-            if _stub is not None and os.fstat(_stub[0]).st_ino == _stub[1]:
-                return _stub[0]
-        except OSError:
-            pass  # somebody closed all descriptors, as daemons do
-        _stub = _new_stub()
-        return _stub[0]
-
-
-def _new_stub() -> tuple[int, int]:
-    import fcntl
-
-    try:
-        fd = os.memfd_create("minictr-init", _MFD | _MFD_EXEC)
-    except OSError:
-        fd = os.memfd_create("minictr-init", _MFD)
-    try:
-        os.write(fd, bytes(ffi.buffer(lib.mc_stub(), lib.mc_stub_size())))
-        fcntl.fcntl(fd, _F_ADD_SEALS, _ALL_SEALS)
-        return fd, os.fstat(fd).st_ino
-    except BaseException:
-        os.close(fd)
-        raise

@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import struct
 
+from minictr.kernel.core import ffi
 from minictr.kernel.ops import OP, Encoder
+from minictr.kernel.stub import HEADER_SIZE, region
 from minictr.steps import PARENT_PHASES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Mapping
 
     from minictr.plan import Plan
     from minictr.steps import Step
 
-HEADER = struct.Struct("=4IiIIIiiIIQII96i")  # struct mc_region
-MAGIC, VERSION = 0x6D637472, 1
-JOINS = 1  # MC_REGION_JOINS
-MAX_KEEP = 96
-STATE_RUNNING, STATE_EXEC, STATE_FAILED = range(3)
 _PRESERVE = 8 + 8 * 3  # offset of exec's fourth number in the last op
 _FD = struct.Struct("=q")
 
@@ -51,38 +48,31 @@ class Program:
         """The words for descriptors that ops mention."""
         return frozenset(name for _, name in self._fd_places)
 
-    def region(self, fds: Mapping[str, int], report: int, keep: Iterable[int], preserve: int = 0) -> bytes:
+    def region(self, fds: Mapping[str, int], report: int, keep: Collection[int], preserve: int = 0) -> bytes:
         """The region's content for one start: FDS by word, the report pipe, every descriptor to KEEP until exec, and
         how many from 3 on to PRESERVE across it."""
         ops = bytearray(self._ops)
         for place, name in self._fd_places:
             _FD.pack_into(ops, place, fds[name])
         _FD.pack_into(ops, len(ops) - OP.size + _PRESERVE, preserve)
-        kept = sorted(set(keep))
-        blob_offset = HEADER.size + len(ops)
-        size = blob_offset + len(self._blob)
-        header = HEADER.pack(
-            MAGIC, VERSION, len(self.steps), blob_offset, report, len(kept), 0, 0, 0, 0, 0, size, 0,
-            JOINS if self.joins else 0, 0, *kept, *([0] * (MAX_KEEP - len(kept))),
-        )  # fmt: skip
-        return b"".join((header, ops, self._blob))
+        return region(bytes(ops), self._blob, report, keep, joins=self.joins)
 
 
 class Outcome:
     """What the child wrote into its region: how far it got, and when each op was done."""
 
     def __init__(self, data: bytes) -> None:
-        fields = HEADER.unpack_from(data)
-        self.n_ops, self.state, self.current = fields[2], fields[6], fields[7]
-        self.error, self.failed_nr, self.start_ns = fields[8], fields[9], fields[12]
+        head = ffi.from_buffer("struct mc_region *", data)
+        self.n_ops, self.state, self.current = head.n_ops, head.state, head.current
+        self.error, self.failed_nr, self.start_ns = head.error, head.failed_nr, head.start_ns
         self._data = data
 
     @property
     def ends(self) -> list[int]:
         """CLOCK_MONOTONIC_RAW nanoseconds at the end of each op; 0 where it was not reached."""
-        return [OP.unpack_from(self._data, HEADER.size + i * OP.size)[-1] for i in range(self.n_ops)]
+        return [OP.unpack_from(self._data, HEADER_SIZE + i * OP.size)[-1] for i in range(self.n_ops)]
 
 
 def outcome_size(program: Program) -> int:
     """Bytes of the region that hold header and ops."""
-    return HEADER.size + len(program.steps) * OP.size
+    return HEADER_SIZE + len(program.steps) * OP.size

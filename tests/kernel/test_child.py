@@ -12,6 +12,7 @@ import pytest
 from minictr.errors import StepFailed
 from minictr.kernel import namespaces, procfs
 from minictr.kernel.child import Child
+from minictr.kernel.stub import sealed_stub
 
 CLONE_NEWNET, CLONE_NEWUTS = 0x40000000, 0x04000000  # linux/sched.h
 UMASK = ("umask", {"mask": 0})
@@ -23,6 +24,7 @@ MISSING = ("chdir", {"path": "/nowhere", "flags": 0})
     [([], None), ([UMASK, UMASK], None), ([UMASK, MISSING, UMASK], ("chdir", 2)), ([MISSING], ("chdir", 2))],
 )
 def test_what_failed_is_told(ops: list[Any], answer: object) -> None:
+    sealed_stub()  # the one descriptor that a process keeps
     before = len(os.listdir("/proc/self/fd")), procfs.read("thread-self", "children")
     assert Child(0, iter(ops)).attempt() == answer
     assert (len(os.listdir("/proc/self/fd")), procfs.read("thread-self", "children")) == before

@@ -1,0 +1,119 @@
+/* The overlay root: layers by descriptor, and a layer that is thrown away. */
+#include "machine.h"
+
+/* "/proc/self/fd/N" of an O_PATH descriptor: layer paths of any length and with any character, in 20 bytes. */
+static size_t fd_path(char *to, long fd)
+{
+    mc_copy(to, "/proc/self/fd/", 14);
+    return 14 + mc_append_number(to + 14, (uint64_t)fd);
+}
+
+/* "lowerdir=": the layers, topmost first, by descriptor. fsconfig takes 255 characters: some thirteen layers. */
+static long lower_layers(int fs, const char *layer, int64_t count)
+{
+    char joined[512];
+    size_t n = 0;
+    for (int64_t i = 0; i < count; i++, layer += mc_strlen(layer) + 1) {
+        long fd = MC_CALL4(__NR_openat, AT_FDCWD, layer, MC_O_PATH | MC_O_CLOEXEC, 0);
+        if (fd < 0)
+            return fd;
+        if (n + 24 > sizeof(joined))
+            return -MC_ENAMETOOLONG;
+        if (n)
+            joined[n++] = ':';
+        n += fd_path(joined + n, fd);
+    }
+    return MC_CALL5(__NR_fsconfig, fs, FSCONFIG_SET_STRING, "lowerdir", joined, 0);
+}
+
+/* upperdir or workdir: NAME in a directory of ours, or a path of the user's. */
+static long writable_layer(int fs, const char *key, int at, const char *name)
+{
+    char path[64];
+    long fd = MC_CALL4(__NR_openat, at, name, MC_O_PATH | MC_O_CLOEXEC, 0);
+    if (fd < 0)
+        return fd;
+    fd_path(path, fd);
+    return MC_CALL5(__NR_fsconfig, fs, FSCONFIG_SET_STRING, key, path, 0);
+}
+
+static int starts_with_size(const char *option)
+{
+    return mc_same(option, "size=", 5) || mc_same(option, "nr_inodes=", 10);
+}
+
+/* The layer that is thrown away: a tmpfs that is mounted nowhere. size= and nr_inodes= of the options are its. */
+static long scratch_tmpfs(const char *options, int64_t count)
+{
+    long fs = MC_CALL2(__NR_fsopen, "tmpfs", FSOPEN_CLOEXEC);
+    if (fs < 0)
+        return fs;
+    for (int64_t i = 0; i < count; i++, options += mc_strlen(options) + 1) {
+        if (!starts_with_size(options))
+            continue;
+        long ret = mc_set_option((int)fs, options);
+        if (ret < 0)
+            return ret;
+    }
+    long tmp = mc_finish_mount((int)fs, 0);
+    if (tmp < 0)
+        return tmp;
+    long ret = MC_CALL3(__NR_mkdirat, tmp, "upper", 0755);
+    if (ret >= 0)
+        ret = MC_CALL3(__NR_mkdirat, tmp, "work", 0755);
+    return ret < 0 ? ret : tmp;
+}
+
+/* The overlay itself, its upper layer in the directory AT (or by the user's own paths). */
+static long new_overlay(struct mc_machine *m, struct mc_op *op, long at, const char *upper, const char *work)
+{
+    const char *options = mc_text(m, op, 3);
+    long fs = MC_CALL2(__NR_fsopen, "overlay", FSOPEN_CLOEXEC);
+    if (fs < 0)
+        return fs;
+    mc_raw(__NR_fsconfig, fs, FSCONFIG_SET_STRING, (long)"source", (long)"overlay", 0, 0);
+    long ret = lower_layers((int)fs, mc_text(m, op, 0), op->arg[1]);
+    if (ret >= 0)
+        ret = writable_layer((int)fs, "upperdir", (int)at, upper);
+    if (ret >= 0)
+        ret = writable_layer((int)fs, "workdir", (int)at, work);
+    for (int64_t i = 0; ret >= 0 && i < op->arg[2]; i++, options += mc_strlen(options) + 1)
+        if (!starts_with_size(options))
+            ret = mc_set_option((int)fs, options);
+    if (ret < 0) {
+        mc_close((int)fs);
+        return ret;
+    }
+    return mc_finish_mount((int)fs, op->arg[3]);
+}
+
+/* Before Linux 6.15 a layer must be mounted somewhere (clone_private_mount): over "/", where no name leads, until the
+ * overlay holds its own clone. */
+static long overlay_while_attached(struct mc_machine *m, struct mc_op *op, long scratch)
+{
+    long ret = mc_move_inside(scratch, "/", 0);
+    if (ret < 0)
+        return ret;
+    long tree = new_overlay(m, op, scratch, "upper", "work");
+    ret = MC_CALL1(__NR_fchdir, scratch);
+    if (ret >= 0)
+        ret = MC_CALL2(__NR_umount2, ".", MC_MNT_DETACH);
+    if (ret >= 0)
+        ret = MC_CALL1(__NR_chdir, "/");
+    return ret < 0 ? ret : tree;
+}
+
+long mc_op_overlay(struct mc_machine *m, struct mc_op *op)
+{
+    const char *upper = mc_text(m, op, 1);
+    if (upper[0])
+        return mc_take_slot(m, op->arg[0], new_overlay(m, op, AT_FDCWD, upper, mc_text(m, op, 2)));
+    long scratch = scratch_tmpfs(mc_text(m, op, 3), op->arg[2]);
+    if (scratch < 0)
+        return scratch;
+    long tree = new_overlay(m, op, scratch, "upper", "work");
+    if (tree == -MC_EINVAL)
+        tree = overlay_while_attached(m, op, scratch);
+    mc_close((int)scratch);
+    return mc_take_slot(m, op->arg[0], tree);
+}

@@ -1,0 +1,81 @@
+"""The stub on its way into a child: the sealed memory file, the region it interprets, and the clone3 that starts it.
+
+Used by a container's start (``runtime/launch.py``) and by short-lived children (``kernel/child.py``). Layouts are those
+of ``_core/core.h``, by field name. Linux 5.5 (CLONE_CLEAR_SIGHAND), memory files 3.17.
+"""
+
+from __future__ import annotations
+
+import os
+
+from minictr.errors import StepFailed
+from minictr.kernel.core import ffi, lib
+from minictr.kernel.ops import OP
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+CLONE_NEWUSER = 0x10000000  # linux/sched.h
+HEADER_SIZE = ffi.sizeof("struct mc_region")
+MAX_KEEP = int(lib.MC_MAX_KEEP)
+_MFD = 0x3  # MFD_CLOEXEC | MFD_ALLOW_SEALING, linux/memfd.h
+_MFD_EXEC = 0x10  # Linux 6.3: where vm.memfd_noexec=1 is set, a program must ask
+_F_ADD_SEALS, _ALL_SEALS = 1033, 0xF  # linux/fcntl.h
+_sealed: tuple[int, int] | None = None  # descriptor and inode of this process's stub
+
+
+def region(ops: bytes, blob: bytes, report: int, keep: Collection[int], *, joins: bool = False) -> bytes:
+    """struct mc_region with OPS and BLOB behind it. REPORT: the pipe's write end. KEEP: all descriptors the child needs.
+
+    ``joins``: the child enters namespaces that others are in, and must not be traceable from its first instruction.
+    """
+    head = ffi.new("struct mc_region *")
+    head.magic, head.version = lib.MC_REGION_MAGIC, lib.MC_REGION_VERSION
+    head.n_ops, head.blob_offset = len(ops) // OP.size, HEADER_SIZE + len(ops)
+    head.size = HEADER_SIZE + len(ops) + len(blob)
+    head.report_fd, head.n_keep = report, len(keep)
+    head.flags = lib.MC_REGION_JOINS if joins else 0
+    head.keep[0 : len(keep)] = sorted(keep)
+    return bytes(ffi.buffer(head)) + ops + blob
+
+
+def spawn(flags: int, region_fd: int, keep: Collection[int]) -> tuple[int, int]:
+    """clone3 with FLAGS (CLONE_NEW*) and the exec of the stub in the child: (pid, pidfd), the pid unreaped.
+
+    Raises :class:`StepFailed` for clone3, or for the exec after reaping the child.
+    """
+    request = ffi.new("struct mc_spawn *")
+    request.flags, request.stub_fd, request.region_fd = flags, sealed_stub(), region_fd
+    request.raise_caps = bool(flags & CLONE_NEWUSER)
+    request.n_keep = len(keep)
+    request.keep[0 : len(keep)] = list(keep)
+    result = lib.mc_spawn(request)
+    if result < 0:
+        raise StepFailed("clone3", -result)
+    if request.exec_error:
+        os.close(request.pidfd)
+        os.waitpid(request.pid, 0)
+        raise StepFailed("execveat of the sealed stub", request.exec_error, cure="vm.memfd_noexec must not be 2")
+    return request.pid, request.pidfd
+
+
+def sealed_stub() -> int:
+    """The sealed memory file with the static program: one a process, made when first needed, close-on-exec."""
+    global _sealed
+    if _sealed is not None:
+        try:
+            if os.fstat(_sealed[0]).st_ino == _sealed[1]:
+                return _sealed[0]
+        except OSError:
+            pass  # somebody closed all descriptors, as daemons do
+    import fcntl
+
+    try:
+        fd = os.memfd_create("minictr-init", _MFD | _MFD_EXEC)
+    except OSError:
+        fd = os.memfd_create("minictr-init", _MFD)
+    os.write(fd, bytes(ffi.buffer(lib.mc_stub(), lib.mc_stub_size())))
+    fcntl.fcntl(fd, _F_ADD_SEALS, _ALL_SEALS)
+    _sealed = (fd, os.fstat(fd).st_ino)
+    return fd
