@@ -6,7 +6,7 @@ from minictr.errors import SpecError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from minictr.steps import Support
+    from minictr.steps import Feature, Support
 
 __all__ = ["support", "supports"]
 
@@ -27,8 +27,9 @@ def supports() -> dict[str, Support]:
     return {name: found.get(name, Support(False, "no kernel module tries it out")) for name in REGISTRY}
 
 
-def support(name: str) -> Support:
-    """Whether the feature NAME can be had here. Raises SpecError for a name that no feature has."""
+def support(feature: str | Feature | type[Feature]) -> Support:
+    """Whether FEATURE (a name, a value or a class) can be had here. Raises SpecError for a name that no feature has."""
+    name = feature if isinstance(feature, str) else feature.name
     from minictr.features import REGISTRY
     from minictr.kernel import probing
     from minictr.kernel.trials import TRIALS
