@@ -7,6 +7,7 @@ of ``_core/core.h``, by field name. Linux 5.5 (CLONE_CLEAR_SIGHAND), memory file
 from __future__ import annotations
 
 import os
+from _thread import allocate_lock
 
 from minictr.errors import StepFailed
 from minictr.kernel.core import ffi, lib
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
 CLONE_NEWUSER = 0x10000000  # linux/sched.h
 HEADER_SIZE = ffi.sizeof("struct mc_region")
 MAX_KEEP = int(lib.MC_MAX_KEEP)
+EBADF = 9
 _MFD = 0x3  # MFD_CLOEXEC | MFD_ALLOW_SEALING, linux/memfd.h
 _MFD_EXEC = 0x10  # Linux 6.3: where vm.memfd_noexec=1 is set, a program must ask
 _F_ADD_SEALS, _ALL_SEALS = 1033, 0xF  # linux/fcntl.h
 _sealed: tuple[int, int] | None = None  # descriptor and inode of this process's stub
+_making = allocate_lock()
 
 
 def region(ops: bytes, blob: bytes, report: int, keep: Collection[int], *, joins: bool = False) -> bytes:
@@ -63,19 +66,29 @@ def spawn(flags: int, region_fd: int, keep: Collection[int]) -> tuple[int, int]:
 def sealed_stub() -> int:
     """The sealed memory file with the static program: one a process, made when first needed, close-on-exec."""
     global _sealed
-    if _sealed is not None:
+    with _making:  # threads that start at once make one
         try:
-            if os.fstat(_sealed[0]).st_ino == _sealed[1]:
+            if _sealed is not None and os.fstat(_sealed[0]).st_ino == _sealed[1]:
                 return _sealed[0]
-        except OSError:
-            pass  # somebody closed all descriptors, as daemons do
+        except OSError as err:
+            if err.errno != EBADF:  # somebody closed all descriptors, as daemons do
+                raise
+        _sealed = _new_stub()
+        return _sealed[0]
+
+
+def _new_stub() -> tuple[int, int]:
+    """(descriptor, inode) of a fresh one."""
     import fcntl
 
     try:
         fd = os.memfd_create("minictr-init", _MFD | _MFD_EXEC)
     except OSError:
         fd = os.memfd_create("minictr-init", _MFD)
-    os.write(fd, bytes(ffi.buffer(lib.mc_stub(), lib.mc_stub_size())))
-    fcntl.fcntl(fd, _F_ADD_SEALS, _ALL_SEALS)
-    _sealed = (fd, os.fstat(fd).st_ino)
-    return fd
+    try:
+        os.write(fd, bytes(ffi.buffer(lib.mc_stub(), lib.mc_stub_size())))
+        fcntl.fcntl(fd, _F_ADD_SEALS, _ALL_SEALS)
+        return fd, os.fstat(fd).st_ino
+    except BaseException:
+        os.close(fd)
+        raise

@@ -6,7 +6,7 @@ import os
 import select
 import time
 
-from minictr.errors import SpecError, TimeoutExpired
+from minictr.errors import SpecError, StepFailed, TimeoutExpired
 from minictr.runtime.process import DEVNULL, PIPE, STDOUT
 
 TYPE_CHECKING = False
@@ -31,6 +31,10 @@ class Streams:
         try:
             for number, (name, wanted) in enumerate((("stdin", stdin), ("stdout", stdout), ("stderr", stderr))):
                 self.fds[name] = self._descriptor(number, name, wanted, closing)
+        except OSError as err:
+            self.close()
+            cure = "raise the limit of open files: ulimit -n" if err.errno == 24 else ""
+            raise StepFailed("open the standard streams", err.errno or 0, cure=cure) from err
         except BaseException:
             self.close()
             raise

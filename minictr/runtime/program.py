@@ -75,4 +75,4 @@ class Outcome:
 
 def outcome_size(program: Program) -> int:
     """Bytes of the region that hold header and ops."""
-    return HEADER_SIZE + len(program.steps) * OP.size
+    return int(HEADER_SIZE) + len(program.steps) * OP.size

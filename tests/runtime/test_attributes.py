@@ -30,7 +30,14 @@ def test_variables_on_top(box):
     more = box.with_(mc.Env((("A", "1"), ("B", "with space\nand line"), ("PATH", "/bin"), ("C", ""))))
     done = more.run(["env", "-0"], stdout=mc.PIPE, text=True)
     found = dict(row.split("=", 1) for row in done.stdout.split("\0") if row)
-    assert found == {"A": "1", "B": "with space\nand line", "C": "", "PATH": "/bin", "HOME": "/root", "HOSTNAME": "minictr"}
+    assert found == {
+        "A": "1",
+        "B": "with space\nand line",
+        "C": "",
+        "PATH": "/bin",
+        "HOME": "/root",
+        "HOSTNAME": "minictr",
+    }
 
 
 @pytest.mark.parametrize("how", ["absent", "not cleared"])
@@ -138,7 +145,9 @@ def test_ping_and_low_ports_for_all_by_default(box, sh):
     assert sh(box.without("sysctl"), read).split() == ["1", "0", "1024"]
 
 
-@pytest.mark.parametrize(("key", "error"), [("net.ipv4.no_such_thing", "ENOENT"), ("net.ipv4.ip_default_ttl", "EINVAL")])
+@pytest.mark.parametrize(
+    ("key", "error"), [("net.ipv4.no_such_thing", "ENOENT"), ("net.ipv4.ip_default_ttl", "EINVAL")]
+)
 def test_a_sysctl_that_the_kernel_refuses(box, key, error):
     with pytest.raises(mc.StepFailed, match=error):
         box.with_(mc.Sysctl(((key, "100000"),))).run(["true"])

@@ -58,7 +58,9 @@ def test_a_link_where_we_mount(own_rootfs, name, target):
     host, before = set(os.listdir("/tmp")), listing(own_rootfs)
     message = told(mc.Container(own_rootfs), ["true"], mc.SpecError, 125)
     assert f"/{name} is a symbolic link to {target}" in message
-    assert listing(own_rootfs) == before and not {"pts", "shm", "mqueue", "null", "sys"} & (set(os.listdir("/tmp")) - host)
+    assert listing(own_rootfs) == before and not {"pts", "shm", "mqueue", "null", "sys"} & (
+        set(os.listdir("/tmp")) - host
+    )
 
 
 @pytest.mark.parametrize("name", ["proc", "sys", "dev"])
@@ -149,7 +151,11 @@ def test_a_fifo_and_a_device_as_program(own_rootfs):
 
 
 def test_a_program_without_its_loader(own_rootfs):
-    loaders = [*own_rootfs.glob("lib*/ld-linux*"), *own_rootfs.glob("lib/ld-linux*"), *own_rootfs.glob("lib64/ld-linux*")]
+    loaders = [
+        *own_rootfs.glob("lib*/ld-linux*"),
+        *own_rootfs.glob("lib/ld-linux*"),
+        *own_rootfs.glob("lib64/ld-linux*"),
+    ]
     for loader in loaders:
         loader.unlink(missing_ok=True)
     message = told(mc.Container(own_rootfs).with_(mc.Tmpfs("/tmp")), ["/bin/bash"], mc.CommandNotExecutable, 126)

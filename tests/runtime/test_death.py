@@ -14,19 +14,20 @@ import pytest
 import minictr as mc
 from minictr.runtime import launch
 
+SECONDS = f"4321.{os.getpid()}"  # a mark that no other process has
 PARENT = """
 import minictr as mc, sys, os
 box = mc.Container(sys.argv[1])
 box = box.with_(mc.OomScoreAdj(0), *eval(sys.argv[2])).without(*eval(sys.argv[3]))
 {hook}
-process = box.popen(["sh", "-c", "echo started; exec sleep 4321"])
-print(process.pid, flush=True)
+process = box.popen(["sh", "-c", "echo started; exec sleep SECONDS"])
+os.write(1, b"%d\\n" % process.pid)  # in one piece: the program writes to the same pipe
 os.read(0, 1)
 """
 STOP_BEFORE_GO = """
 from minictr.runtime import launch
 def attach(self):
-    print(self.pid, flush=True)
+    os.write(1, b"%d\\n" % self.pid)
     os.read(0, 1)
 launch.Start.attach = attach
 """
@@ -46,17 +47,33 @@ def sleepers() -> list[int]:
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             with open(f"/proc/{pid}/cmdline", "rb") as file:
-                if file.read() == b"sleep\0004321\0":
+                if file.read() == b"sleep\0" + SECONDS.encode() + b"\0":
                     found.append(int(pid))
         except OSError:
             pass
     return found
 
 
+@pytest.fixture(autouse=True)
+def _no_sleepers_left():
+    """A test that fails half way must not leave its containers to the next one."""
+    yield
+    for pid in sleepers():
+        os.kill(pid, signal.SIGKILL)
+
+
 def caller(box: mc.Container, *, more: str = "()", less: str = "()", hook: str = "") -> subprocess.Popen[str]:
     """A process that starts a container and waits; it writes the container's pid, and STARTED when it runs."""
     environment = {**os.environ, "PYTHONPATH": str(Path(mc.__file__).parent.parent)}
-    command = [sys.executable, "-c", PARENT.format(hook=hook), str(box.rootfs), more, less]
+    command = [
+        sys.executable,
+        "-P",
+        "-c",
+        PARENT.format(hook=hook).replace("SECONDS", SECONDS),
+        str(box.rootfs),
+        more,
+        less,
+    ]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     return subprocess.Popen(command, env=environment, text=True, **pipes)
 
@@ -98,9 +115,9 @@ def test_another_signal_for_the_callers_death(box, eventually, tmp_path):
     """TERM goes to init, which passes it on: the program may tidy up."""
     more = f"(mc.Pdeathsig('TERM'), mc.Bind({str(tmp_path)!r}, '/mnt'))"
     program = "trap 'echo tidy > /mnt/tidied; exit' TERM; echo started; while :; do sleep 0.02; done"
-    text = PARENT.format(hook="").replace("echo started; exec sleep 4321", program)
+    text = PARENT.format(hook="").replace("echo started; exec sleep SECONDS", program)
     environment = {**os.environ, "PYTHONPATH": str(Path(mc.__file__).parent.parent)}
-    command = [sys.executable, "-c", text, str(box.rootfs), more, "()"]
+    command = [sys.executable, "-P", "-c", text, str(box.rootfs), more, "()"]
     with subprocess.Popen(command, env=environment, text=True, stdin=-1, stdout=-1) as parent:
         lines = {parent.stdout.readline().strip() for _ in range(2)}
         pid = int((lines - {"started"}).pop())

@@ -64,7 +64,10 @@ def test_devices(box, sh):
 def test_devices_in_a_user_namespace(box, sh):
     rows = ((0, 100_000, 65_536),)
     mapped = box.with_(mc.UserNamespace(uid_map=rows, gid_map=rows))
-    assert sh(mapped, "echo x > /dev/null; head -c 2 /dev/zero | od -An -tx1; test -c /dev/tty && echo tty") == "00 00\ntty"
+    assert (
+        sh(mapped, "echo x > /dev/null; head -c 2 /dev/zero | od -An -tx1; test -c /dev/tty && echo tty")
+        == "00 00\ntty"
+    )
 
 
 def test_shm_is_limited(box, mountinfo, sh):

@@ -162,9 +162,8 @@ def test_a_user_namespace_with_maps(box, sh, status):
         "0", *("0", "100000", "65536") * 2
     ]  # fmt: skip
     assert status(mapped)["CapEff"] == status(box)["CapEff"]
-    with mapped.popen(["sleep", "100"]) as process:
-        with open(f"/proc/{process.pid}/status") as file:
-            rows = [line.split()[1:] for line in file if line.startswith(("Uid:", "Gid:"))]
+    with mapped.popen(["sleep", "100"]) as process, open(f"/proc/{process.pid}/status") as file:
+        rows = [line.split()[1:] for line in file if line.startswith(("Uid:", "Gid:"))]
     assert rows == [["100000"] * 4] * 2
 
 

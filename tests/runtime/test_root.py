@@ -67,7 +67,10 @@ def test_a_root_with_every_kind_of_character(lab, tmp_path, sh):
 def test_overlay_is_thrown_away(box, lab, sh):
     before = listing(lab)
     layered = box.with_(mc.Overlay())
-    assert sh(layered, "rm -rf /home; mkdir /new; echo x > /etc/passwd; ls -d /new; ls -d /home 2>/dev/null; true") == "/new"
+    assert (
+        sh(layered, "rm -rf /home; mkdir /new; echo x > /etc/passwd; ls -d /new; ls -d /home 2>/dev/null; true")
+        == "/new"
+    )
     assert sh(layered, "ls -d /new 2>/dev/null; ls -d /home") == "/home"
     assert listing(lab) == before
 

@@ -14,7 +14,6 @@ import pytest
 
 import minictr as mc
 
-
 # --- run ---
 
 

@@ -144,7 +144,7 @@ def run_python(program: str, *arguments: str) -> subprocess.CompletedProcess[str
     """PROGRAM in an interpreter of its own, with the minictr that is tested."""
     where = str(Path(mc.__file__).parent.parent)
     environment = {**os.environ, "PYTHONPATH": where}
-    command = [sys.executable, "-W", "error", "-c", program, *arguments]
+    command = [sys.executable, "-P", "-W", "error", "-c", program, *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 0, done.stderr
     return done

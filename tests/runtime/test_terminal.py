@@ -81,7 +81,9 @@ def test_size_and_sigwinch(on_terminal):
 
 
 def test_control_c(on_terminal):
-    screen, process, _ = on_terminal(["bash", "-c", "trap 'echo caught; exit 5' INT; echo ready; while :; do sleep 0.05; done"])
+    screen, process, _ = on_terminal(
+        ["bash", "-c", "trap 'echo caught; exit 5' INT; echo ready; while :; do sleep 0.05; done"]
+    )
     screen.expect("ready")
     screen.type("\x03")
     screen.expect("caught")
@@ -141,7 +143,9 @@ def test_interact_ties_two_terminals(box):
 
     def run() -> None:
         with mc.Console() as console:
-            with box.with_(mc.Tty()).popen(["bash", "-c", "read x; stty size; echo got $x; exit 4"], console=console) as p:
+            with box.with_(mc.Tty()).popen(
+                ["bash", "-c", "read x; stty size; echo got $x; exit 4"], console=console
+            ) as p:
                 interact(console, p, slave, slave)
                 codes.append(p.wait(10))
 

@@ -1,0 +1,70 @@
+"""Every program in examples/ runs, and prints what it says it proves."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import minictr as mc
+
+EXAMPLES = sorted((Path(__file__).resolve().parent.parent.parent / "examples").glob("*.py"))
+
+# Lines that must be there, in order. An example without a row here must only run and print something.
+PROOFS = {
+    "run_like_subprocess": [
+        "exit code 3, host name minictr, process 2",
+        "host name outside: another",
+        "THROUGH A PIPE",
+        "kill -9 $$: returncode -9, signal 9",
+        "timeout: 'sleep 60' timed out after 0.2 seconds; killed by signal 9",
+        "CommandNotFound, exit code 127",
+        "running: True, said: hello",
+    ],
+    "sandbox_judge": [
+        "right answer           accepted",
+        "wrong answer           wrong (exit code 0)",
+        "crash                  killed by signal 11",
+        "endless loop           cpu time limit",
+        "sleeps for ever        time limit",
+        "too much output        output limit",
+        "writes to the system   wrong (exit code 1)",
+        "fills the disk         wrong (exit code 153)",
+        "looks for a network    wrong (exit code 1)",
+    ],
+    "ablation": ["- mnt            cannot be left out", "- masked_paths", "- no_new_privs     2 fewer", "- init"],
+    "async_many": [
+        "50 containers of half a second each, all right: True",
+        "side by side: True",
+        "cancelled: True, gone in less than a second: True",
+    ],
+    "custom_features": [
+        "processes seen: 0",
+        "with pid and proc: processes seen: 1",
+        "with uts and hostname: lab inside, as before outside",
+        "with user, umask and cwd: 1234 5678 0077 /tmp",
+        "with overlay: written b'x\\n', in the image afterwards: []",
+        "+setup",
+    ],
+}
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_it_runs_and_proves_what_it_says(path, requires):
+    requires.root()
+    environment = {**os.environ, "PYTHONPATH": str(Path(mc.__file__).parent.parent)}
+    command = [sys.executable, "-W", "error", str(path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout and not done.stderr
+    rest = done.stdout
+    for proof in PROOFS.get(path.stem, []):
+        before, found, rest = rest.partition(proof)
+        assert found, f"no {proof!r} after {before!r}"
+
+
+def test_each_of_ours_is_there():
+    assert set(PROOFS) <= {path.stem for path in EXAMPLES}
