@@ -188,7 +188,7 @@ class _Callable(type(sys)):  # type: ignore[misc]
     """``minictr.features`` is this package, and ``mc.features()`` the answer to "which are there?"."""
 
     def __call__(self) -> tuple[type[Feature], ...]:
-        """Every feature's class: ``name`` and ``SUMMARY`` say what it is, ``mc.support(name)`` whether it is had here."""
+        """Every feature's class: ``name``, ``SUMMARY``, and ``mc.support(name)`` whether it can be had here."""
         return tuple(REGISTRY.values())
 
 

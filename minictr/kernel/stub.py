@@ -29,7 +29,7 @@ _making = allocate_lock()
 
 
 def region(ops: bytes, blob: bytes, report: int, keep: Collection[int], *, joins: bool = False) -> bytes:
-    """struct mc_region with OPS and BLOB behind it. REPORT: the pipe's write end. KEEP: all descriptors the child needs.
+    """struct mc_region with OPS and BLOB behind it. REPORT: the pipe's write end. KEEP: all the child needs.
 
     ``joins``: the child enters namespaces that others are in, and must not be traceable from its first instruction.
     """

@@ -7,6 +7,6 @@ from pathlib import Path
 
 sys.path += [str(Path(__file__).resolve().parent.parent / "runtime"), str(Path(__file__).resolve().parent)]
 
-from boxes import box, eventually, lab, mountinfo, sh, status  # noqa: E402
+from boxes import box, eventually, lab, mountinfo, sh, status
 
 __all__ = ["box", "eventually", "lab", "mountinfo", "sh", "status"]

@@ -88,7 +88,7 @@ def test_every_call_fails_once(box, traced, tmp_path, kind):
     before, ended = look(), Counter[str]()
     wrong = [text for case in found if (text := one(which, case, traced, intended, before, ended))]
     assert not wrong, f"{len(wrong)} of {len(found)}:\n" + "\n".join(wrong)
-    assert len(found) > 150 and ended["refused"] > len(found) / 2, (len(found), ended)
+    assert len(found) > 80 and ended["refused"] > len(found) / 2, (len(found), ended)
 
 
 def wait_for(log) -> None:
@@ -104,7 +104,12 @@ def look() -> tuple[int, int]:
 
 
 def one(
-    box: mc.Container, case: Case, traced: list, intended: tuple[object, ...], before: tuple[int, int], ended: Counter[str]
+    box: mc.Container,
+    case: Case,
+    traced: list,
+    intended: tuple[object, ...],
+    before: tuple[int, int],
+    ended: Counter[str],
 ) -> str:
     """What is wrong about a start in which CASE fails; "" if it ended as it should. ENDED counts the ends."""
     name = "{}:{}:{}".format(*case)
@@ -143,10 +148,15 @@ def test_execve_fails(box, traced, error):
         box_of(box, "default").run(["/bin/true"])
 
 
-@pytest.mark.parametrize(("call", "step"), [("mount_setattr", "readonly_path"), ("pivot_root", "pivot_root"), ("execve", "exec")])
-def test_a_call_that_never_returns(box, traced, call, step):
-    """The deadline holds wherever the child is, execve itself included; it names the step, and nothing is left."""
-    traced.append(("-e", f"trace={call}", "-e", f"inject={call}:delay_enter=30s", "-o", "/dev/null"))
+@pytest.mark.parametrize(
+    ("call", "step"), [("mount_setattr", "mask"), ("pivot_root", "pivot_root"), ("execve", "exec")]
+)
+def test_a_call_that_takes_too_long(box, traced, call, step):
+    """The deadline holds wherever the child is, execve itself included; it names the step, and nothing is left.
+
+    Two seconds, for a killed process that is traced is gone only when its tracer has seen it.
+    """
+    traced.append(("-e", f"trace={call}", "-e", f"inject={call}:delay_enter=2s", "-o", "/dev/null"))
     begin = time.monotonic()
     with pytest.raises(mc.StartTimeout, match=step):
         box.with_(mc.OomScoreAdj(0)).run(["true"], start_timeout=0.5)

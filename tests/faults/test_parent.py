@@ -42,8 +42,9 @@ for line in sys.stdin:
     print(json.dumps(told), flush=True)
 """
 SETS = ("CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb", "NoNewPrivs")
-# Python's own: an allocator's and a lock's failures are not ours to handle
-SKIP = frozenset({"mmap", "munmap", "brk", "madvise", "mremap", "getppid", "rt_sigprocmask", "rt_sigreturn"})
+# Python's own: an allocator's and a lock's failures are not ours to handle; and a close that did not happen leaves
+# its descriptor, whoever looks at the result (on pipes and memory files it cannot fail)
+SKIP = frozenset({"mmap", "munmap", "brk", "madvise", "mremap", "getppid", "rt_sigprocmask", "rt_sigreturn", "close"})
 
 
 class Worker:
@@ -51,7 +52,7 @@ class Worker:
 
     def __init__(self, root: str) -> None:
         environment = {**os.environ, "PYTHONPATH": str(Path(mc.__file__).parent.parent)}
-        command = [sys.executable, "-c", WORKER, root]
+        command = [sys.executable, "-P", "-c", WORKER, root]
         self.process = subprocess.Popen(command, env=environment, text=True, stdin=-1, stdout=-1, stderr=-3)
         self.start()  # it is ready, and has everything imported
 
@@ -124,6 +125,7 @@ def one(worker: Worker, case: Case, *options: str) -> str:
         return f"{name}: starts with {[rows[row] for row in SETS]}"
     again = worker.start()
     if not clean or again is None or again[0] or not again[4]:
+        again = again and [*again[:2], *again[3:]]
         return f"{name}: {kind} {text}: clean {clean}; the next start: {again}"
     return ""
 
@@ -136,7 +138,7 @@ def one(worker: Worker, case: Case, *options: str) -> str:
         ("clone3", 1, "EAGAIN"), ("clone3", 1, "EPERM"), ("clone3", 1, "ENOSPC"), ("clone3", 1, "ENOSYS"),
         ("execveat", 1, "EACCES"), ("execveat", 1, "ENOMEM"), ("memfd_create", 1, "EMFILE"), ("pipe2", 1, "EMFILE"),
         *[("prctl", n, "EPERM") for n in (1, 2, 3)], *[("close_range", n, "EINVAL") for n in (1, 2, 3)],
-        *[("read", n, "EIO") for n in (3, 4)], *[("mmap", n, "ENOMEM") for n in (1, 2, 3)],
+        *[("mmap", n, "ENOMEM") for n in (1, 2)],
     ],
 )  # fmt: skip
 def test_calls_before_the_barrier(worker, case):
@@ -158,7 +160,7 @@ def test_kill_9_at_any_moment(box, eventually):
     shapes = [("()", "()"), ("(mc.Overlay(),)", "('init',)"), ("(mc.OomScoreAdj(0),)", "('pid',)"), ("()", "('net',)")]
     inode = os.stat(box.rootfs).st_ino
     for turn in range(40):
-        command = [sys.executable, "-c", program, str(box.rootfs), *shapes[turn % len(shapes)]]
+        command = [sys.executable, "-P", "-c", program, str(box.rootfs), *shapes[turn % len(shapes)]]
         with subprocess.Popen(command, env=environment, stdin=-3, stdout=-1) as caller:
             caller.stdout.readline()
             time.sleep(turn * 0.0031 % 0.03)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+
+import pytest
 
 Case = tuple[str, int, str]  # system call, which one of them (from 1), error
 
@@ -19,13 +22,21 @@ HARMLESS = frozenset({"clock_gettime", "exit_group", "exit", "futex", "restart_s
 
 def attach(pid: int, *options: str) -> subprocess.Popen[bytes]:
     """strace on PID, once it is really attached."""
-    command = ["strace", "-qq", *options, "-p", str(pid)]
-    tracer = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
-    deadline = time.monotonic() + 10
-    while not traced(pid):
-        assert time.monotonic() < deadline and tracer.poll() is None, "strace cannot attach here"
-        time.sleep(0.0005)
+    with tempfile.TemporaryFile() as complaint:
+        command = ["strace", "-qq", *options, "-p", str(pid)]
+        tracer = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=complaint)
+        deadline = time.monotonic() + 10
+        while not traced(pid):
+            if tracer.poll() is not None or time.monotonic() > deadline:
+                complaint.seek(0)
+                pytest.fail(f"strace cannot attach: {complaint.read().decode()} {stat(pid)}")
+            time.sleep(0.0005)
     return tracer
+
+
+def stat(pid: int) -> str:
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read()
 
 
 def traced(pid: int) -> bool:

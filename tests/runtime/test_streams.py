@@ -66,7 +66,8 @@ def test_a_caller_without_standard_streams(box, closed, tmp_path):
         "import minictr as mc, os, sys\n"
         f"[os.close(fd) for fd in {closed}]\n"
         "box = mc.Container(sys.argv[1])\n"
-        f"r = box.run(['sh', '-c', 'cat; ls /proc/self/fd; echo e >&2'], input=b'in ', stdout=mc.PIPE, stderr=mc.PIPE)\n"
+        "program = ['sh', '-c', 'cat; ls /proc/self/fd; echo e >&2']\n"
+        "r = box.run(program, input=b'in ', capture_output=True)\n"
         f"with open({str(out)!r}, 'wb') as file: file.write(r.stdout + r.stderr)\n"
     )
     run_python(program, str(box.rootfs))

@@ -142,12 +142,12 @@ def test_interact_ties_two_terminals(box):
     codes: list[int] = []
 
     def run() -> None:
-        with mc.Console() as console:
-            with box.with_(mc.Tty()).popen(
-                ["bash", "-c", "read x; stty size; echo got $x; exit 4"], console=console
-            ) as p:
-                interact(console, p, slave, slave)
-                codes.append(p.wait(10))
+        with (
+            mc.Console() as console,
+            box.with_(mc.Tty()).popen(["bash", "-c", "read x; stty size; echo got $x; exit 4"], console=console) as p,
+        ):
+            interact(console, p, slave, slave)
+            codes.append(p.wait(10))
 
     thread = threading.Thread(target=run)
     thread.start()

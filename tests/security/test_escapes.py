@@ -55,7 +55,7 @@ def test_not_even_with_every_capability(box, attempt, path):
 def test_the_runtime_is_sealed_on_the_host_too(box):
     with box.popen(["sleep", "100"]) as process:
         assert os.readlink(f"/proc/{process.pid}/exe") == "/memfd:minictr-init (deleted)"
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match="Text file busy|not permitted"):
             os.close(os.open(f"/proc/{process.pid}/exe", os.O_WRONLY))
         fd = os.open(f"/proc/{process.pid}/exe", os.O_RDONLY)
         try:
@@ -65,9 +65,8 @@ def test_the_runtime_is_sealed_on_the_host_too(box):
 
 
 def test_no_process_of_the_container_runs_the_hosts_python(box, sh):
-    with box.popen(["sleep", "100"]) as process:
-        with open(f"/proc/{process.pid}/maps") as maps:
-            files = {line.split(maxsplit=5)[5].strip() for line in maps if len(line.split()) > 5}
+    with box.popen(["sleep", "100"]) as process, open(f"/proc/{process.pid}/maps") as maps:
+        files = {line.split(maxsplit=5)[5].strip() for line in maps if len(line.split()) > 5}
     assert not [name for name in files if "python" in name or name.startswith(("/usr", "/opt", "/lib"))]
 
 
@@ -123,7 +122,9 @@ def test_taking_a_mask_away_with_the_capability(box, sh):
 
 def test_a_new_user_namespace_gives_no_masked_path_back(box, sh):
     """unshare -Ur makes everybody root of a new world: its copies of our mounts are locked (mount_namespaces(7))."""
-    script = "unshare -Urm bash -c 'probe umount /proc/interrupts; cat /proc/interrupts; probe mount proc; cat /tmp/kcore'"
+    script = (
+        "unshare -Urm bash -c 'probe umount /proc/interrupts; cat /proc/interrupts; probe mount proc; cat /tmp/kcore'"
+    )
     told = sh(box, f"{script} 2>&1; true")
     assert "ok" not in told and "CPU0" not in told
 
@@ -156,7 +157,7 @@ def test_walking_out_of_the_root(box, attempt):
 
 
 def test_files_by_handle(box, attempt):
-    """"Shocker": with CAP_DAC_READ_SEARCH any file of the file system by its number; the profile does not have it."""
+    """ "Shocker": with CAP_DAC_READ_SEARCH any file of the file system by its number; the profile does not have it."""
     assert "not permitted" in attempt(box, "handle")
 
 
@@ -252,7 +253,12 @@ def test_joining_the_hosts_namespaces(box, attempt):
 
 @pytest.mark.parametrize(
     "path",
-    ["/proc/sysrq-trigger", "/proc/sys/kernel/core_pattern", "/proc/sys/kernel/modprobe", "/proc/irq/default_smp_affinity"],
+    [
+        "/proc/sysrq-trigger",
+        "/proc/sys/kernel/core_pattern",
+        "/proc/sys/kernel/modprobe",
+        "/proc/irq/default_smp_affinity",
+    ],
 )
 def test_settings_of_the_host(box, attempt, path):
     if not os.path.exists(path):
@@ -264,7 +270,7 @@ def test_settings_of_the_host(box, attempt, path):
 def test_secrets_of_the_host(box, sh, path):
     if not os.path.exists(path):
         pytest.skip(f"this kernel has no {path}")
-    assert sh(box, f"cat {path} 2>/dev/null | wc -c; ls -A {path} 2>/dev/null | grep -v {path} 2>/dev/null; true") == "0"
+    assert sh(box, f"if test -d {path}; then ls -A {path}; else cat {path}; fi") == ""
 
 
 def test_sysfs_is_read_only(box, attempt, sh):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,15 @@ def image(own_rootfs: Path) -> mc.Container:
     return mc.Container(own_rootfs)
 
 
+def refusal(run: Callable[[], object]) -> str:
+    """What the start that RUN makes is refused with; "" if it is not."""
+    try:
+        run()
+    except mc.MinictrError as error:
+        return str(error)
+    return ""
+
+
 def unharmed(outside: Path) -> bool:
     return os.listdir(outside) == ["secret"] and (outside / "secret").read_text() == "secret of the host\n"
 
@@ -41,10 +51,8 @@ def test_a_volume_through_a_link(image, outside, sh, escape, place, tmp_path):
     where.symlink_to(escape.format(outside=outside))
     (tmp_path / "volume").mkdir()
     bound = image.with_(mc.Bind(str(tmp_path / "volume"), f"/{place}/deeper"), mc.Tmpfs(f"/{place}/tmp"))
-    try:
-        sh(bound, f"touch /{place}/deeper/x; cat /{place}/secret 2>/dev/null; true")
-    except mc.StepFailed as error:
-        assert "ELOOP" in str(error) or "ENOENT" in str(error)  # a link to what is not there in the image
+    told = refusal(lambda: sh(bound, f"touch /{place}/deeper/x; test ! -e /{place}/secret"))
+    assert not told or "ELOOP" in told or "ENOENT" in told  # a link to what is not there in the image
     assert unharmed(outside)
 
 
@@ -58,10 +66,8 @@ def test_links_below_dev(image, outside, sh, place, escape):
     where.unlink(missing_ok=True)
     where.symlink_to(escape.format(outside=outside))
     assert sh(image, "test -c /dev/null -a ! -L /dev/null -a ! -L /dev/pts && echo fine") == "fine"
-    try:
-        image.without("dev").with_(mc.Shm(), mc.Mqueue()).run(["true"])
-    except mc.StepFailed as error:
-        assert "ELOOP" in str(error)
+    told = refusal(lambda: image.without("dev").with_(mc.Shm(), mc.Mqueue()).run(["true"]))
+    assert not told or "ELOOP" in told
     assert unharmed(outside)
 
 
@@ -78,10 +84,8 @@ def test_masks_and_read_only_paths_through_links(image, outside, escape):
 @pytest.mark.parametrize("escape", ESCAPES)
 def test_a_working_directory_through_a_link(image, outside, sh, escape):
     (Path(image.rootfs) / "cwd").symlink_to(escape.format(outside=outside))
-    try:
-        assert "secret" not in sh(image.with_(mc.Cwd("/cwd")), "ls; ls ..; pwd -P")
-    except mc.StepFailed as error:
-        assert any(name in str(error) for name in ("ELOOP", "ENOENT", "ESTALE"))
+    told = refusal(lambda: sh(image.with_(mc.Cwd("/cwd")), "test ! -e secret"))
+    assert not told or any(name in told for name in ("ELOOP", "ENOENT", "ESTALE"))
     assert unharmed(outside)
 
 
@@ -120,23 +124,24 @@ def binary(path: Path) -> None:
 
 
 def digits(path: Path) -> None:
-    path.write_text(f"big:x:{'9' * 5000}:0::/:\nnegative:x:-1:-1::/:\nnone:x:4294967295:0::/:\nalien:x:\u0661\u0662:0::/:\n")
+    path.write_text(
+        f"big:x:{'9' * 5000}:0::/:\nnegative:x:-1:-1::/:\nnone:x:4294967295:0::/:\nalien:x:\u0661\u0662:0::/:\n"
+    )
 
 
 @pytest.mark.parametrize("database", ["passwd", "group"])
-@pytest.mark.parametrize("make", [fifo, zero, huge, binary, digits, Path.mkdir, lambda path: path.symlink_to(path.name)])
+@pytest.mark.parametrize(
+    "make", [fifo, zero, huge, binary, digits, Path.mkdir, lambda path: path.symlink_to(path.name)]
+)
 @pytest.mark.parametrize("user", ["0", "root", "big", "negative", "none", "alien", "1234", "0:big"])
 def test_hostile_databases(image, database, make, user):
     """Read within bounds, never waited for, never believed beyond what a number can be."""
     path = Path(image.rootfs) / "etc" / database
     path.unlink()
     make(path)
-    try:
-        done = image.with_(mc.Identity(user)).run(["true"], timeout=5)
-    except mc.SpecError as error:
-        assert "\n" not in str(error) and len(str(error)) < 500
-    else:
-        assert done.returncode == 0 and user in ("0", "root", "1234")
+    told = refusal(lambda: image.with_(mc.Identity(user)).run(["true"], timeout=5, check=True))
+    assert "\n" not in told and len(told) < 500
+    assert told or user in ("0", "root", "1234")
 
 
 def test_a_user_named_like_a_number(image, sh):
@@ -152,21 +157,18 @@ def test_a_user_named_like_a_number(image, sh):
 def test_a_program_that_is_a_link_to_proc_self_exe(image):
     """CVE-2019-5736: what is executed is the sealed start program once more, never the host's interpreter."""
     (Path(image.rootfs) / "bin" / "me").symlink_to("/proc/self/exe")
-    try:
-        done = image.run(["/bin/me"], capture_output=True)
-    except mc.StepFailed as error:
-        assert error.exit_code in (126, 127)
-    else:
-        assert done.returncode == 125 and done.stdout == b""
+    told = refusal(lambda: harmless(image.run(["/bin/me"], capture_output=True)))
+    assert not told or "exec /bin/me" in told
+
+
+def harmless(done: mc.Result) -> None:
+    """The start program without a start to make says nothing and leaves."""
+    assert (done.returncode, done.stdout, done.stderr) == (125, b"", b"")
 
 
 def test_a_script_whose_interpreter_is_proc_self_exe(image):
     script = Path(image.rootfs) / "bin" / "script"
     script.write_text("#!/proc/self/exe\n")
     script.chmod(0o755)
-    try:
-        done = image.with_(mc.Tmpfs("/tmp")).run(["script"], capture_output=True)
-    except mc.StepFailed as error:
-        assert error.exit_code == 126
-    else:
-        assert done.returncode == 125
+    told = refusal(lambda: harmless(image.with_(mc.Tmpfs("/tmp")).run(["script"], capture_output=True)))
+    assert not told or "exec" in told
