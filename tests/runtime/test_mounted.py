@@ -137,7 +137,7 @@ def test_bind(box, sh, tree):
     bound = box.with_(mc.Bind(str(tree), "/mnt"))
     assert sh(bound, "cat /mnt/file /mnt/below/deep; echo new > /mnt/new; echo changed > /mnt/file") == "content\ndeep"
     assert (tree / "new").read_text() == "new\n" and (tree / "file").read_text() == "changed\n"
-    assert sh(box, "ls /mnt") == ""
+    assert "below" not in sh(box, "ls /mnt")  # other tests of the session may have made mount points there
 
 
 def test_bind_not_recursive(box, sh, tree):
