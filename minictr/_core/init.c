@@ -122,15 +122,29 @@ static _Noreturn void leave_as(int status)
         mc_raw(__NR_exit_group, signal ? 128 + signal : status >> 8 & 0xff, 0, 0, 0, 0, 0);
 }
 
+/* What init tells its parent: the program's raw wait status, and the largest resident set of all that was reaped. The
+ * parent's own wait4 would tell the caller's: exec charges the stub with the memory that it shared before. */
+struct mc_last_word {
+    int32_t status, unused;
+    int64_t maxrss; /* KiB */
+};
+
 /* Reap until the program itself is done. */
 static void reap(long program, int status_fd)
 {
+    static int64_t maxrss;
+    struct {
+        int64_t user[2], system[2], maxrss, rest[13];
+    } usage;
     int status;
     long pid;
-    while ((pid = mc_raw(__NR_wait4, -1, (long)&status, WNOHANG, 0, 0, 0)) > 0) {
+    while ((pid = mc_raw(__NR_wait4, -1, (long)&status, WNOHANG, (long)&usage, 0, 0)) > 0) {
+        if (usage.maxrss > maxrss)
+            maxrss = usage.maxrss;
         if (pid != program)
             continue;
-        mc_write_all(status_fd, (const char *)&status, sizeof(status));
+        struct mc_last_word word = {status, 0, maxrss};
+        mc_write_all(status_fd, (const char *)&word, sizeof(word));
         leave_as(status);
     }
 }

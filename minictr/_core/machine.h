@@ -28,6 +28,8 @@ size_t mc_append_number(char *to, uint64_t value);
 const char *mc_text(const struct mc_machine *m, const struct mc_op *op, int index);
 
 /* paths.c: paths inside the root, never through a magic link */
+long mc_above_stdio(long fd);
+void mc_root_changes(void);
 long mc_open_inside(const char *path, uint64_t flags, int path_flags);
 long mc_mount_point(const char *path, int path_flags);
 long mc_parent_inside(const char *path, const char **last);
@@ -63,6 +65,5 @@ mc_op_fn mc_op_ambient, mc_op_no_new_privs, mc_op_seccomp;
 mc_op_fn mc_op_verify_caps, mc_op_verify_ids, mc_op_verify_no_new_privs, mc_op_verify_root, mc_op_exec;
 
 long mc_mask_release(struct mc_machine *m);
-long mc_last_capability(void);
 
 #endif

@@ -138,6 +138,7 @@ long mc_op_root_attach(struct mc_machine *m, struct mc_op *op)
 long mc_op_pivot_root(struct mc_machine *m MC_UNUSED, struct mc_op *op MC_UNUSED)
 {
     /* pivot_root(2), NOTES: the old root ends up stacked on the new one and is detached from there */
+    mc_root_changes();
     long ret = MC_CALL2(__NR_pivot_root, ".", ".");
     if (ret >= 0)
         ret = MC_CALL2(__NR_umount2, ".", MC_MNT_DETACH);
@@ -146,6 +147,7 @@ long mc_op_pivot_root(struct mc_machine *m MC_UNUSED, struct mc_op *op MC_UNUSED
 
 long mc_op_chroot(struct mc_machine *m, struct mc_op *op)
 {
+    mc_root_changes();
     long ret = MC_CALL1(__NR_chdir, mc_text(m, op, 0));
     if (ret >= 0)
         ret = MC_CALL1(__NR_chroot, ".");

@@ -23,18 +23,6 @@ static long set_capabilities(uint64_t effective, uint64_t permitted, uint64_t in
     return MC_CALL2(__NR_capset, &header, data);
 }
 
-/* The last capability of this kernel: PR_CAPBSET_READ answers EINVAL beyond it (capabilities(7)). */
-long mc_last_capability(void)
-{
-    long last = -1;
-    for (int cap = 0; cap < 64; cap++) {
-        if (mc_raw(__NR_prctl, PR_CAPBSET_READ, cap, 0, 0, 0, 0) < 0)
-            break;
-        last = cap;
-    }
-    return last;
-}
-
 long mc_op_bounding(struct mc_machine *m MC_UNUSED, struct mc_op *op)
 {
     uint64_t keep = (uint64_t)op->arg[0];

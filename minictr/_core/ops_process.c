@@ -50,6 +50,7 @@ long mc_op_unshare(struct mc_machine *m MC_UNUSED, struct mc_op *op)
 
 long mc_op_setns(struct mc_machine *m MC_UNUSED, struct mc_op *op)
 {
+    mc_root_changes(); /* a mount namespace brings its own */
     return MC_CALL2(__NR_setns, op->arg[0], op->arg[1]);
 }
 
@@ -201,16 +202,6 @@ static long send_fd(int socket, int fd)
     return MC_CALL3(__NR_sendmsg, socket, &message, 0);
 }
 
-/* FD moved above the standard streams, which it is going to replace and may have been given the number of. */
-static long above_stdio(long fd)
-{
-    if (fd < 0 || fd > 2)
-        return fd;
-    long high = MC_CALL3(__NR_fcntl, fd, MC_F_DUPFD_CLOEXEC, 3);
-    mc_close((int)fd);
-    return high;
-}
-
 /* unlockpt and TIOCGPTPEER: the slave by its master, never by a name that the image could have prepared. */
 static long open_slave(int master)
 {
@@ -218,13 +209,13 @@ static long open_slave(int master)
     long ret = MC_CALL3(__NR_ioctl, master, 0x40045431 /* TIOCSPTLCK */, &unlock);
     if (ret >= 0)
         ret = MC_CALL3(__NR_ioctl, master, 0x5441 /* TIOCGPTPEER */, MC_O_RDWR | MC_O_NOCTTY | MC_O_CLOEXEC);
-    return above_stdio(ret);
+    return mc_above_stdio(ret);
 }
 
 static long open_master(void)
 {
     long fs[25];
-    long master = above_stdio(mc_open_inside("/dev/pts/ptmx", MC_O_RDWR | MC_O_NOCTTY, MC_NOFOLLOW));
+    long master = mc_above_stdio(mc_open_inside("/dev/pts/ptmx", MC_O_RDWR | MC_O_NOCTTY, MC_NOFOLLOW));
     if (master < 0)
         return master;
     long ret = MC_CALL2(__NR_fstatfs, master, fs);

@@ -4,6 +4,59 @@
  * RESOLVE_NO_SYMLINKS for every target that we name ourselves. */
 #include "machine.h"
 
+static long open_root(void)
+{
+    return mc_above_stdio(MC_CALL4(__NR_openat, AT_FDCWD, "/", MC_O_PATH | MC_O_CLOEXEC | MC_O_DIRECTORY, 0));
+}
+
+/* "/" as a directory: an absolute path restarts there, and ".." stops there. The stub, alone in its process, keeps it
+ * from one op to the next until its root changes; in a caller's thread it is opened each time. */
+#ifdef MC_STUB
+static long kept_root = -1;
+
+static long take_root(void)
+{
+    if (kept_root < 0)
+        kept_root = open_root();
+    return kept_root;
+}
+
+static void leave_root(long root MC_UNUSED)
+{
+}
+
+void mc_root_changes(void)
+{
+    if (kept_root >= 0)
+        mc_close((int)kept_root);
+    kept_root = -1;
+}
+#else
+static long take_root(void)
+{
+    return open_root();
+}
+
+static void leave_root(long root)
+{
+    mc_close((int)root);
+}
+
+void mc_root_changes(void)
+{
+}
+#endif
+
+/* FD moved above the standard streams, which are going to be replaced and whose numbers may be free until then. */
+long mc_above_stdio(long fd)
+{
+    if (fd < 0 || fd > 2)
+        return fd;
+    long high = MC_CALL3(__NR_fcntl, fd, MC_F_DUPFD_CLOEXEC, 3);
+    mc_close((int)fd);
+    return high;
+}
+
 long mc_open_inside(const char *path, uint64_t flags, int path_flags)
 {
     struct open_how how;
@@ -12,16 +65,15 @@ long mc_open_inside(const char *path, uint64_t flags, int path_flags)
     how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
     if (path_flags & MC_NOFOLLOW)
         how.resolve |= RESOLVE_NO_SYMLINKS;
-    /* "/" as the directory: an absolute path restarts there, and ".." stops there. EAGAIN: a rename raced with "..". */
-    long root = MC_CALL4(__NR_openat, AT_FDCWD, "/", MC_O_PATH | MC_O_CLOEXEC | MC_O_DIRECTORY, 0);
+    long root = take_root();
     if (root < 0)
         return root;
     long fd;
     int tries = 0;
-    do {
+    do { /* EAGAIN: a rename raced with ".." */
         fd = MC_CALL4(__NR_openat2, root, path, &how, sizeof(how));
     } while (fd == -MC_EAGAIN && ++tries < 32);
-    mc_close((int)root);
+    leave_root(root);
     return fd;
 }
 
@@ -48,8 +100,7 @@ static long make_last(const char *path, int as_file)
     if (parent < 0)
         return parent;
     if (as_file) {
-        ret = MC_CALL4(__NR_openat, parent, last, 0100 | 0200 | 0400000 | MC_O_CLOEXEC,
-                       0644); /* O_CREAT|O_EXCL|O_NOFOLLOW */
+        ret = MC_CALL4(__NR_openat, parent, last, MC_O_CREAT | MC_O_EXCL | MC_O_CLOEXEC, 0644);
         if (ret >= 0)
             mc_close((int)ret);
     } else {

@@ -338,8 +338,7 @@ class Tty(Feature):
 class Pdeathsig(Feature):
     """A signal when the process that started the container dies. Linux 2.1.57, prctl(2) PR_SET_PDEATHSIG.
 
-    "The process" is the very thread that started it. Init has the signal and passes it on; without a pid namespace to
-    end with it, the program is killed when init is gone.
+    "The process" is the very thread that started it. Init has the signal and passes it on.
     """
 
     NAME = "pdeathsig"
@@ -354,10 +353,8 @@ class Pdeathsig(Feature):
         number = signal_number(self.signal)
         if ctx.has("init"):
             yield self.step("pdeathsig", SETUP, f"{self.signal} to init", signal=number)
-        if not ctx.has("init"):
+        else:
             yield self.step("pdeathsig", LOCK, self.signal, signal=number)
-        elif not own(ctx, "pid"):
-            yield self.step("pdeathsig", LOCK, "KILL when init is gone", signal=SIGNALS["KILL"])
 
 
 class Init(Feature):
@@ -374,4 +371,6 @@ class Init(Feature):
         flags = (DIE_WITH_PARENT if ctx.has("pdeathsig") else 0) | (COPY if own(ctx, "timens") else 0)
         if not own(ctx, "pid"):
             yield self.step("subreaper", SETUP)
+            # nothing else ends the program with its init; again in LOCK, for a user change clears it
+            yield self.step("pdeathsig", LOCK, "KILL when init is gone", signal=SIGNALS["KILL"])
         yield self.step("init", SETUP, "stays; what follows is the program's", status_fd="status", flags=flags)

@@ -9,7 +9,7 @@ from minictr.runtime.launch import START_TIMEOUT, launch
 from minictr.runtime.pipes import Streams
 from minictr.runtime.process import DEVNULL, PIPE, Process
 from minictr.runtime.program import Program
-from minictr.runtime.resolve import check_program, fingerprint, resolve
+from minictr.runtime.resolve import check_program, fingerprint, resolve, told_by_fingerprint
 from minictr.runtime.undo import Undo
 from minictr.spec import Spec
 from minictr.values import Value
@@ -144,17 +144,18 @@ class Container:
     def _program(self, args: Sequence[str]) -> Program:
         """The compiled plan of running ARGS. Kept while what was looked at in the root is as it was: then only
         descriptors change from start to start."""
-        spec = self.spec(args)
-        seen = fingerprint(spec)
-        kept = self._programs.get(spec.argv)
-        if kept is not None and seen and kept[0] == seen:
+        key = (args,) if isinstance(args, str) else tuple(args)
+        kept = self._programs.get(key)
+        if kept is not None and kept[0] and kept[0] == fingerprint(self.rootfs):
             return kept[1]
+        spec = self.spec(args)
+        seen = fingerprint(self.rootfs) if told_by_fingerprint(spec) else ()
         spec = resolve(spec)
         program = Program(make_plan(spec))
         check_program(spec, tuple(program.plan.steps[-1].args["paths"]))
         if len(self._programs) >= CACHED:
             self._programs.clear()
-        self._programs[spec.argv] = (seen, program)
+        self._programs[key] = (seen, program)
         return program
 
     def run(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import struct
 import time
 from _thread import allocate_lock
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 PIPE, STDOUT, DEVNULL = -1, -2, -3  # the values of subprocess's
 SIGTERM, SIGKILL = 15, 9
 ESRCH = 3
+LAST_WORD = struct.Struct("=i4xq")  # struct mc_last_word of _core/init.c: wait status, largest resident set in KiB
 
 
 class Process:
@@ -27,8 +29,9 @@ class Process:
 
     ``pid``: of the container's first process, as the host counts. ``pidfd``: readable when it is gone. ``returncode``:
     None while it runs, then its exit code, or minus the signal that killed it. ``signal``: that signal, or 0.
-    ``rusage``: ``os.wait4``'s, of the whole container (its init and all it reaped). ``elapsed``: seconds from the
-    start's first step to the end. ``timeline``: the start, step by step.
+    ``rusage``: ``os.wait4``'s, of the whole container (its init and all it reaped); without init its ``ru_maxrss`` is
+    at least the caller's, which exec charges to whoever shared its memory. ``elapsed``: seconds from the start's first
+    step to the end. ``timeline``: the start, step by step.
 
     A process dropped while running warns ResourceWarning; ``with`` kills and reaps it.
     """
@@ -125,9 +128,11 @@ class Process:
             _, status, self.rusage = os.wait4(self.pid, 0)
         except ChildProcessError:  # somebody else's wait(-1) was faster: the init's own word is left
             status = 0xFF00
-        told = os.read(self._status_fd, 4) if self._status_fd >= 0 else b""
-        if len(told) == 4:  # init leaves with 128+n, which is also an exit code: its pipe tells them apart
-            status = int.from_bytes(told, "little")
+        told = os.read(self._status_fd, LAST_WORD.size) if self._status_fd >= 0 else b""
+        if len(told) == LAST_WORD.size:  # init leaves with 128+n, which is also an exit code: its pipe tells them apart
+            status, maxrss = LAST_WORD.unpack(told)
+            if self.rusage is not None:
+                self.rusage = type(self.rusage)((*self.rusage[:2], maxrss, *self.rusage[3:]))
         returncode = os.waitstatus_to_exitcode(status)
         self.signal = max(0, -returncode)
         self.elapsed = (time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW) - self.clock.begin_ns) / 1e9

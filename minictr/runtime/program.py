@@ -38,15 +38,11 @@ class Program:
             self.steps.append((index, step))
             encoder.add(step.call, step.args, step.tolerate)
         self.plan = plan
+        self.fd_names = frozenset(name for _, name in encoder.fd_places)  # the words for descriptors that ops mention
         self.total = len(plan.steps)
         self.calls = frozenset(step.call for _, step in self.steps)
         self.joins = "setns" in self.calls or any(step.call == "enter_pidns" for _, step in self.parent)
         self._ops, self._blob, self._fd_places = bytes(encoder.ops), bytes(encoder.blob), tuple(encoder.fd_places)
-
-    @property
-    def fd_names(self) -> frozenset[str]:
-        """The words for descriptors that ops mention."""
-        return frozenset(name for _, name in self._fd_places)
 
     def region(self, fds: Mapping[str, int], report: int, keep: Collection[int], preserve: int = 0) -> bytes:
         """The region's content for one start: FDS by word, the report pipe, every descriptor to KEEP until exec, and

@@ -45,15 +45,18 @@ def resolve(spec: Spec) -> Spec:
 LOOKED_AT = ("", "/proc", "/sys", "/dev", "/etc", "/etc/passwd", "/etc/group")
 
 
-def fingerprint(spec: Spec) -> tuple[int, ...]:
-    """Identity and age of all that :func:`resolve` looks at; () where that cannot be told so cheaply."""
+def told_by_fingerprint(spec: Spec) -> bool:
+    """Whether what :func:`resolve` makes of SPEC hangs on the root alone: on no environment, on no other layers."""
     env: Any = spec.get("env")
-    if env is None or not env.clear or spec.get("overlay") is not None:
-        return ()
+    return env is not None and env.clear and spec.get("overlay") is None
+
+
+def fingerprint(rootfs: str) -> tuple[int, ...]:
+    """Identity and age of all that :func:`resolve` looks at in ROOTFS; () where links make that a longer matter."""
     marks: list[int] = []
     for place in LOOKED_AT:
         try:
-            stat = os.lstat(spec.rootfs + place)
+            stat = os.lstat(rootfs + place)
         except OSError:
             marks.append(-1)
             continue
