@@ -42,7 +42,8 @@ def resolve(spec: Spec) -> Spec:
     return spec
 
 
-LOOKED_AT = ("", "/proc", "/sys", "/dev", "/etc", "/etc/passwd", "/etc/group")
+LOOKED_AT = ("", "/proc", "/sys", "/dev", "/etc")  # of which only matters what they are
+READ = ("/etc/passwd", "/etc/group")  # and of which the content does
 
 
 def told_by_fingerprint(spec: Spec) -> bool:
@@ -54,7 +55,7 @@ def told_by_fingerprint(spec: Spec) -> bool:
 def fingerprint(rootfs: str) -> tuple[int, ...]:
     """Identity and age of all that :func:`resolve` looks at in ROOTFS; () where links make that a longer matter."""
     marks: list[int] = []
-    for place in LOOKED_AT:
+    for place in (*LOOKED_AT, *READ):
         try:
             stat = os.lstat(rootfs + place)
         except OSError:
@@ -62,7 +63,9 @@ def fingerprint(rootfs: str) -> tuple[int, ...]:
             continue
         if stat.st_mode >> 12 == 0o12:
             return ()  # what a link leads to may change without it
-        marks += (stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns)
+        marks += (stat.st_dev, stat.st_ino)
+        if place in READ:
+            marks += (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
     return tuple(marks)
 
 
