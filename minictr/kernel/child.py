@@ -32,10 +32,11 @@ class Child(Handle):
     """A process in new namespaces (FLAGS, CLONE_NEW*) that waits, runs OPS when told to, and ends.
 
     ``pid``, ``pidfd``: who it is. Before :meth:`attempt` its id maps can be written. FDS: descriptors of
-    ours that ops mention by number. Linux 5.5 (CLONE_CLEAR_SIGHAND). Raises StepFailed.
+    ours that ops mention by number. ``cgroup``: a descriptor of the cgroup v2 directory it is born in, or -1.
+    Linux 5.5 (CLONE_CLEAR_SIGHAND). Raises StepFailed.
     """
 
-    def __init__(self, flags: int = 0, ops: Iterable[Op] = (), fds: Iterable[int] = ()) -> None:
+    def __init__(self, flags: int = 0, ops: Iterable[Op] = (), fds: Iterable[int] = (), cgroup: int = -1) -> None:
         self.pid, self.pidfd, self._region, self._go = 0, -1, -1, -1
         # it ends with the thread that made it, whatever it is doing by then
         program = (("pdeathsig", {"signal": SIGKILL}), ("barrier", {"fd": -1}), *ops)
@@ -49,7 +50,7 @@ class Child(Handle):
             self._region = os.memfd_create("minictr-region", os.MFD_CLOEXEC)
             keep = sorted({barrier, report, self._region, *fds})
             os.write(self._region, region(bytes(encoder.ops), bytes(encoder.blob), report, keep))
-            self.pid, self.pidfd = spawn(flags, self._region, keep)
+            self.pid, self.pidfd = spawn(flags, self._region, keep, cgroup)
             os.close(report)
             report = -1
             # until the program says "r" it may be amid execve, and its /proc files not its user's yet

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 CLONE_NEWUSER = 0x10000000  # linux/sched.h
+CLONE_INTO_CGROUP = 0x200000000  # linux/sched.h
 HEADER_SIZE = ffi.sizeof("struct mc_region")
 MAX_KEEP = int(lib.MC_MAX_KEEP)
 EBADF = 9
@@ -43,13 +44,16 @@ def region(ops: bytes, blob: bytes, report: int, keep: Collection[int], *, joins
     return bytes(ffi.buffer(head)) + ops + blob
 
 
-def spawn(flags: int, region_fd: int, keep: Collection[int]) -> tuple[int, int]:
+def spawn(flags: int, region_fd: int, keep: Collection[int], cgroup: int = -1) -> tuple[int, int]:
     """clone3 with FLAGS (CLONE_NEW*) and the exec of the stub in the child: (pid, pidfd), the pid unreaped.
 
+    ``cgroup``: a descriptor of a cgroup v2 directory that the child is born in (CLONE_INTO_CGROUP, Linux 5.7).
     Raises :class:`StepFailed` for clone3, or for the exec after reaping the child.
     """
     request = ffi.new("struct mc_spawn *")
     request.flags, request.stub_fd, request.region_fd = flags, sealed_stub(), region_fd
+    if cgroup >= 0:
+        request.flags, request.cgroup_fd = flags | CLONE_INTO_CGROUP, cgroup
     request.raise_caps = bool(flags & CLONE_NEWUSER)
     request.n_keep = len(keep)
     request.keep[0 : len(keep)] = list(keep)

@@ -127,3 +127,33 @@ def test_dropped_unclosed_warns(in_child: Any) -> None:
         return caught[0].category.__name__, procfs.read("thread-self", "children")
 
     assert in_child(body) == ("ResourceWarning", "")
+
+
+def test_it_is_born_in_a_cgroup_of_version_2() -> None:
+    """CLONE_INTO_CGROUP: never a moment outside. The cgroup is ours, below the one this process is in."""
+    rows = procfs.read("self", "cgroup").splitlines()
+    own = next((row.removeprefix("0::") for row in rows if row.startswith("0::")), "")
+    tops = [row.split()[4] for row in procfs.read("self", "mountinfo").splitlines() if " - cgroup2 " in row]
+    if not tops:
+        pytest.skip("no cgroup v2 hierarchy is mounted on this kernel")
+    path = f"{tops[0]}{own.rstrip('/')}/minictr-test-{os.getpid()}"
+    os.mkdir(path)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with Child(CLONE_NEWUTS, cgroup=fd) as child, Child(CLONE_NEWUTS) as outside:
+                assert procfs.read(child.pid, "cgroup").splitlines()[-1] == f"0::{path.removeprefix(tops[0])}"
+                assert procfs.read(outside.pid, "cgroup").splitlines()[-1] == f"0::{own}"
+        finally:
+            os.close(fd)
+    finally:
+        os.rmdir(path)
+
+
+def test_a_cgroup_that_is_none_is_an_error() -> None:
+    fd = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with pytest.raises(StepFailed, match="clone3: EBADF"):
+            Child(CLONE_NEWUTS, cgroup=fd)
+    finally:
+        os.close(fd)
