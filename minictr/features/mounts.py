@@ -15,7 +15,7 @@ from minictr.steps import PREPARE, SETUP, Context, Feature, Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
+    from typing import Any, ClassVar
 
 MOUNT_ATTR_RDONLY = 0x1  # linux/mount.h
 MOUNT_ATTR_NOSUID = 0x2  # linux/mount.h
@@ -340,8 +340,18 @@ class Bind(Feature):
 class Paths(Feature):
     """What masked and read-only paths have in common: a list, of which what lies under /proc and /sys needs them."""
 
-    def normal(self, paths: object) -> tuple[str, ...]:
-        return tuple(inside(path, f"{self.NAME} path", root=False) for path in sequence(paths, f"{self.NAME} paths"))
+    CALL: ClassVar[str] = ""
+    NEEDS = (NEEDS_MNT,)
+
+    paths: tuple[str, ...]
+
+    def check(self) -> None:
+        listed = sequence(self.paths, f"{self.NAME} paths")
+        frozen(self, "paths", tuple(inside(path, f"{self.NAME} path", root=False) for path in listed))
+
+    def steps(self, ctx: Context) -> Iterator[Step]:
+        for path in self.paths:
+            yield self.step(self.CALL, SETUP, path, path=path)
 
 
 class MaskedPaths(Paths):
@@ -349,16 +359,7 @@ class MaskedPaths(Paths):
 
     NAME = "masked_paths"
     SUMMARY = "paths of /proc and /sys that tell about or reach the host, hidden"
-    NEEDS = (NEEDS_MNT,)
-
-    paths: tuple[str, ...]
-
-    def check(self) -> None:
-        frozen(self, "paths", self.normal(self.paths))
-
-    def steps(self, ctx: Context) -> Iterator[Step]:
-        for path in self.paths:
-            yield self.step("mask", SETUP, path, path=path)
+    CALL = "mask"
 
 
 class ReadonlyPaths(Paths):
@@ -366,13 +367,4 @@ class ReadonlyPaths(Paths):
 
     NAME = "readonly_paths"
     SUMMARY = "paths of /proc that set up the host, read-only"
-    NEEDS = (NEEDS_MNT,)
-
-    paths: tuple[str, ...]
-
-    def check(self) -> None:
-        frozen(self, "paths", self.normal(self.paths))
-
-    def steps(self, ctx: Context) -> Iterator[Step]:
-        for path in self.paths:
-            yield self.step("readonly_path", SETUP, path, path=path)
+    CALL = "readonly_path"
