@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import select
 import time
+from _thread import start_new_thread
 from _thread import allocate_lock
 
 from minictr.errors import MinictrError, SpecError, StartTimeout, StepFailed
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 SIGKILL = 9
 EMFILE = 24
 START_TIMEOUT = 10.0
+REAP_TIMEOUT = 5.0
 _stub_making = allocate_lock()
 
 
@@ -243,15 +245,21 @@ class Start:
         return bool(poll.poll(self.remaining() * 1000))
 
     def _death(self) -> int:
-        """Reap the dead child: its raw wait status."""
+        """Kill and reap the child: its raw wait status.
+
+        A child that the kernel holds (an unkillable sleep, a frozen cgroup) must not hold the caller as well: after
+        REAP_TIMEOUT seconds a thread is left to reap it, and 0 is told.
+        """
         if not self.pid:
             return 0
         pid, self.pid = self.pid, 0
-        _kill(self.pidfd)  # a report pipe that ended with the child alive is a bug that must not hang us
-        try:
-            return os.waitpid(pid, 0)[1]
-        except ChildProcessError:
-            return 0
+        lib.mc_pidfd_send_signal(self.pidfd, SIGKILL, 0)
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        if poll.poll(REAP_TIMEOUT * 1000):
+            return _reap(pid)
+        start_new_thread(_reap, (pid,))
+        return 0
 
     def abort(self) -> None:
         """The start failed: kill and reap the child, then take back what was made."""
@@ -263,8 +271,11 @@ class Start:
         self.on_failure.close()
 
 
-def _kill(pidfd: int) -> None:
-    lib.mc_pidfd_send_signal(pidfd, SIGKILL, 0)
+def _reap(pid: int) -> int:
+    try:
+        return os.waitpid(pid, 0)[1]
+    except ChildProcessError:  # somebody else's wait(-1) was faster
+        return 0
 
 
 def _now() -> int:
