@@ -16,8 +16,7 @@ from __future__ import annotations
 import os
 import select
 import time
-from _thread import start_new_thread
-from _thread import allocate_lock
+from _thread import allocate_lock, start_new_thread
 
 from minictr.errors import MinictrError, SpecError, StartTimeout, StepFailed
 from minictr.kernel.core import lib
