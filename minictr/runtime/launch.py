@@ -16,12 +16,11 @@ from __future__ import annotations
 import os
 import select
 import time
-from _thread import allocate_lock, start_new_thread
+from _thread import start_new_thread
 
 from minictr.errors import MinictrError, SpecError, StartTimeout, StepFailed
 from minictr.kernel.core import lib
 from minictr.kernel.stub import MAX_KEEP, spawn
-from minictr.plan import plan
 from minictr.runtime.hands import HANDS
 from minictr.runtime.process import Process
 from minictr.runtime.program import Outcome, Program, outcome_size
@@ -34,36 +33,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from minictr.runtime.console import Console
-    from minictr.spec import Spec
 
 SIGKILL = 9
 EMFILE = 24
 START_TIMEOUT = 10.0
 REAP_TIMEOUT = 5.0
-_stub_making = allocate_lock()
-
-
-def start(
-    spec: Spec,
-    *,
-    stdin: int = 0,
-    stdout: int = 1,
-    stderr: int = 2,
-    preserve_fds: int = 0,
-    start_timeout: float = START_TIMEOUT,
-    console: Console | None = None,
-) -> Process:
-    """Start SPEC (already resolved) and return when its program runs.
-
-    ``stdin``, ``stdout``, ``stderr``: descriptors for the program (unused with a console). ``preserve_fds``: that many
-    descriptors from 3 on are passed on as well. ``start_timeout``: seconds.
-
-    Raises :class:`StepFailed` (one kernel operation failed; everything was undone), :class:`CommandNotFound`,
-    :class:`CommandNotExecutable`, :class:`StartTimeout`.
-    """
-    program = Program(plan(spec))
-    fds = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
-    return launch(program, fds, preserve_fds=preserve_fds, start_timeout=start_timeout, console=console)
 
 
 def launch(
@@ -74,20 +48,28 @@ def launch(
     start_timeout: float = START_TIMEOUT,
     console: Console | None = None,
 ) -> Process:
-    """Start a compiled program. FDS: descriptors by word ("stdin", "stdout", "stderr")."""
-    with Undo() as closing:
-        run = Start(program, dict(fds), preserve_fds, start_timeout, closing, console)
-        stage = ""
-        try:
-            for stage in ("prepare", "clone", "attach", "take_console", "await_exec"):
-                getattr(run, stage)()
-        except BaseException as err:
-            run.abort()
-            if isinstance(err, OSError) and not isinstance(err, MinictrError):
-                cure = "raise the limit of open files: ulimit -n" if err.errno == EMFILE else ""
-                raise StepFailed(f"start, {stage.replace('_', ' ')}", err.errno or 0, cure=cure) from err
-            raise
-        return Process(run.pid, run.pidfd, program.plan.spec.argv, run.clock, status_fd=run.status)
+    """Start a compiled program, and return when it runs.
+
+    FDS: descriptors by word: "stdin", "stdout", "stderr" (unused with a console). ``preserve_fds``: that many descriptors
+    from 3 on are passed on as well. ``start_timeout``: seconds.
+
+    Raises :class:`StepFailed` (one kernel operation failed; everything was undone), :class:`CommandNotFound`,
+    :class:`CommandNotExecutable`, :class:`StartTimeout`.
+    """
+    run = Start(program, dict(fds), preserve_fds, start_timeout, console)
+    stage = ""
+    try:
+        for stage in ("prepare", "clone", "attach", "take_console", "await_exec"):
+            getattr(run, stage)()
+    except BaseException as err:
+        run.abort()
+        if isinstance(err, OSError) and not isinstance(err, MinictrError):
+            cure = "raise the limit of open files: ulimit -n" if err.errno == EMFILE else ""
+            raise StepFailed(f"start, {stage.replace('_', ' ')}", err.errno or 0, cure=cure) from err
+        raise
+    finally:
+        run.close()
+    return Process(run.pid, run.pidfd, program.plan.spec.argv, run.clock, status_fd=run.status)
 
 
 class Start:
@@ -99,7 +81,6 @@ class Start:
         fds: dict[str, int],
         preserve: int,
         timeout: float,
-        closing: Undo,
         console: Console | None,
     ) -> None:
         self.program, self.fds, self.preserve, self.timeout = program, fds, preserve, timeout
@@ -112,7 +93,6 @@ class Start:
         self.flags, self.pid, self.pidfd, self.status = 0, 0, -1, -1
         self.report = self.region = self.go = -1
         self._open: list[int] = []
-        closing.push(self._close_all)
 
     def own(self, name: str, fd: int) -> None:
         """FD belongs to this start: named for the ops, closed at its end."""
@@ -123,7 +103,8 @@ class Start:
         self._open.remove(fd)
         os.close(fd)
 
-    def _close_all(self) -> None:
+    def close(self) -> None:
+        """Close what only the start needed."""
         while self._open:
             try:
                 os.close(self._open.pop())

@@ -9,19 +9,13 @@ if TYPE_CHECKING:
 
 
 class Undo:
-    """Callbacks that run in reverse order on ``close()`` or at the end of ``with``; each runs though another failed.
-
-    ``forget()`` drops them: the start succeeded and its handles have a new owner.
-    """
+    """Callbacks that run in reverse order on ``close()`` or at the end of ``with``; each runs though another failed."""
 
     def __init__(self) -> None:
         self._callbacks: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
 
     def push(self, function: Callable[..., Any], *args: Any) -> None:
         self._callbacks.append((function, args))
-
-    def forget(self) -> None:
-        self._callbacks.clear()
 
     def close(self) -> None:
         """Run and drop every callback; the first failure is raised after all have run."""
