@@ -50,8 +50,8 @@ def launch(
 ) -> Process:
     """Start a compiled program, and return when it runs.
 
-    FDS: descriptors by word: "stdin", "stdout", "stderr" (unused with a console). ``preserve_fds``: that many descriptors
-    from 3 on are passed on as well. ``start_timeout``: seconds.
+    FDS: descriptors by word: "stdin", "stdout", "stderr" (unused with a console). ``preserve_fds``: so many from 3 on
+    are passed on as well. ``start_timeout``: seconds.
 
     Raises :class:`StepFailed` (one kernel operation failed; everything was undone), :class:`CommandNotFound`,
     :class:`CommandNotExecutable`, :class:`StartTimeout`.
