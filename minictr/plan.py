@@ -85,6 +85,7 @@ ORDER: tuple[tuple[int, tuple[str, ...], str], ...] = (
     (VERIFY, ("verify_ids",), "read back, for a set that did not take is a hole"),
     (VERIFY, ("verify_caps",), "read back, for a set that did not take is a hole"),
     (VERIFY, ("verify_no_new_privs",), "read back"),
+    (EXEC, ("ready",), "the last calls of ours but one: init is locked, the parent lives, descriptors close on exec"),
     (EXEC, ("seccomp",), "with no_new_privs: last, so that the filter need not allow any step of ours"),
     (EXEC, ("exec",), "the program"),
 )
@@ -199,6 +200,7 @@ def frame(ctx: Context) -> Iterator[Step]:
     if not ctx.has("pdeathsig") and not ctx.has("init"):  # init clears its own
         yield Step("pdeathsig", LOCK, {"signal": 0}, "start", "none: it may outlive its parent")
     yield Step("sigreset", LOCK, {}, "start", "all signals as by default")
+    yield Step("ready", EXEC, {"preserve": 0}, "start", "init locked, parent alive, descriptors closed")
     if not ctx.has("tty"):
         streams = {"stdin": "stdin", "stdout": "stdout", "stderr": "stderr"}
         yield Step("stdio", LOCK, streams, "start", "stdin, stdout, stderr")
@@ -228,7 +230,6 @@ def final(ctx: Context, caller: tuple[str, ...]) -> Step:
         "argv": list(ctx.argv),
         "env": [f"{name}={value}" for name, value in env.items()],
         "paths": paths,
-        "preserve": 0,
     }
     return Step("exec", EXEC, args, "exec", " ".join(ctx.argv))
 

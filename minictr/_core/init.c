@@ -224,21 +224,24 @@ static int parent_is_gone(int report_fd)
     return mc_raw(__NR_ppoll, (long)&poll, 1, (long)now, 0, 0, 0) == 1 && (poll.revents & 8);
 }
 
-long mc_op_exec(struct mc_machine *m, struct mc_op *op)
+/* The last op before a filter that may forbid everything but execve. */
+long mc_op_ready(struct mc_machine *m, struct mc_op *op)
 {
     struct mc_region *region = m->region;
-    char **argv = pointers(m->blob + op->str[0], op->arg[0]), **env = pointers(m->blob + op->str[1], op->arg[1]);
-    const char *path = mc_text(m, op, 2);
-    long ret = -MC_ENOENT, denied = 0;
     if (has_init(m))
         while (!__atomic_load_n(&region->init_locked, __ATOMIC_SEQ_CST))
             futex(&region->init_locked, FUTEX_WAIT, 0);
     if (parent_is_gone(region->report_fd))
         return -MC_EPIPE;
-    if (MC_CALL3(__NR_close_range, 3 + op->arg[3], ~0U, 4 /* CLOSE_RANGE_CLOEXEC */) < 0)
-        return -MC_EINVAL;
-    op->end_ns = mc_now();
-    __atomic_store_n(&region->state, MC_STATE_EXEC, __ATOMIC_SEQ_CST);
+    return MC_CALL3(__NR_close_range, 3 + op->arg[0], ~0U, 4 /* CLOSE_RANGE_CLOEXEC */);
+}
+
+long mc_op_exec(struct mc_machine *m, struct mc_op *op)
+{
+    char **argv = pointers(m->blob + op->str[0], op->arg[0]), **env = pointers(m->blob + op->str[1], op->arg[1]);
+    const char *path = mc_text(m, op, 2);
+    long ret = -MC_ENOENT, denied = 0;
+    __atomic_store_n(&m->region->state, MC_STATE_EXEC, __ATOMIC_SEQ_CST);
     for (int64_t i = 0; i < op->arg[2]; i++, path += mc_strlen(path) + 1) {
         ret = MC_CALL3(__NR_execve, path, argv, env);
         if (ret == -MC_EACCES)
@@ -246,6 +249,5 @@ long mc_op_exec(struct mc_machine *m, struct mc_op *op)
         else if (ret != -MC_ENOENT && ret != -MC_ENOTDIR)
             break;
     }
-    op->ret = ret;
     return denied && (ret == -MC_ENOENT || ret == -MC_ENOTDIR) ? denied : ret;
 }

@@ -94,12 +94,8 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     "verify_ids": ("uid:i", "gid:i", "groups:b"),
     "verify_no_new_privs": (),
     "verify_root": (),  # the root is a mount point of its own and the working directory is inside it
-    "exec": (
-        "argv:v",
-        "env:v",
-        "paths:l",
-        "preserve:i",
-    ),  # the first of PATHS that exists; fds from 3+PRESERVE on close
+    "ready": ("preserve:i",),  # init is locked, the parent lives; descriptors from 3 + PRESERVE on close on exec
+    "exec": ("argv:v", "env:v", "paths:l"),  # the first of PATHS that exists: execve(2) and no other call
 }
 
 MAX_SLOTS = 64

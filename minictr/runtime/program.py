@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from minictr.plan import Plan
     from minictr.steps import Step
 
-_PRESERVE = 8 + 8 * 3  # offset of exec's fourth number in the last op
+_FIRST_NUMBER = 8  # offset of arg[0] in an op
 _FD = struct.Struct("=q")
 
 
@@ -37,6 +37,8 @@ class Program:
                 continue
             self.steps.append((index, step))
             encoder.add(step.call, step.args, step.tolerate)
+        ready = next(place for place, (_, step) in enumerate(self.steps) if step.call == "ready")
+        self._preserve = ready * OP.size + _FIRST_NUMBER
         self.plan = plan
         self.fd_names = frozenset(name for _, name in encoder.fd_places)  # the words for descriptors that ops mention
         self.total = len(plan.steps)
@@ -50,7 +52,7 @@ class Program:
         ops = bytearray(self._ops)
         for place, name in self._fd_places:
             _FD.pack_into(ops, place, fds[name])
-        _FD.pack_into(ops, len(ops) - OP.size + _PRESERVE, preserve)
+        _FD.pack_into(ops, self._preserve, preserve)
         return region(bytes(ops), self._blob, report, keep, joins=self.joins)
 
 

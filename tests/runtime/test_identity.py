@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 
 import pytest
@@ -177,6 +178,21 @@ def test_a_filter_that_kills_execve_itself(box):
     """With no_new_privs it is loaded last: the one call it can hit of ours is execve."""
     judged = box.with_(mc.Seccomp(deny(59, 221, 322, action=0x80000000)))
     assert judged.run(["true"], timeout=10).signal == 31
+
+
+@pytest.mark.parametrize("without", [(), ("init",)])
+def test_a_filter_need_not_allow_any_step_of_ours(box, without):
+    """What the start itself calls last, killed by the filter: it is over before the filter is there."""
+    ours = {
+        "x86_64": (202, 271, 436, 228, 157, 79),  # futex ppoll close_range clock_gettime prctl getcwd
+        "aarch64": (98, 73, 436, 113, 167, 17),
+    }[os.uname().machine]
+    judged = box.without(*without).with_(mc.Seccomp(deny(*ours, action=0x80000000)))
+    done = judged.run(["true"], timeout=10)
+    assert (done.returncode, done.signal) == (0, 0)
+    assert done.timeline.by_feature()["seccomp"] > 0  # told without asking for the time
+    with pytest.raises(mc.CommandNotFound):
+        judged.with_(mc.Tmpfs("/tmp")).run(["/tmp/missing"])  # nor does a failure need one
 
 
 def test_a_filter_that_is_no_program(box):

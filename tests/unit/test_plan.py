@@ -187,7 +187,7 @@ def test_joining() -> None:
 
 def test_chroot_without_and_with_a_mount_table() -> None:
     bare = plan(Spec(("true",), f.BARE, "/srv/root"))
-    assert calls(bare) == ["pdeathsig", "chroot", "sigreset", "stdio", "pdeathsig", "exec"]
+    assert calls(bare) == ["pdeathsig", "chroot", "sigreset", "stdio", "pdeathsig", "ready", "exec"]
     assert bare.steps[1].args == {"path": "/srv/root"}
     mounted = plan(Spec(("true",), (f.Chroot(), f.MountNamespace()), "/"))
     assert position(mounted, "root_attach") < position(mounted, "chroot")
