@@ -167,7 +167,7 @@ class Shm(Feature):
 
     def steps(self, ctx: Context) -> Iterator[Step]:
         options = tmpfs_options(self.size, 0o1777, self.inodes)
-        about = f"tmpfs on /dev/shm {told_size(self.size)}"
+        about = f"tmpfs on /dev/shm {told_size(self.size)}" + (f", {self.inodes} inodes" if self.inodes else "")
         yield fresh(self, "tmpfs", "/dev/shm", about, options=options)
 
 
