@@ -84,28 +84,6 @@ long mc_mount_setattr(int dirfd, const char *path, unsigned int flags, uint64_t 
     return MC_CALL5(__NR_mount_setattr, dirfd, path, flags, &attr, sizeof(attr));
 }
 
-long mc_capget(int pid, uint64_t *sets)
-{
-    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, pid};
-    struct __user_cap_data_struct data[2];
-    mc_zero(data, sizeof(data));
-    long ret = MC_CALL2(__NR_capget, &header, data);
-    sets[0] = data[0].effective | (uint64_t)data[1].effective << 32;
-    sets[1] = data[0].permitted | (uint64_t)data[1].permitted << 32;
-    sets[2] = data[0].inheritable | (uint64_t)data[1].inheritable << 32;
-    return ret;
-}
-
-long mc_capset(uint64_t effective, uint64_t permitted, uint64_t inheritable)
-{
-    struct mc_op op;
-    mc_zero(&op, sizeof(op));
-    op.arg[0] = (int64_t)effective;
-    op.arg[1] = (int64_t)permitted;
-    op.arg[2] = (int64_t)inheritable;
-    return mc_op_capset(0, &op);
-}
-
 long mc_prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d)
 {
     return MC_CALL5(__NR_prctl, option, a, b, c, d);
@@ -145,19 +123,17 @@ long mc_setgroups(const char *groups, size_t count)
     return MC_CALL2(__NR_setgroups, count, groups);
 }
 
+static const unsigned char STUB[] = {
+#include "stub_bytes.inc"
+};
+
 const unsigned char *mc_stub(void)
 {
-    static const unsigned char STUB[] = {
-#include "stub_bytes.inc"
-    };
     return STUB;
 }
 
 size_t mc_stub_size(void)
 {
-    static const unsigned char STUB[] = {
-#include "stub_bytes.inc"
-    };
     return sizeof(STUB);
 }
 

@@ -3,7 +3,7 @@
  *   init                                   payload (same memory, own stack)
  *   closes every descriptor but status     goes on with the next op: session, identity, capabilities, ...
  *   drops to CAP_KILL, no_new_privs,
- *   a filter of ten system calls
+ *   a filter of seven system calls
  *   init_locked = 1  ------------------->  waits for it, then execve
  *   reaps and forwards signals             the program
  *   writes the program's wait status and leaves with its code

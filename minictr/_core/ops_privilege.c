@@ -1,19 +1,20 @@
 /* Identity, capabilities, no_new_privs, seccomp: each set, and each read back before exec. */
 #include "machine.h"
 
-static long own_capabilities(uint64_t *effective, uint64_t *permitted, uint64_t *inheritable)
+/* capget(2) of PID (0: this thread): effective, permitted, inheritable. */
+long mc_capget(int pid, uint64_t *sets)
 {
-    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, pid};
     struct __user_cap_data_struct data[2];
     mc_zero(data, sizeof(data));
     long ret = MC_CALL2(__NR_capget, &header, data);
-    *effective = data[0].effective | (uint64_t)data[1].effective << 32;
-    *permitted = data[0].permitted | (uint64_t)data[1].permitted << 32;
-    *inheritable = data[0].inheritable | (uint64_t)data[1].inheritable << 32;
+    sets[0] = data[0].effective | (uint64_t)data[1].effective << 32;
+    sets[1] = data[0].permitted | (uint64_t)data[1].permitted << 32;
+    sets[2] = data[0].inheritable | (uint64_t)data[1].inheritable << 32;
     return ret;
 }
 
-static long set_capabilities(uint64_t effective, uint64_t permitted, uint64_t inheritable)
+long mc_capset(uint64_t effective, uint64_t permitted, uint64_t inheritable)
 {
     struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
     struct __user_cap_data_struct data[2] = {
@@ -48,7 +49,7 @@ long mc_op_keep_caps(struct mc_machine *m MC_UNUSED, struct mc_op *op)
 
 long mc_op_capset(struct mc_machine *m MC_UNUSED, struct mc_op *op)
 {
-    return set_capabilities((uint64_t)op->arg[0], (uint64_t)op->arg[1], (uint64_t)op->arg[2]);
+    return mc_capset((uint64_t)op->arg[0], (uint64_t)op->arg[1], (uint64_t)op->arg[2]);
 }
 
 long mc_op_ambient(struct mc_machine *m MC_UNUSED, struct mc_op *op)
@@ -94,8 +95,8 @@ long mc_op_seccomp(struct mc_machine *m, struct mc_op *op)
 
 long mc_op_verify_caps(struct mc_machine *m MC_UNUSED, struct mc_op *op)
 {
-    uint64_t effective, permitted, inheritable, bounding = 0, ambient = 0;
-    long ret = own_capabilities(&effective, &permitted, &inheritable);
+    uint64_t sets[3], bounding = 0, ambient = 0;
+    long ret = mc_capget(0, sets);
     if (ret < 0)
         return ret;
     for (int cap = 0; cap < 64; cap++) {
@@ -111,7 +112,7 @@ long mc_op_verify_caps(struct mc_machine *m MC_UNUSED, struct mc_op *op)
         ambient |= (uint64_t)held << cap;
     }
     /* an outer container may hold less than was asked to be kept: less is right, more never is */
-    if (effective & ~(uint64_t)op->arg[0] || permitted & ~(uint64_t)op->arg[1] || inheritable & ~(uint64_t)op->arg[2] ||
+    if (sets[0] & ~(uint64_t)op->arg[0] || sets[1] & ~(uint64_t)op->arg[1] || sets[2] & ~(uint64_t)op->arg[2] ||
         bounding & ~(uint64_t)op->arg[3] || ambient & ~(uint64_t)op->arg[4])
         return -MC_EPERM;
     return 0;
