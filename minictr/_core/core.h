@@ -123,7 +123,6 @@ struct mc_spawn {
 int mc_spawn(struct mc_spawn *s);
 int mc_execute(struct mc_op *ops, uint32_t n_ops, char *blob, int32_t *slots, uint32_t *failed, int32_t *failed_nr);
 const char *mc_syscall_name(int nr);
-const char *mc_op_name(uint32_t kind);
 const unsigned char *mc_stub(void);
 size_t mc_stub_size(void);
 

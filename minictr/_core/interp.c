@@ -23,18 +23,6 @@ static mc_op_fn *const OPS[MC_OP_COUNT] = {
 #undef X
 };
 
-#ifndef MC_STUB
-const char *mc_op_name(uint32_t kind)
-{
-    static const char *const NAMES[MC_OP_COUNT] = {
-#define X(KIND, name) [MC_OP_##KIND] = #name,
-        MC_OPS(X)
-#undef X
-    };
-    return kind < MC_OP_COUNT ? NAMES[kind] : "";
-}
-#endif
-
 MC_THREAD int mc_failed_nr;
 
 uint64_t mc_now(void)

@@ -29,7 +29,7 @@ from minictr.kernel.core import ffi, lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
     from typing import Any
 
 # flags of mount, attach, remount and chdir (enum mc_path_flag)
@@ -98,7 +98,7 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     "exec": ("argv:v", "env:v", "paths:l"),  # the first of PATHS that exists: execve(2) and no other call
 }
 
-MAX_SLOTS = 64
+MAX_SLOTS = int(lib.MC_MAX_SLOTS)
 OP = struct.Struct("=I4B6q4IqQ")  # struct mc_op: kind, tolerate[4], arg[6], str[4], ret, end_ns
 _KIND = {call: number for number, call in enumerate(SIGNATURES)}
 
@@ -205,18 +205,13 @@ def run(encoder: Encoder, about: str = "", cure: str = "") -> int:
     failed, number = ffi.new("uint32_t *"), ffi.new("int32_t *")
     error = lib.mc_execute(ops, len(ops), blob, slots, failed, number)
     if error < 0:
-        op = ops[failed[0]]
-        raise StepFailed(what_failed(op.kind, number[0], about), -error, cure=cure)
+        name = tuple(SIGNATURES)[ops[failed[0]].kind]
+        raise StepFailed(what_failed(name, number[0], about), -error, cure=cure)
     return int(ops[len(ops) - 1].ret)
 
 
-def what_failed(kind: int, number: int, about: str) -> str:
+def what_failed(name: str, number: int, about: str) -> str:
     """``mount proc on /proc: move_mount`` and so on: op, object, and the system call if that is another word."""
-    name = _word(lib.mc_op_name, kind).replace("_", " ")
-    call = _word(lib.mc_syscall_name, number)
-    words = f"{name} {about}".rstrip()
-    return words if not call or call == name.replace(" ", "_") else f"{words}: {call}"
-
-
-def _word(function: Callable[[int], Any], number: int) -> str:
-    return str(ffi.string(function(number)).decode())
+    call = str(ffi.string(lib.mc_syscall_name(number)).decode())
+    words = f"{name.replace('_', ' ')} {about}".rstrip()
+    return words if not call or call == name else f"{words}: {call}"

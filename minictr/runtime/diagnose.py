@@ -32,7 +32,7 @@ MACHINES = {
 }
 PT_INTERP = 3  # elf.h
 
-# (call, errno) -> cure; a call of "" serves every call
+# (call, errno) -> cure
 CURES: dict[tuple[str, int], str] = {
     ("mount", errno.EPERM): "an outer container may mask /proc or /sys, or the user namespace may not mount this type",
     ("mount", errno.ENODEV): "this kernel does not have that file system",
@@ -121,8 +121,7 @@ def child_failed(program: Program, outcome: Outcome, status: int) -> MinictrErro
         return StepFailed(f"{step}: {how}", 0, index=index, total=program.total, feature=step.feature, cure=cure)
     if step.call == "exec" and outcome.error != errno.EPIPE:
         return exec_failed(program.plan.spec, tuple(step.args["paths"]), outcome.error, index, program.total)
-    kind = list(_kinds()).index(step.call)
-    what = what_failed(kind, outcome.failed_nr, step.about)
+    what = what_failed(step.call, outcome.failed_nr, step.about)
     return StepFailed(
         what,
         outcome.error,
@@ -131,12 +130,6 @@ def child_failed(program: Program, outcome: Outcome, status: int) -> MinictrErro
         feature=step.feature,
         cure=_cure(step.call, outcome.error),
     )
-
-
-def _kinds() -> dict[str, tuple[str, ...]]:
-    from minictr.kernel.ops import SIGNATURES
-
-    return SIGNATURES
 
 
 def exec_failed(spec: Spec, paths: tuple[str, ...], number: int, index: int, total: int) -> StepFailed:

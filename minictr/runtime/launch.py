@@ -22,7 +22,7 @@ from minictr.errors import MinictrError, SpecError, StartTimeout, StepFailed
 from minictr.kernel.core import lib
 from minictr.kernel.stub import MAX_KEEP, spawn
 from minictr.runtime.hands import HANDS
-from minictr.runtime.process import Process
+from minictr.runtime.process import EMFILE, Process, descriptors_cure, is_over
 from minictr.runtime.program import Outcome, Program, outcome_size
 from minictr.runtime.timeline import Clock
 from minictr.runtime.undo import Undo
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from minictr.runtime.console import Console
 
 SIGKILL = 9
-EMFILE = 24
 START_TIMEOUT = 10.0
 REAP_TIMEOUT = 5.0
 
@@ -64,8 +63,8 @@ def launch(
     except BaseException as err:
         run.abort()
         if isinstance(err, OSError) and not isinstance(err, MinictrError):
-            cure = "raise the limit of open files: ulimit -n" if err.errno == EMFILE else ""
-            raise StepFailed(f"start, {stage.replace('_', ' ')}", err.errno or 0, cure=cure) from err
+            where = f"start, {stage.replace('_', ' ')}"
+            raise StepFailed(where, err.errno or 0, cure=descriptors_cure(err)) from err
         raise
     finally:
         run.close()
@@ -158,7 +157,9 @@ class Start:
         self._open.append(self.region)
         keep.add(self.region)
         if len(keep) > MAX_KEEP:
-            raise StepFailed(f"pass {len(keep)} descriptors", 24, cure=f"at most {MAX_KEEP}, fewer with --preserve-fds")
+            raise StepFailed(
+                f"pass {len(keep)} descriptors", EMFILE, cure=f"at most {MAX_KEEP}, fewer with --preserve-fds"
+            )
         os.write(self.region, self.program.region(self.fds, report, keep, self.preserve))
         self._spawn(keep)
         # the child has its own copies now: the pipes must end with it
@@ -234,9 +235,7 @@ class Start:
             return 0
         pid, self.pid = self.pid, 0
         lib.mc_pidfd_send_signal(self.pidfd, SIGKILL, 0)
-        poll = select.poll()
-        poll.register(self.pidfd, select.POLLIN)
-        if poll.poll(REAP_TIMEOUT * 1000):
+        if is_over(self.pidfd, REAP_TIMEOUT):
             return _reap(pid)
         start_new_thread(_reap, (pid,))
         return 0

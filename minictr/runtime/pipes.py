@@ -7,7 +7,7 @@ import select
 import time
 
 from minictr.errors import SpecError, StepFailed, TimeoutExpired
-from minictr.runtime.process import DEVNULL, PIPE, STDOUT
+from minictr.runtime.process import DEVNULL, PIPE, STDOUT, descriptors_cure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,8 +33,7 @@ class Streams:
                 self.fds[name] = self._descriptor(number, name, wanted, closing)
         except OSError as err:
             self.close()
-            cure = "raise the limit of open files: ulimit -n" if err.errno == 24 else ""
-            raise StepFailed("open the standard streams", err.errno or 0, cure=cure) from err
+            raise StepFailed("open the standard streams", err.errno or 0, cure=descriptors_cure(err)) from err
         except BaseException:
             self.close()
             raise

@@ -20,8 +20,13 @@ if TYPE_CHECKING:
 
 PIPE, STDOUT, DEVNULL = -1, -2, -3  # the values of subprocess's
 SIGTERM, SIGKILL = 15, 9
-ESRCH = 3
+ESRCH, EMFILE = 3, 24
 LAST_WORD = struct.Struct("=i4xq")  # struct mc_last_word of _core/init.c: wait status, largest resident set in KiB
+
+
+def descriptors_cure(err: OSError) -> str:
+    """What helps when ERR says that this process has too many open files; nothing for other errors."""
+    return "raise the limit of open files: ulimit -n" if err.errno == EMFILE else ""
 
 
 class Process:
@@ -69,14 +74,14 @@ class Process:
 
     def poll(self) -> int | None:
         """The returncode if the program is gone, else None."""
-        if self.returncode is None and _ready(self.pidfd, 0):
+        if self.returncode is None and is_over(self.pidfd, 0):
             self._reap()
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end; raises :class:`TimeoutExpired` after TIMEOUT seconds and leaves it running."""
         if self.returncode is None:
-            if not _ready(self.pidfd, timeout):
+            if not is_over(self.pidfd, timeout):
                 raise TimeoutExpired(self.args, timeout or 0)
             self._reap()
         assert self.returncode is not None
@@ -178,7 +183,8 @@ class Process:
         return f"<Process {self.pid} {state} {' '.join(self.args)!r}>"
 
 
-def _ready(pidfd: int, timeout: float | None) -> bool:
+def is_over(pidfd: int, timeout: float | None) -> bool:
+    """Whether the process of PIDFD is gone, or is within TIMEOUT seconds (None: however long it takes)."""
     if pidfd < 0:  # another thread has reaped it this moment
         return True
     poll = select.poll()

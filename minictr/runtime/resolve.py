@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from minictr.spec import Spec
 
 RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS = 0x10, 0x02  # linux/openat2.h
-AT_ROOT = ("proc", "sys", "dev")  # mounted there by features of the same name (sys: sysfs)
+MOUNTED_BY = {"/proc": "proc", "/sys": "sysfs", "/dev": "dev"}  # feature by its mount point
 MAX_DATABASE = 4 << 20  # bytes of a passwd or group file that are read
 
 
@@ -42,7 +42,7 @@ def resolve(spec: Spec) -> Spec:
     return spec
 
 
-LOOKED_AT = ("", "/proc", "/sys", "/dev", "/etc")  # of which only matters what they are
+LOOKED_AT = ("", *MOUNTED_BY, "/etc")  # of which only matters what they are
 READ = ("/etc/passwd", "/etc/group")  # and of which the content does
 
 
@@ -95,17 +95,15 @@ def checked_root(rootfs: str) -> str:
 
 
 def _no_links(spec: Spec) -> None:
-    names = {feature.name for feature in spec.features}
-    for directory, feature in zip(AT_ROOT, ("proc", "sysfs", "dev"), strict=True):
-        if feature not in names:
+    for place, feature in MOUNTED_BY.items():
+        if feature not in spec.names:
             continue
-        place = f"{spec.rootfs}/{directory}"
         try:
-            target = os.readlink(place)
+            target = os.readlink(spec.rootfs + place)
         except OSError:
             continue
         raise SpecError(
-            f"rootfs {spec.rootfs}: /{directory} is a symbolic link to {target}: {feature} would be mounted there; "
+            f"rootfs {spec.rootfs}: {place} is a symbolic link to {target}: {feature} would be mounted there; "
             f"make it a directory, or run --without {feature}"
         )
 
@@ -200,8 +198,7 @@ def check_program(spec: Spec, paths: tuple[str, ...]) -> None:
     Left to the kernel where a bind, tmpfs or layer could bring the program in, or where the path is relative or a file
     of procfs or of /dev (``/dev/fd/3``).
     """
-    covering = {"bind", "tmpfs", "overlay"}
-    if any(feature.name in covering for feature in spec.features):
+    if spec.names & {"bind", "tmpfs", "overlay"}:
         return
     if any(not path.startswith("/") or path.startswith(("/proc/", "/dev/")) for path in paths):
         return
