@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 import os
 
-from minictr.errors import TimeoutExpired
-from minictr.runtime.container import Container, Result, _result
+from minictr.runtime.container import Container, Result, encoded, piped
 from minictr.runtime.pipes import remains
-from minictr.runtime.process import PIPE, Process
+from minictr.runtime.process import Process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,14 +35,9 @@ async def run_async(
     **options: Any,
 ) -> Result:
     """As :meth:`Container.run`. Cancelling the task kills the container."""
-    if capture_output:
-        options.update(stdout=PIPE, stderr=PIPE)
-    if input is not None:
-        options["stdin"] = PIPE
-    as_text = text or bool(encoding or errors)
-    data = input.encode(encoding or "utf-8", errors or "strict") if isinstance(input, str) else input
+    options.update(piped(input, capture_output))
+    data, timed_out = encoded(input, encoding, errors), False
     with container.popen(args, **options) as process:
-        timed_out = False
         try:
             async with asyncio.timeout(timeout):
                 await _communicate(process, data)
@@ -52,12 +46,8 @@ async def run_async(
             process.kill()
             await _end(process)
         captured = remains(process)
-    result = _result(process, captured, as_text, encoding, errors, timed_out=timed_out)
-    if timed_out:
-        raise TimeoutExpired(process.args, timeout or 0, result.stdout, result.stderr, result)
-    if check:
-        result.check_returncode()
-    return result
+    as_text = text or bool(encoding or errors)
+    return Result.of(process, captured, as_text, encoding, errors, timed_out=timed_out).judged(timeout, check)
 
 
 async def _communicate(process: Process, data: bytes | None) -> None:

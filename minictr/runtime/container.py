@@ -51,6 +51,43 @@ class Result(Value):
     def timeline(self) -> Timeline:
         return self.clock.timeline()
 
+    @classmethod
+    def of(
+        cls,
+        process: Process,
+        captured: tuple[Any, Any],
+        text: bool,
+        encoding: str | None,
+        errors: str | None,
+        *,
+        timed_out: bool,
+    ) -> Result:
+        """What PROCESS, which is gone, left; CAPTURED as str where it is TEXT."""
+        if text:
+            captured = tuple(  # type: ignore[assignment]
+                None if data is None else data.decode(encoding or "utf-8", errors or "strict").replace("\r\n", "\n")
+                for data in captured
+            )
+        assert process.returncode is not None
+        return cls(
+            process.args,
+            process.returncode,
+            process.signal,
+            timed_out,
+            process.elapsed,
+            process.rusage,
+            process.clock,
+            *captured,
+        )
+
+    def judged(self, timeout: float | None, check: bool) -> Result:
+        """Itself; or the exception that a timeout, or with CHECK a non-zero end, is."""
+        if self.timed_out:
+            raise TimeoutExpired(self.args, timeout or 0, self.stdout, self.stderr, self)
+        if check:
+            self.check_returncode()
+        return self
+
     def check_returncode(self) -> None:
         """Raise :class:`CalledProcessError` if ``returncode`` is not 0."""
         if self.returncode:
@@ -179,23 +216,18 @@ class Container:
         After ``timeout`` seconds the container is killed and :class:`TimeoutExpired` raised (its ``result`` says the
         rest). ``check``: raise :class:`CalledProcessError` for a non-zero end. Other options are :meth:`popen`'s.
         """
-        if capture_output:
-            stdout = stderr = PIPE
-        if input is not None:
-            stdin = PIPE
-        as_text = text or bool(encoding or errors)
-        data = input.encode(encoding or "utf-8", errors or "strict") if isinstance(input, str) else input
-        with self.popen(args, stdin=stdin, stdout=stdout, stderr=stderr, **options) as process:
+        options.update(stdin=stdin, stdout=stdout, stderr=stderr)
+        options.update(piped(input, capture_output))
+        data, timed_out = encoded(input, encoding, errors), False
+        with self.popen(args, **options) as process:
             try:
                 captured = process.communicate(data, timeout)
             except TimeoutExpired:
+                timed_out = True
                 captured = process.end()
-                result = _result(process, captured, as_text, encoding, errors, timed_out=True)
-                raise TimeoutExpired(process.args, timeout or 0, result.stdout, result.stderr, result) from None
-        result = _result(process, captured, as_text, encoding, errors)
-        if check:
-            result.check_returncode()
-        return result
+        as_text = text or bool(encoding or errors)
+        result = Result.of(process, captured, as_text, encoding, errors, timed_out=timed_out)
+        return result.judged(timeout, check)
 
     async def run_async(self, args: Sequence[str], **options: Any) -> Result:
         """:meth:`run` for asyncio: waits for the pidfd in the event loop."""
@@ -219,31 +251,15 @@ class Container:
         return hash((self.rootfs, self.features, self.name))
 
 
-def _result(
-    process: Process,
-    captured: tuple[Any, Any],
-    text: bool,
-    encoding: str | None,
-    errors: str | None,
-    *,
-    timed_out: bool = False,
-) -> Result:
-    if text:
-        captured = tuple(  # type: ignore[assignment]
-            None if data is None else data.decode(encoding or "utf-8", errors or "strict").replace("\r\n", "\n")
-            for data in captured
-        )
-    assert process.returncode is not None
-    return Result(
-        process.args,
-        process.returncode,
-        process.signal,
-        timed_out,
-        process.elapsed,
-        process.rusage,
-        process.clock,
-        *captured,
-    )
+def piped(input: Any, capture_output: bool) -> dict[str, int]:
+    """The streams that INPUT and CAPTURE_OUTPUT make pipes."""
+    streams = {"stdin": PIPE} if input is not None else {}
+    return {**streams, "stdout": PIPE, "stderr": PIPE} if capture_output else streams
+
+
+def encoded(input: Any, encoding: str | None, errors: str | None) -> Any:
+    """INPUT as bytes."""
+    return input.encode(encoding or "utf-8", errors or "strict") if isinstance(input, str) else input
 
 
 def _container(
