@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from minictr.kernel.cgroups import Place
     from minictr.runtime.console import Console
+    from minictr.runtime.identity import ProcessIdentity
     from minictr.runtime.record import Record
 
 SIGKILL = 9
@@ -85,6 +86,7 @@ class Start:
         self.program, self.fds, self.preserve, self.timeout = program, fds, preserve, timeout
         self.console, self.record = console, record
         self.places: dict[str, Place] = {}  # controller -> the container's own cgroup
+        self.identity: ProcessIdentity | None = None
         self.cgroup_fd = -1  # of the cgroup v2 directory that the child is born in
         if console is not None:
             fds["console"] = console.socket
@@ -184,9 +186,18 @@ class Start:
             )
         os.write(self.region, self.program.region(self.fds, report, keep, self.preserve))
         self._spawn(keep)
+        self._write_down()
         # the child has its own copies now: the pipes must end with it
         for fd in theirs:
             self._close(fd)
+
+    def _write_down(self) -> None:
+        """Who the child is, before "go": a sweep ends it if we should be killed."""
+        if self.record is not None:
+            from minictr.runtime.identity import ProcessIdentity
+
+            self.identity = ProcessIdentity.of(self.pid)
+            self.record.write_ahead(("process", self.identity.pid, self.identity.start, self.identity.boot))
 
     def _pipe(self) -> tuple[int, int]:
         ends = os.pipe()
@@ -243,10 +254,10 @@ class Start:
 
     def register(self) -> None:
         """Who runs, for those who ask (ps), and for the sweep if we should be killed."""
-        if self.record is not None:
+        if self.record is not None and self.identity is not None:
             from minictr.runtime.aftermath import register
 
-            register(self.record, self.program, self.pid, self.places, self.clock)
+            register(self.record, self.program, self.identity, self.places)
 
     def _poll(self, events: int) -> bool:
         """Whether the report pipe has EVENTS, or ended, before the deadline."""
@@ -279,15 +290,15 @@ class Start:
         self.on_failure.close()
 
 
-def new_record() -> Record:
-    """A container's directory in the default store, for what must not be left behind if this process is killed."""
+def new_record(name: str = "", root: str = "") -> Record:
+    """A container's directory below ROOT, for what must not be left behind if this process is killed; NAME is taken."""
     from minictr.runtime.record import Record
     from minictr.runtime.store import Store
     from minictr.runtime.sweep import sweep_now_and_then
 
-    store = Store()
+    store = Store(root)
     sweep_now_and_then(store)
-    return Record.new(store)
+    return Record.new(store, name)
 
 
 def _reap(pid: int) -> int:

@@ -110,6 +110,7 @@ class Record(Handle):
                 continue
             try:
                 if name:
+                    record.write_ahead(("name", name))
                     store.take_name(name, identity)
             except BaseException:
                 record.forget()
