@@ -36,8 +36,8 @@ LOG_SIZE, LOG_FILES = 10 << 20, 2
 class Keeping(Value):
     """How a detached container is kept.
 
-    ``held``: set up to just before its program, until ``start``. ``remove``: gone with its end. ``interactive``: standard
-    input stays open for ``attach``. ``log``: bytes a file, number of files; (0, 0) for none. ``stop_signal``,
+    ``held``: set up to just before its program, until ``start``. ``remove``: gone with its end. ``interactive``:
+    standard input stays open for ``attach``. ``log``: bytes a file, number of files; (0, 0) for none. ``stop_signal``,
     ``stop_timeout``: as :class:`State` has them. ``command_line``: the words that made it.
     """
 

@@ -55,8 +55,8 @@ def launch(
     """Start a compiled program, and return when it runs.
 
     FDS: descriptors by word: "stdin", "stdout", "stderr" (unused with a console). ``preserve_fds``: so many from 3 on
-    are passed on as well. ``start_timeout``: seconds. ``record``: the container's directory, owned by us; it goes with the
-    process. Without one, a program that needs host resources gets one of its own.
+    are passed on as well. ``start_timeout``: seconds. ``record``: the container's directory, owned by us; it goes with
+    the process. Without one, a program that needs host resources gets one of its own.
 
     Raises :class:`StepFailed` (one kernel operation failed; everything was undone), :class:`CommandNotFound`,
     :class:`CommandNotExecutable`, :class:`StartTimeout`.

@@ -35,9 +35,8 @@ def sleeper():
 
 
 def state(record: Record, **more: object) -> State:
-    return State(
-        record.id, Spec(("true",), (mc.Proc(), mc.Cwd("/tmp")), "/nosuch", str(more.pop("name", ""))), 1, **more
-    )
+    spec = Spec(("true",), (mc.Proc(), mc.Cwd("/tmp")), "/nosuch", str(more.pop("name", "")))
+    return State(record.id, spec, 1, **more)
 
 
 def test_a_store_makes_nothing_until_it_is_needed(store, tmp_path):
@@ -95,10 +94,9 @@ def test_ids_are_found_by_their_beginnings(store):
     with Record.new(store) as one, Record.new(store) as two:
         assert store.lookup(one.id[:12]) == one.id
         assert store.lookup(two.id) == two.id
-        common = os.path.commonprefix([one.id, two.id])
-        if common:
+        if one.id[0] == two.id[0]:
             with pytest.raises(NoSuchContainer, match="2 ids begin so"):
-                store.lookup(common)
+                store.lookup(one.id[0])
         for record in (one, two):
             record.forget()
 
@@ -145,7 +143,8 @@ def test_state_round_trip(store):
 
 
 DAMAGE = [
-    "", "{", "null", "[]", "{}", '{"schema": 2}', '{"schema": "1"}', '{"schema": 1, "id": "x"}', "\0" * 64, "[" * 100000,
+    "", "{", "null", "[]", "{}", '{"schema": 2}', '{"schema": "1"}', '{"schema": 1, "id": "x"}', "\0" * 64,
+    "[" * 100000,
 ]  # fmt: skip
 
 
@@ -170,7 +169,7 @@ def test_a_wrong_field_is_an_error_or_harmless(store, field, value):
         try:
             read = State.of(record)
         except StateError as err:
-            assert "state.json" in str(err)
+            assert "state.json" in str(err)  # noqa: PT017 - it need not be raised
         else:
             assert type(getattr(read, field)) is type(getattr(whole, field)) or field == "stop_timeout"
             assert read.process == whole.process

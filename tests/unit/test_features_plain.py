@@ -32,9 +32,12 @@ def test_round_trip(feature):
 
 @pytest.mark.parametrize(
     "data",
-    [None, 1, "mnt", [], {}, {"feature": 1}, {"feature": "nosuch"}, {"feature": "cwd"}, {"feature": "cwd", "path": "x"}]
-    + [{"feature": "cwd", "path": "/", "colour": 1}, {"feature": "seccomp", "program": {"hex": "zz"}}]
-    + [{"feature": "rlimits", "limits": [["nofile", "1", 2]]}, {"feature": "hostname", "hostname": ["a"]}],
+    [
+        *(None, 1, "mnt", [], {}, {"feature": 1}, {"feature": "nosuch"}, {"feature": "cwd"}),
+        *({"feature": "cwd", "path": "x"}, {"feature": "cwd", "path": "/", "colour": 1}),
+        *({"feature": "seccomp", "program": {"hex": "zz"}}, {"feature": "rlimits", "limits": [["nofile", "1", 2]]}),
+        {"feature": "hostname", "hostname": ["a"]},
+    ],
     ids=repr,
 )
 def test_anything_else_is_refused(data):
