@@ -32,10 +32,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from minictr.kernel.cgroups import Place
     from minictr.runtime.console import Console
+    from minictr.runtime.record import Record
 
 SIGKILL = 9
 START_TIMEOUT = 10.0
+RECORDED = frozenset({"cgroup"})  # steps that make what outlives a killed parent: written down before they are done
 REAP_TIMEOUT = 5.0
 
 
@@ -46,29 +49,25 @@ def launch(
     preserve_fds: int = 0,
     start_timeout: float = START_TIMEOUT,
     console: Console | None = None,
+    record: Record | None = None,
 ) -> Process:
     """Start a compiled program, and return when it runs.
 
     FDS: descriptors by word: "stdin", "stdout", "stderr" (unused with a console). ``preserve_fds``: so many from 3 on
-    are passed on as well. ``start_timeout``: seconds.
+    are passed on as well. ``start_timeout``: seconds. ``record``: the container's directory, owned by us; it goes with the
+    process. Without one, a program that needs host resources gets one of its own.
 
     Raises :class:`StepFailed` (one kernel operation failed; everything was undone), :class:`CommandNotFound`,
     :class:`CommandNotExecutable`, :class:`StartTimeout`.
     """
-    run = Start(program, dict(fds), preserve_fds, start_timeout, console)
-    stage = ""
-    try:
-        for stage in ("prepare", "clone", "attach", "take_console", "await_exec"):
-            getattr(run, stage)()
-    except BaseException as err:
-        run.abort()
-        if isinstance(err, OSError) and not isinstance(err, MinictrError):
-            where = f"start, {stage.replace('_', ' ')}"
-            raise StepFailed(where, err.errno or 0, cure=descriptors_cure(err)) from err
-        raise
-    finally:
-        run.close()
-    return Process(run.pid, run.pidfd, program.plan.spec.argv, run.clock, status_fd=run.status)
+    run = Start(program, dict(fds), preserve_fds, start_timeout, console, record)
+    run.through("prepare", "clone", "attach", "take_console", "await_exec", "register")
+    process = Process(run.pid, run.pidfd, program.plan.spec.argv, run.clock, status_fd=run.status)
+    if run.record is not None:
+        from minictr.runtime.aftermath import Aftermath
+
+        process.aftermath = Aftermath(run.record, tuple(run.places.values()))
+    return process
 
 
 class Start:
@@ -81,9 +80,12 @@ class Start:
         preserve: int,
         timeout: float,
         console: Console | None,
+        record: Record | None,
     ) -> None:
         self.program, self.fds, self.preserve, self.timeout = program, fds, preserve, timeout
-        self.console = console
+        self.console, self.record = console, record
+        self.places: dict[str, Place] = {}  # controller -> the container's own cgroup
+        self.cgroup_fd = -1  # of the cgroup v2 directory that the child is born in
         if console is not None:
             fds["console"] = console.socket
         self.clock = Clock(_now())
@@ -92,6 +94,21 @@ class Start:
         self.flags, self.pid, self.pidfd, self.status = 0, 0, -1, -1
         self.report = self.region = self.go = -1
         self._open: list[int] = []
+
+    def through(self, *stages: str) -> None:
+        """The methods called STAGES one after another; a failure undoes everything, and is raised."""
+        stage = ""
+        try:
+            for stage in stages:
+                getattr(self, stage)()
+        except BaseException as err:
+            self.abort()
+            if isinstance(err, OSError) and not isinstance(err, MinictrError):
+                where = f"start, {stage.replace('_', ' ')}"
+                raise StepFailed(where, err.errno or 0, cure=descriptors_cure(err)) from err
+            raise
+        finally:
+            self.close()
 
     def own(self, name: str, fd: int) -> None:
         """FD belongs to this start: named for the ops, closed at its end."""
@@ -125,6 +142,10 @@ class Start:
                 _must_be_open(self.fds[name], name)
         for fd in range(3, 3 + self.preserve):
             _must_be_open(fd, f"--preserve-fds {self.preserve}")
+        if self.record is None and any(step.call in RECORDED for _, step in self.program.parent):
+            self.record = new_record()
+        if self.record is not None:
+            self.on_failure.push(self.record.forget, self.program.plan.spec.name)
         self._parent_steps(PREPARE)
         self._parent_steps(CLONE)
 
@@ -153,6 +174,7 @@ class Start:
             self.on_failure.push(os.close, self.status)
             self.own("status", status)
         keep = {self.fds[name] for name in self.program.fd_names} | {report, *range(3, 3 + self.preserve)}
+        keep.discard(-1)  # a descriptor that this host needs not: the op does nothing
         self.region = os.memfd_create("minictr-start", os.MFD_CLOEXEC)
         self._open.append(self.region)
         keep.add(self.region)
@@ -174,7 +196,7 @@ class Start:
     def _spawn(self, keep: set[int]) -> None:
         words = [step.feature for _, step in self.program.parent if step.phase == CLONE]
         try:
-            self.pid, self.pidfd = spawn(self.flags, self.region, keep)
+            self.pid, self.pidfd = spawn(self.flags, self.region, keep, self.cgroup_fd)
         except StepFailed as err:
             from minictr.runtime.diagnose import clone_failed
 
@@ -219,6 +241,13 @@ class Start:
             raise child_failed(self.program, outcome, self._death())
         self.clock.child(self.program.steps, outcome, _now())
 
+    def register(self) -> None:
+        """Who runs, for those who ask (ps), and for the sweep if we should be killed."""
+        if self.record is not None:
+            from minictr.runtime.aftermath import register
+
+            register(self.record, self.program, self.pid, self.places, self.clock)
+
     def _poll(self, events: int) -> bool:
         """Whether the report pipe has EVENTS, or ended, before the deadline."""
         poll = select.poll()
@@ -248,6 +277,17 @@ class Start:
             os.close(self.pidfd)
             self.pidfd = -1
         self.on_failure.close()
+
+
+def new_record() -> Record:
+    """A container's directory in the default store, for what must not be left behind if this process is killed."""
+    from minictr.runtime.record import Record
+    from minictr.runtime.store import Store
+    from minictr.runtime.sweep import sweep_now_and_then
+
+    store = Store()
+    sweep_now_and_then(store)
+    return Record.new(store)
 
 
 def _reap(pid: int) -> int:

@@ -44,6 +44,7 @@ class Program:
         self.total = len(plan.steps)
         self.calls = frozenset(step.call for _, step in self.steps)
         self.joins = "setns" in self.calls or any(step.call == "enter_pidns" for _, step in self.parent)
+        self.spec_text = ""  # the spec as JSON, once somebody asked
         self._ops, self._blob, self._fd_places = bytes(encoder.ops), bytes(encoder.blob), tuple(encoder.fd_places)
 
     def region(self, fds: Mapping[str, int], report: int, keep: Collection[int], preserve: int = 0) -> bytes:
