@@ -6,6 +6,7 @@
 enum mc_op_kind {
     MC_OP_PDEATHSIG,
     MC_OP_BARRIER,
+    MC_OP_CGROUP_ENTER,
     MC_OP_SUBREAPER,
     MC_OP_SIGRESET,
     MC_OP_UNSHARE,

@@ -3,7 +3,8 @@
 
 // clang-format off
 #define MC_OPS(X) \
-    X(PDEATHSIG, pdeathsig) X(BARRIER, barrier) X(SUBREAPER, subreaper) X(SIGRESET, sigreset) \
+    X(PDEATHSIG, pdeathsig) X(BARRIER, barrier) X(CGROUP_ENTER, cgroup_enter) X(SUBREAPER, subreaper) \
+    X(SIGRESET, sigreset) \
     X(UNSHARE, unshare) X(SETNS, setns) X(PROPAGATION, propagation) X(OPEN_TREE, open_tree) \
     X(FSMOUNT, fsmount) X(ADOPT, adopt) X(OVERLAY, overlay) X(SETATTR, setattr) X(ROOT_ATTACH, root_attach) \
     X(PIVOT_ROOT, pivot_root) X(CHROOT, chroot) X(MOUNT, mount) X(ATTACH, attach) X(MASK, mask) \

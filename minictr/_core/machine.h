@@ -51,7 +51,7 @@ long mc_run(struct mc_machine *m, uint32_t first);
 uint64_t mc_now(void);
 
 /* one function an op; the table in interp.c names them all */
-mc_op_fn mc_op_pdeathsig, mc_op_barrier, mc_op_subreaper, mc_op_sigreset;
+mc_op_fn mc_op_pdeathsig, mc_op_barrier, mc_op_cgroup_enter, mc_op_subreaper, mc_op_sigreset;
 mc_op_fn mc_op_unshare, mc_op_setns;
 mc_op_fn mc_op_propagation, mc_op_open_tree, mc_op_fsmount, mc_op_adopt, mc_op_overlay, mc_op_setattr;
 mc_op_fn mc_op_root_attach, mc_op_pivot_root, mc_op_chroot;

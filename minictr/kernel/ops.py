@@ -39,6 +39,7 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     # --- start and synchronisation ---
     "pdeathsig": ("signal:i",),  # prctl(2) PR_SET_PDEATHSIG
     "barrier": ("fd:f",),  # wait for one byte; end of file means the parent died
+    "cgroup_enter": ("fd:f",),  # write "0" to a v1 group's `tasks`; a negative descriptor: it was born there (v2)
     "subreaper": (),  # prctl(2) PR_SET_CHILD_SUBREAPER
     "sigreset": (),  # every signal to SIG_DFL, empty mask
     # --- namespaces ---
