@@ -91,6 +91,11 @@ ORDER: tuple[tuple[int, tuple[str, ...], str], ...] = (
     (VERIFY, ("verify_ids",), "read back, for a set that did not take is a hole"),
     (VERIFY, ("verify_caps",), "read back, for a set that did not take is a hole"),
     (VERIFY, ("verify_no_new_privs",), "read back"),
+    (
+        VERIFY,
+        ("hold",),
+        "create ends here and start goes on: all is done and read back, nothing of the program has run",
+    ),
     (EXEC, ("ready",), "the last calls of ours but one: init is locked, the parent lives, descriptors close on exec"),
     (EXEC, ("seccomp",), "with no_new_privs: last, so that the filter need not allow any step of ours"),
     (EXEC, ("exec",), "the program"),
@@ -240,17 +245,24 @@ def final(ctx: Context, caller: tuple[str, ...]) -> Step:
     return Step("exec", EXEC, args, "exec", " ".join(ctx.argv))
 
 
-def plan(spec: Spec) -> Plan:
-    """Every kernel operation for SPEC, in order. Raises SpecError for wishes that contradict one another."""
+BARRIER = Step("barrier", SETUP, {"fd": "barrier"}, "start", "wait for the parent's go")
+HOLD = Step("hold", VERIFY, {"fd": "hold"}, "start", "wait for the second half of a two-phase start")
+
+
+def plan(spec: Spec, extra: tuple[Step, ...] = ()) -> Plan:
+    """Every kernel operation for SPEC, in order. Raises SpecError for wishes that contradict one another.
+
+    EXTRA: what only the way of starting asks for: BARRIER (always there where ATTACH has something to do), HOLD.
+    """
     names = frozenset(feature.name for feature in spec.features)
     ctx = Context(rootfs=spec.rootfs, argv=spec.argv, features=spec.features, names=names)
     for check in CHECKS:
         check(ctx)
-    steps = [*frame(ctx)]
+    steps = [*frame(ctx), *extra]
     for feature in spec.features:
         steps += feature.steps(ctx)
-    if any(step.phase == ATTACH for step in steps):
-        steps.append(Step("barrier", SETUP, {"fd": "barrier"}, "start", "wait for the parent's go"))
+    if BARRIER not in extra and any(step.phase == ATTACH for step in steps):
+        steps.append(BARRIER)
     steps.append(final(ctx, spec.environ))
     steps.sort(key=lambda step: (step.phase, *rank(step)))
     return Plan(tuple(steps), spec)

@@ -87,6 +87,7 @@ CURES: dict[tuple[str, int], str] = {
     ("verify_caps", errno.EPERM): "the process holds more capabilities than asked for: refused",
     ("verify_ids", errno.EPERM): "the process is not the user asked for: refused",
     ("verify_root", errno.EXDEV): "the root is not a mount of its own: refused",
+    ("hold", errno.EPIPE): "the container's monitor is gone: remove the container and create it anew",
     ("keyring", errno.EDQUOT): "the user's key quota is used up: kernel.keys.maxkeys",
     ("setns", errno.EPERM): "joining needs CAP_SYS_ADMIN over that namespace",
     ("uid_map", errno.EPERM): "mapping other ids than one's own needs privilege, or newuidmap and /etc/subuid",
