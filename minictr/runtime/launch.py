@@ -40,6 +40,7 @@ SIGKILL = 9
 START_TIMEOUT = 10.0
 RECORDED = frozenset({"cgroup"})  # steps that make what outlives a killed parent: written down before they are done
 REAP_TIMEOUT = 5.0
+PAGE = 4096
 
 
 def launch(
@@ -183,6 +184,8 @@ class Start:
                 f"pass {len(keep)} descriptors", EMFILE, cure=f"at most {MAX_KEEP}, fewer with --preserve-fds"
             )
         os.write(self.region, self.program.region(self.fds, report, keep, self.preserve))
+        if self.program.forks:
+            os.ftruncate(self.region, self.program.born_offset + PAGE)
         self._spawn(keep)
         # the child has its own copies now: the pipes must end with it
         for fd in theirs:
@@ -265,8 +268,8 @@ class Start:
         pid, self.pid = self.pid, 0
         lib.mc_pidfd_send_signal(self.pidfd, SIGKILL, 0)
         if is_over(self.pidfd, REAP_TIMEOUT):
-            return _reap(pid)
-        start_new_thread(_reap, (pid,))
+            return reap(pid)
+        start_new_thread(reap, (pid,))
         return 0
 
     def abort(self) -> None:
@@ -290,7 +293,8 @@ def new_record() -> Record:
     return Record.new(store)
 
 
-def _reap(pid: int) -> int:
+def reap(pid: int) -> int:
+    """Wait for PID, which is about to end: its raw wait status."""
     try:
         return os.waitpid(pid, 0)[1]
     except ChildProcessError:  # somebody else's wait(-1) was faster
