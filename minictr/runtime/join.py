@@ -24,6 +24,7 @@ import os
 
 from minictr.errors import SpecError, StepFailed
 from minictr.features.capabilities import CAPABILITIES, Capabilities
+from minictr.features.cgroups import Controller
 from minictr.features.join import Join, JoinedCwd, JoinedTty, JoinedUserNamespace
 from minictr.features.namespaces import Namespace, UserNamespace
 from minictr.features.process import Cwd, Env, Hostname, Session, checked_variable
@@ -105,10 +106,11 @@ def exec_spec(
     mounts = any(kind.name == "mnt" for kind in kinds)
     # a new root in a mount namespace of its own is that namespace's, and comes with it
     enter = "chroot" in names or ("pivot_root" in names and not mounts)
+    stays_out = controllers(target.spec, without)
     groups = tuple(
         (controller, place.version, place.directory)
         for controller, place in target.places.items()
-        if controller not in without
+        if controller not in stays_out
     )
     pivoted = "pivot_root" in names
     features: list[Feature] = [Join(target.pid, kinds, at_once(), enter, pivoted, groups, detach)]
@@ -140,6 +142,15 @@ def left_out(target: Target, without: Collection[str]) -> None:
     for name in without:
         if name not in known:
             raise SpecError(f"without {name}: the container has no such feature: {', '.join(sorted(known))}")
+
+
+def controllers(spec: Spec, without: Collection[str]) -> frozenset[str]:
+    """The cgroup controllers that leaving WITHOUT out leaves out: cpu takes cpuacct along."""
+    found = set(without)
+    for feature in spec.features:
+        if isinstance(feature, Controller) and feature.name in without:
+            found.update(feature.controllers())
+    return frozenset(found)
 
 
 def at_once() -> bool:

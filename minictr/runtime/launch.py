@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from minictr.kernel.cgroups import Place
     from minictr.runtime.console import Console
+    from minictr.runtime.identity import ProcessIdentity
     from minictr.runtime.record import Record
 
 SIGKILL = 9
@@ -55,8 +56,8 @@ def launch(
     """Start a compiled program, and return when it runs.
 
     FDS: descriptors by word: "stdin", "stdout", "stderr" (unused with a console). ``preserve_fds``: so many from 3 on
-    are passed on as well. ``start_timeout``: seconds. ``record``: the container's directory, owned by us; it goes with the
-    process. Without one, a program that needs host resources gets one of its own.
+    are passed on as well. ``start_timeout``: seconds. ``record``: the container's directory, owned by us; it goes with
+    the process. Without one, a program that needs host resources gets one of its own.
 
     Raises :class:`StepFailed` (one kernel operation failed; everything was undone), :class:`CommandNotFound`,
     :class:`CommandNotExecutable`, :class:`StartTimeout`.
@@ -86,6 +87,7 @@ class Start:
         self.program, self.fds, self.preserve, self.timeout = program, fds, preserve, timeout
         self.console, self.record = console, record
         self.places: dict[str, Place] = {}  # controller -> the container's own cgroup
+        self.identity: ProcessIdentity | None = None
         self.cgroup_fd = -1  # of the cgroup v2 directory that the child is born in
         if console is not None:
             fds["console"] = console.socket
@@ -187,9 +189,18 @@ class Start:
         if self.program.forks:
             os.ftruncate(self.region, self.program.born_offset + PAGE)
         self._spawn(keep)
+        self._write_down()
         # the child has its own copies now: the pipes must end with it
         for fd in theirs:
             self._close(fd)
+
+    def _write_down(self) -> None:
+        """Who the child is, before "go": a sweep ends it if we should be killed."""
+        if self.record is not None:
+            from minictr.runtime.identity import ProcessIdentity
+
+            self.identity = ProcessIdentity.of(self.pid)
+            self.record.write_ahead(("process", self.identity.pid, self.identity.start, self.identity.boot))
 
     def _pipe(self) -> tuple[int, int]:
         ends = os.pipe()
@@ -246,10 +257,10 @@ class Start:
 
     def register(self) -> None:
         """Who runs, for those who ask (ps), and for the sweep if we should be killed."""
-        if self.record is not None:
+        if self.record is not None and self.identity is not None:
             from minictr.runtime.aftermath import register
 
-            register(self.record, self.program, self.pid, self.places, self.clock)
+            register(self.record, self.program, self.identity, self.places)
 
     def _poll(self, events: int) -> bool:
         """Whether the report pipe has EVENTS, or ended, before the deadline."""
@@ -282,15 +293,15 @@ class Start:
         self.on_failure.close()
 
 
-def new_record() -> Record:
-    """A container's directory in the default store, for what must not be left behind if this process is killed."""
+def new_record(name: str = "", root: str = "") -> Record:
+    """A container's directory below ROOT, for what must not be left behind if this process is killed; NAME is taken."""
     from minictr.runtime.record import Record
     from minictr.runtime.store import Store
     from minictr.runtime.sweep import sweep_now_and_then
 
-    store = Store()
+    store = Store(root)
     sweep_now_and_then(store)
-    return Record.new(store)
+    return Record.new(store, name)
 
 
 def reap(pid: int) -> int:

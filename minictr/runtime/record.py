@@ -68,7 +68,8 @@ class ExitRecord(Value):
             return None
         pairs = (word.partition("=") for word in words[2:])
         try:
-            return cls(**{name: None if value == "unknown" else int(value) for name, _, value in pairs})
+            fields: dict[str, Any] = {name: None if value == "unknown" else int(value) for name, _, value in pairs}
+            return cls(**fields)
         except (TypeError, ValueError):
             return None
 
@@ -92,7 +93,7 @@ class Record(Handle):
 
     @classmethod
     def new(cls, store: Store, name: str = "") -> Record:
-        """A new container's directory, locked by us, with NAME taken. Raises StateError, SpecError for a name in use."""
+        """A new container's directory, locked by us, with NAME taken. StateError; SpecError for a name in use."""
         store.ensure()
         for _ in range(8):
             identity = os.urandom(ID_DIGITS // 2).hex()
@@ -110,6 +111,7 @@ class Record(Handle):
                 continue
             try:
                 if name:
+                    record.write_ahead(("name", name))
                     store.take_name(name, identity)
             except BaseException:
                 record.forget()

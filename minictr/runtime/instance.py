@@ -1,0 +1,401 @@
+"""A container that exists: found by name or id, looked at, and led through its life.
+
+Whether it runs is never read from a file: the process that was written down is looked for, by pid, start time and boot.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from minictr.errors import MinictrError, NoSuchContainer, SpecError, StateError, StepFailed, WrongStatus
+from minictr.kernel.core import lib
+from minictr.runtime import events
+from minictr.runtime.identity import ProcessIdentity
+from minictr.runtime.process import is_over
+from minictr.runtime.record import ExitRecord, Record
+from minictr.runtime.state import State
+from minictr.runtime.store import SHORT, Store
+from minictr.runtime.sweep import free, sweep_one
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from minictr.kernel.cgroups import Place, Usage
+
+__all__ = ["Instance", "container", "containers", "find"]
+
+SIGTERM, SIGKILL, ESRCH = 15, 9, 3
+SETTLE = 10.0  # seconds for the monitor to write down an end, and for its cleanup
+LIVE = ("created", "running", "paused")
+
+
+class Instance:
+    """One container of a store. ``id``, ``name``, ``state`` (as written down), ``directory``.
+
+    An instance is no handle: it holds nothing open, and another process may end or remove the container meanwhile.
+    """
+
+    def __init__(self, store: Store, identity: str) -> None:
+        self.store, self.id = store, identity
+        self.directory = os.path.join(store.containers, identity)
+        self._state: State | None = None
+
+    # --- what it is ---
+
+    def record(self) -> Record:
+        """Its directory, opened, not owned. Raises NoSuchContainer when it is gone."""
+        try:
+            return Record.at(self.store, self.id)
+        except StateError as err:
+            raise NoSuchContainer(str(err)) from err
+
+    @property
+    def state(self) -> State:
+        """As written down when it was first asked for; see :meth:`refresh`. Raises StateError, NoSuchContainer."""
+        if self._state is None:
+            self.refresh()
+        assert self._state is not None
+        return self._state
+
+    def refresh(self) -> State:
+        """Read it again."""
+        with self.record() as record:
+            self._state = State.of(record)
+        return self._state
+
+    @property
+    def name(self) -> str:
+        return self.state.name
+
+    @property
+    def label(self) -> str:
+        """What a person knows it by."""
+        return self.state.name or self.id[:SHORT]
+
+    @property
+    def process(self) -> ProcessIdentity:
+        """Its first process."""
+        return self.state.process
+
+    @property
+    def pid(self) -> int:
+        """Of its first process, as the host counts; 0 when it does not run."""
+        return self.process.pid if self.process.alive else 0
+
+    @property
+    def running(self) -> bool:
+        """Whether its program runs, frozen or not."""
+        return self.status in ("running", "paused")
+
+    @property
+    def status(self) -> str:
+        """``created`` (set up, waiting for start), ``running``, ``paused``, ``exited``, or ``dead`` (over, and nobody
+        knows how)."""
+        if not self.process.alive:
+            return "exited" if self.exit_record() is not None and self.exit_code is not None else "dead"
+        if self.state.held:
+            return "created"
+        place = self.freezer()
+        if place is not None:
+            from minictr.kernel import cgroups
+
+            if cgroups.frozen(place):
+                return "paused"
+        return "running"
+
+    def exit_record(self) -> ExitRecord | None:
+        """How it ended, once that is written down."""
+        with self.record() as record:
+            return record.exit_record()
+
+    @property
+    def returncode(self) -> int | None:
+        """As :attr:`Process.returncode`: exit code or minus the signal; None while it runs, or when nobody knows."""
+        ended = self.exit_record()
+        return None if ended is None or ended.status is None else os.waitstatus_to_exitcode(ended.status)
+
+    @property
+    def exit_code(self) -> int | None:
+        """As a shell tells it: 128 + n for signal n."""
+        code = self.returncode
+        return code if code is None or code >= 0 else 128 - code
+
+    def places(self) -> dict[str, Place]:
+        """Controller -> its cgroup."""
+        from minictr.kernel import cgroups
+
+        return {row.controller: cgroups.Place(row.version, row.controller, row.directory) for row in self.state.groups}
+
+    def freezer(self) -> Place | None:
+        """The cgroup that can be frozen: v1's freezer, or any of v2."""
+        places = self.places()
+        return places.get("freezer") or next((place for place in places.values() if place.version == 2), None)
+
+    def stats(self) -> Usage:
+        """Readings of its cgroups, now; their last ones when it is over."""
+        from minictr.kernel import cgroups
+
+        places = tuple(self.places().values())
+        if self.process.alive:
+            return cgroups.usage(places)
+        final = os.path.join(self.directory, "final")
+        return cgroups.usage(tuple(place.replace(directory=f"{final}/{place.controller}") for place in places))
+
+    def processes(self) -> tuple[int, ...]:
+        """The pids of all its processes, as the host counts: by its cgroups, else by its pid namespace."""
+        from minictr.kernel import cgroups
+
+        if not self.process.alive:
+            return ()
+        for place in self.places().values():
+            return cgroups.processes(place.directory)
+        return _of_namespace(self.process.pid)
+
+    # --- what can be done with it ---
+
+    def must_be(self, *wanted: str, verb: str) -> str:
+        """Its status, if it is one of WANTED; otherwise WrongStatus naming VERB and the cure."""
+        status = self.status
+        if status in wanted:
+            return status
+        cures = {
+            "created": f"minictr start {self.label}",
+            "exited": f"minictr start {self.label}",
+            "dead": f"minictr start {self.label}",
+            "paused": f"minictr unpause {self.label}",
+            "running": f"minictr stop {self.label}",
+        }
+        raise WrongStatus(f"{verb} {self.label}: it is {status}: {cures[status]} first", status)
+
+    def kill(self, signal: int = SIGKILL, *, every: bool = False) -> None:
+        """Send SIGNAL to its first process, whose init passes it on; with ``every`` to each of its processes."""
+        self.must_be(*LIVE, verb="kill")
+        if every:
+            for pid in self.processes():
+                try:
+                    os.kill(pid, signal)
+                except ProcessLookupError:
+                    pass
+        else:
+            self._signal(signal)
+
+    def _signal(self, signal: int) -> None:
+        try:
+            pidfd = self.process.pidfd()
+        except ProcessLookupError:
+            return
+        try:
+            result = lib.mc_pidfd_send_signal(pidfd, signal, 0)
+        finally:
+            os.close(pidfd)
+        if result < 0 and result != -ESRCH:
+            raise StepFailed(f"send signal {signal} to container {self.label}", -result)
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait for its end: the returncode, None when nobody knows it. Raises TimeoutError after TIMEOUT seconds."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        try:
+            pidfd = self.process.pidfd()
+        except OSError:
+            pass
+        else:
+            try:
+                if not is_over(pidfd, timeout):
+                    raise TimeoutError(f"wait for container {self.label}: it still runs after {timeout:g} s")
+            finally:
+                os.close(pidfd)
+        # its monitor has yet to write down what it saw; one that was killed never will
+        limit = time.monotonic() + SETTLE
+        while self.exit_record() is None and self.state.monitor.alive and time.monotonic() < limit:
+            if deadline is not None and time.monotonic() >= deadline + 1:
+                break
+            time.sleep(0.002)
+        return self.returncode
+
+    def stop(self, timeout: float | None = None, signal: int | None = None) -> None:
+        """Ask it to end by its stop signal, kill it after TIMEOUT seconds, and take back what it had on the host.
+
+        Nothing happens to one that is over already.
+        """
+        seconds = self.state.stop_timeout if timeout is None else timeout
+        with self.record() as record, record.editing():
+            if self.process.alive:
+                self._end(signal or self.state.stop_signal, 0 if self.state.held else seconds)
+        self.settle()
+
+    def _end(self, signal: int, seconds: float) -> None:
+        if seconds > 0:
+            self._signal(signal)
+            self._thaw()
+            try:
+                self.wait(seconds)
+                return
+            except TimeoutError:
+                pass
+        self._signal(SIGKILL)
+        self._thaw()
+        if not self._gone(SETTLE):
+            raise StateError(f"container {self.label}: process {self.process.pid} does not end: the kernel holds it")
+
+    def _gone(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while self.process.alive and time.monotonic() < deadline:
+            time.sleep(0.002)
+        return not self.process.alive
+
+    def settle(self) -> None:
+        """It is over: wait until its monitor and the cleanup are done, or do what they did not."""
+        try:
+            record = self.record()
+        except NoSuchContainer:
+            return  # gone with its end
+        with record:
+            if record.own(SETTLE):
+                if record.is_there():
+                    sweep_one(record)
+            elif record.is_there():
+                raise StateError(f"container {self.label}: its monitor (pid {self.state.monitor.pid}) does not end")
+
+    def pause(self) -> None:
+        """Freeze every process of it. Raises WrongStatus; SpecError where it has no cgroup to do it by."""
+        self.must_be("running", verb="pause")
+        from minictr.kernel import cgroups
+
+        place = self.freezer()
+        if place is None:
+            raise SpecError(f"pause {self.label}: it was started without the feature freezer")
+        cgroups.freeze(place)
+        events.tell(self.store, self.id, self.name, "pause")
+
+    def unpause(self) -> None:
+        """Let it go on."""
+        self.must_be("paused", verb="unpause")
+        self._thaw()
+        events.tell(self.store, self.id, self.name, "unpause")
+
+    def _thaw(self) -> None:
+        from minictr.kernel import cgroups
+
+        place = self.freezer()
+        if place is not None and os.path.isdir(place.directory):
+            cgroups.thaw(place)
+
+    def rename(self, name: str) -> None:
+        """Call it NAME. Raises SpecError for a name in use."""
+        with self.record() as record, record.editing():
+            state = State.of(record)
+            spec = state.spec.replace(name=name)
+            if not name or name == state.name:
+                raise SpecError(f"rename {self.label}: {name!r} is {'its name already' if name else 'no name'}")
+            self.store.take_name(name, self.id)
+            try:
+                record.save(state.replace(spec=spec).text())
+            except BaseException:
+                self.store.drop_name(name, self.id)
+                raise
+            self.store.drop_name(state.name, self.id)
+            self._state = state.replace(spec=spec)
+        events.tell(self.store, self.id, name, "rename", old=state.name)
+
+    def remove(self, *, force: bool = False) -> None:
+        """Remove what is left of it; with FORCE end it first, and remove it even if its state cannot be read.
+
+        Raises WrongStatus for one that runs, without FORCE.
+        """
+        try:
+            name = self.name
+            if self.process.alive:
+                if not force:
+                    self.must_be("exited", verb="rm")
+                self._end(SIGKILL, 0)
+        except (StateError, StepFailed):
+            if not force:
+                raise
+            name = ""
+        try:
+            record = self.record()
+        except NoSuchContainer:
+            return  # it was to be removed at its end, and was
+        with record:
+            if not force and not record.own(SETTLE):
+                raise StateError(f"rm {self.id[:SHORT]}: its owner still works on it: wait, or rm -f")
+            if force and not record.own(SETTLE):
+                self._end_monitor(record)
+            if record.is_there():
+                free(record, record.rows())
+                record.forget(name)
+        events.tell(self.store, self.id, name, "destroy")
+
+    def _end_monitor(self, record: Record) -> None:
+        """A monitor, or a starter, that does not let go of what is to be removed."""
+        from minictr.runtime.sweep import kill
+
+        kill(self.state.monitor)
+        if not record.own(SETTLE):
+            raise StateError(f"rm {self.id[:SHORT]}: another process holds {record.directory}: end that one")
+
+    def inspect(self) -> dict[str, Any]:
+        """All that is known, as plain data."""
+        from minictr.runtime.inspect import inspect
+
+        return inspect(self)
+
+    def __repr__(self) -> str:
+        return f"<Instance {self.id[:SHORT]}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Instance) and (self.store.path, self.id) == (other.store.path, other.id)
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+
+def _of_namespace(pid: int) -> tuple[int, ...]:
+    """Every process in the pid namespace of PID; PID alone where that is our own."""
+    try:
+        wanted = os.readlink(f"/proc/{pid}/ns/pid")
+        if wanted == os.readlink("/proc/self/ns/pid"):
+            return (pid,)
+    except OSError:
+        return ()
+    found = []
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            if os.readlink(f"/proc/{name}/ns/pid") == wanted:
+                found.append(int(name))
+        except OSError:
+            continue
+    return tuple(sorted(found))
+
+
+def find(word: str, root: str = "") -> Instance:
+    """The container called WORD (name, id, or beginning of an id). Raises NoSuchContainer, SpecError, StateError."""
+    store = Store(root)
+    store.check()
+    return Instance(store, store.lookup(word))
+
+
+def container(word: str, *, root: str = "") -> Instance:
+    """:func:`find`, by the front door's name: ``mc.container("web").stop()``."""
+    return find(word, root)
+
+
+def containers(*, all: bool = False, root: str = "") -> list[Instance]:
+    """The containers that run; with ALL also those that wait for their start or are over. Oldest first.
+
+    One whose state cannot be read is left out unless ALL is true; its attributes then raise StateError.
+    """
+    store = Store(root)
+    store.check()
+    found: list[tuple[int, Instance]] = []
+    for identity in store.ids():
+        instance = Instance(store, identity)
+        try:
+            if all or instance.running:
+                found.append((instance.state.created, instance))
+        except MinictrError:
+            if all and os.path.isdir(instance.directory):
+                found.append((0, instance))
+    return [instance for _, instance in sorted(found, key=lambda row: row[0])]
