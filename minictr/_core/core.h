@@ -215,5 +215,7 @@ long mc_setdomainname(const char *name, size_t length);
 long mc_keyctl(int operation, const char *name);
 long mc_personality(unsigned long persona);
 long mc_setgroups(const char *groups, size_t count);
-long mc_inotify_init(void); /* non-blocking, close-on-exec */
+long mc_fstatfs_type(int fd); /* f_type: *_MAGIC of linux/magic.h */
+long mc_bpf(int cmd, const char *attr, unsigned int size);
+long mc_inotify_init1(int flags);
 long mc_inotify_add_watch(int fd, const char *path, uint32_t mask);

@@ -148,9 +148,13 @@ class Start:
         if self.record is None and any(step.call in RECORDED for _, step in self.program.parent):
             self.record = new_record()
         if self.record is not None:
-            self.on_failure.push(self.record.forget, self.program.plan.spec.name)
+            self._own_record(self.record)
         self._parent_steps(PREPARE)
         self._parent_steps(CLONE)
+
+    def _own_record(self, record: Record) -> None:
+        """A start that fails leaves no record of the container."""
+        self.on_failure.push(record.forget, self.program.plan.spec.name)
 
     def _parent_steps(self, phase: int) -> None:
         for index, step in self.program.parent:
@@ -174,7 +178,7 @@ class Start:
             theirs.append(self.fds["barrier"])
         if "init" in self.program.calls:
             self.status, status = os.pipe()
-            self.on_failure.push(os.close, self.status)
+            self.on_failure.push(self._close_status)
             self.own("status", status)
         keep = {self.fds[name] for name in self.program.fd_names} | {report, *range(3, 3 + self.preserve)}
         keep.discard(-1)  # a descriptor that this host needs not: the op does nothing
@@ -199,7 +203,10 @@ class Start:
         if self.record is not None:
             from minictr.runtime.identity import ProcessIdentity
 
-            self.identity = ProcessIdentity.of(self.pid)
+            try:
+                self.identity = ProcessIdentity.of(self.pid)
+            except OSError:
+                return  # it died, and a monitor has reaped it: the report says of what
             self.record.write_ahead(("process", self.identity.pid, self.identity.start, self.identity.boot))
 
     def _pipe(self) -> tuple[int, int]:
@@ -210,7 +217,7 @@ class Start:
     def _spawn(self, keep: set[int]) -> None:
         words = [step.feature for _, step in self.program.parent if step.phase == CLONE]
         try:
-            self.pid, self.pidfd = spawn(self.flags, self.region, keep, self.cgroup_fd)
+            self.pid, self.pidfd = self._clone_child(keep)
         except StepFailed as err:
             from minictr.runtime.diagnose import clone_failed
 
@@ -219,6 +226,21 @@ class Start:
             self._restore()
         index = next((index for index, step in self.program.parent if step.phase == CLONE), 0)
         self.clock.stamp(index, Step("clone3", CLONE, {}, "clone", " ".join(words)), _now())
+
+    def _close_status(self) -> None:
+        os.close(self.status)
+        self.status = -1
+
+    def _clone_child(self, keep: set[int]) -> tuple[int, int]:
+        return spawn(self.flags, self.region, keep, self.cgroup_fd)
+
+    def enter_pidns(self, fd: int) -> None:
+        """Children of this thread are born in the pid namespace FD, until the undo right after the clone."""
+        from minictr.kernel.namespaces import pid_for_children
+
+        joined = pid_for_children(fd)
+        joined.__enter__()
+        self.after_clone.append(lambda: joined.__exit__(None, None, None))
 
     def _restore(self) -> None:
         """This thread's own pid namespace for children again, if another was entered for the clone."""
@@ -245,9 +267,12 @@ class Start:
 
     def await_exec(self) -> None:
         """Until the program runs. A failed op, a death and the deadline are exceptions."""
-        ready = self._poll(0)  # POLLHUP needs not be asked for
+        self._judge(self._poll(0))  # POLLHUP needs not be asked for
+
+    def _judge(self, ended: bool) -> None:
+        """What the region says of a start whose report pipe ENDED, or whose time is over."""
         outcome = Outcome(os.pread(self.region, outcome_size(self.program), 0))
-        if not ready and outcome.state != lib.MC_STATE_FAILED:
+        if not ended and outcome.state != lib.MC_STATE_FAILED:
             raise StartTimeout(str(self.program.steps[outcome.current][1]), self.timeout)
         if outcome.state != lib.MC_STATE_EXEC:
             from minictr.runtime.diagnose import child_failed

@@ -43,7 +43,8 @@ class ExitRecord(Value):
     """How a container ended.
 
     ``status``: the raw wait status, None when nobody could see it (the monitor was killed). ``maxrss`` in KiB,
-    ``utime``, ``stime`` in microseconds, ``finished`` in nanoseconds since 1970, ``elapsed`` in nanoseconds.
+    ``utime``, ``stime`` in microseconds, ``finished`` in nanoseconds since 1970, ``elapsed`` in nanoseconds, ``lost``:
+    bytes of output that could not be logged.
     """
 
     status: int | None = None
@@ -52,6 +53,7 @@ class ExitRecord(Value):
     stime: int = 0
     finished: int = 0
     elapsed: int = 0
+    lost: int = 0
 
     def text(self) -> str:
         """As it stands in the file."""
