@@ -30,6 +30,31 @@ def open_namespace(start: Start, *, into: str, path: str, kind: str) -> None:
     start.own(into, open_namespace(path, kind))
 
 
+def open_process(start: Start, *, pid: int, root: bool) -> None:
+    """The root of PID where it is wanted, and a last look at its pidfd, the descriptor "process": while it runs, its
+    number is no other's, and what was opened by it is its own."""
+    from minictr.runtime.process import is_over
+
+    if root:
+        start.own("root", os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+    if is_over(start.fds["process"], 0):
+        raise StepFailed(f"join process {pid}", 3, cure="the container is over")
+
+
+def open_cgroup(start: Start, *, controller: str, version: int, directory: str) -> None:
+    """The entrance to a cgroup that is there: v1 by a descriptor that the child writes to, v2 by birth."""
+    from minictr.kernel import cgroups
+
+    word = f"cgroup:{controller}"
+    entrance = cgroups.entrance(cgroups.Place(version, controller, directory))
+    if version == 1:
+        start.own(word, entrance)
+        return
+    start.fds[word] = -1
+    start.own("cgroup", entrance)
+    start.cgroup_fd = entrance
+
+
 def enter_pidns(start: Start, *, fd: str) -> None:
     """The child is born in the pid namespace FD."""
     start.enter_pidns(start.fds[fd])
@@ -124,6 +149,8 @@ HANDS: dict[str, Callable[..., None]] = {
     for function in (
         clone,
         open_namespace,
+        open_process,
+        open_cgroup,
         enter_pidns,
         idmap_tree,
         make_directory,
