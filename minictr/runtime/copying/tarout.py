@@ -59,6 +59,10 @@ class TarWriter:
     def directory(self, parts: Parts, meta: Meta) -> None:
         self._header(parts, meta, tarfile.DIRTYPE)
 
+    def empty(self, parts: Parts, meta: Meta) -> None:
+        """An empty regular file: the marks of an image's layer."""
+        self._header(parts, meta.replace(xattrs=()), tarfile.REGTYPE)
+
     def symlink(self, parts: Parts, target: str, meta: Meta) -> None:
         self._header(parts, meta.replace(mode=0o777), tarfile.SYMTYPE, link=target)
 
