@@ -119,6 +119,9 @@ VERBS = {
     "plan": ("", "", "Print what run would do."),
     "features": ("minictr.cli.features", "features", "List every feature, and whether it can be had here."),
     "rootfs": ("minictr.cli.rootfs", "rootfs", "Make a root file system."),
+    "cp": ("minictr.cli.cp", "cp", "Copy files between a container and the host."),
+    "diff": ("minictr.cli.diff", "diff", "List what changed in a container's layer."),
+    "commit": ("minictr.cli.commit", "commit", "Keep a container's layer as a directory or a tarball."),
     "completion": ("", "", "Print the completion script of a shell."),
     "version": ("", "", "Print the version."),
 }
