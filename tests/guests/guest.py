@@ -148,7 +148,7 @@ def report(junit: str) -> Report:
     """Reads ``Outcome.junit``."""
     passed, failed, skipped = [], {}, {}
     for case in xml.etree.ElementTree.fromstring(junit).iter("testcase"):
-        name = f"{case.get('classname', '').replace('.', '/')}.py::{case.get('name')}"
+        name = "::".join(filter(None, (case.get("classname"), case.get("name"))))
         bad = [child for child in case if child.tag in ("failure", "error")]
         if bad:
             failed[name] = "\n".join(child.text or child.get("message", "") for child in bad)

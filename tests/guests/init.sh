@@ -95,6 +95,7 @@ esac
 
 # --- the command ---
 
+export GUEST="$MODE" # tells tests/guests/inside.py where it is
 cd "$DIRECTORY"
 code=0
 timeout --kill-after=5 "$DEADLINE" "$@" >/run/exchange/output 2>&1 </dev/null || code=$?
