@@ -21,7 +21,9 @@ def guest_kernel(requires: Any) -> str:
     if platform.machine() != "x86_64":
         pytest.skip("User-mode Linux is for x86 only")
     requires("linux.uml", "insmod", "pivot_root", "mkswap")
-    return subprocess.run([requires("linux.uml"), "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        [requires("linux.uml"), "--version"], capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-# unified: cgroup v2 with every controller. v1: every controller on v1. hybrid: cpu, devices, freezer on v1, the rest v2.
+# unified: every controller on cgroup v2. v1: every one on v1. hybrid: cpu, devices, freezer on v1, the others on v2.
 MODES = ("unified", "v1", "hybrid")
 
 MEMORY = 768 << 20
@@ -56,11 +56,13 @@ class Report(NamedTuple):
 def run(
     mode: str, command: list[str], *, deadline: float = 60, follow: Callable[[str], object] | None = None
 ) -> Outcome:
-    """Runs ``command`` in a fresh guest, in the repository's directory, as root there; an exit code of 124 is a time-out.
+    """Runs ``command`` as root of a fresh guest, in the repository's directory. An exit code of 124 is a time-out.
 
     ``mode`` is one of MODES, ``deadline`` in seconds without the boot, ``follow`` gets the output while it is written.
-    Nothing of the guest is left when this returns or raises.
+    Nothing of the guest is left when this returns or raises. ValueError: a path cannot be told to the guest.
     """
+    if len(f"{ROOT} {sys.prefix}".split()) != 2:
+        raise ValueError(f"white space in a path: {ROOT}, {sys.prefix}")
     with tempfile.TemporaryDirectory(prefix="minictr-guest-", dir=place()) as name:
         exchange, begun = Path(name), time.monotonic()
         settings = {"MODE": mode, "DEADLINE": str(deadline), "DIRECTORY": str(ROOT), "VISIBLE": f"{ROOT} {sys.prefix}"}
@@ -82,7 +84,7 @@ def run(
 
 
 def place() -> str:
-    """Where the guest's memory is kept: a file, mapped executable. In memory where that is allowed and there is room."""
+    """Where the guest's memory is: a file, mapped executable. In /dev/shm where that is allowed and there is room."""
     shm = "/dev/shm"
     with contextlib.suppress(OSError):
         there = os.statvfs(shm)
@@ -148,7 +150,7 @@ def report(junit: str) -> Report:
     """Reads ``Outcome.junit``."""
     passed, failed, skipped = [], {}, {}
     for case in xml.etree.ElementTree.fromstring(junit).iter("testcase"):
-        name = "::".join(filter(None, (case.get("classname"), case.get("name"))))
+        name = "::".join(filter(None, (case.get("classname", ""), case.get("name", ""))))
         bad = [child for child in case if child.tag in ("failure", "error")]
         if bad:
             failed[name] = "\n".join(child.text or child.get("message", "") for child in bad)

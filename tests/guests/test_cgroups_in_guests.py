@@ -22,7 +22,9 @@ def test_in_guest(mode: str, guest_kernel: str, told: list[str]) -> None:
     files = sorted(str(path.relative_to(guest.ROOT)) for pattern in GUEST_TESTS for path in guest.ROOT.glob(pattern))
     outcome = guest.run(mode, guest.pytest_command([*files, "-q", "--timeout=60"]), deadline=120)
     if not outcome.junit:
-        pytest.fail(f"pytest did not end in the guest ({outcome.code})\n{outcome.output}\n{outcome.console}", pytrace=False)
+        pytest.fail(
+            f"pytest did not end in the guest ({outcome.code})\n{outcome.output}\n{outcome.console}", pytrace=False
+        )
     found = guest.report(outcome.junit)
     told.append(
         f"{mode}: {len(found.passed)} passed, {len(found.failed)} failed, {len(found.skipped)} skipped "
