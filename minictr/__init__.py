@@ -43,6 +43,9 @@ _HOMES = {
     "minictr.features.capabilities": "Capabilities NoNewPrivs",
     "minictr.features.seccomp": "Seccomp",
     "minictr.features.network": "Loopback",
+    "minictr.features.cgroups": "Memory Cpu Cpuset Pids Freezer NamedCgroup CgroupConf CgroupParent",
+    "minictr.features.cgroup_devices": "Io Devices Device Hugetlb Rdma Misc",
+    "minictr.features.cgroupfs": "Cgroupfs",
     "minictr.kernel.namespaces": "unshare enter",
     "minictr.kernel.process": "sethostname setdomainname",
 }

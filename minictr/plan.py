@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # at two places. Calls of one row mix, parents of a path before what lies below it; else the order of the features.
 ORDER: tuple[tuple[int, tuple[str, ...], str], ...] = (
     (PREPARE, ("open_namespace",), "a namespace that is not there ends the start before anything is made"),
+    (PREPARE, ("cgroup",), "the group and its limits are there before the first process is in it"),
     (PREPARE, ("make_directory",), "the layers of an overlay must be there when it is mounted"),
     (PREPARE, ("idmap_tree",), "needs privilege over the file system, which the child may not have"),
     (CLONE, ("enter_pidns",), "decides where the child goes, so it is before the clone"),
@@ -28,10 +29,15 @@ ORDER: tuple[tuple[int, tuple[str, ...], str], ...] = (
     (ATTACH, ("oom_score_adj",), "by the parent, who may still lower it"),
     (SETUP, ("start.pdeathsig",), "first of all: whatever happens now, no child outlives a dead parent"),
     (SETUP, ("barrier",), "wait for the maps"),
+    (SETUP, ("cgroup_enter",), "all that the start does from here on counts in the container's own groups"),
     (SETUP, ("timens.unshare",), "as the caller's user, who owns /proc/self until the next steps change that"),
     (SETUP, ("timens.write_file",), "offsets must be there before the first process is inside; needs the host's /proc"),
     (SETUP, ("userns.setns",), "gives the privilege that joining the others needs"),
-    (SETUP, ("unshare",), "new namespaces inside a joined user namespace belong to it"),
+    (
+        SETUP,
+        ("unshare",),
+        "new namespaces inside a joined user namespace belong to it; a cgroup namespace's root is the group entered",
+    ),
     (SETUP, ("setns",), "before mounts: they show the namespaces of who mounts them"),
     (SETUP, ("propagation",), "before the first mount, so that none reaches the host"),
     (SETUP, ("open_tree", "adopt", "fsmount"), "host paths, while they can be reached, and as the caller's user"),
@@ -45,7 +51,7 @@ ORDER: tuple[tuple[int, tuple[str, ...], str], ...] = (
     (SETUP, ("mount", "attach"), "inside the root, parents before children"),
     (SETUP, ("mkdir",), "in what is mounted"),
     (SETUP, ("mknod",), "in /dev, once it is mounted"),
-    (SETUP, ("symlink",), "in /dev, once it is mounted"),
+    (SETUP, ("symlink",), "in /dev and /sys/fs/cgroup, once they are mounted"),
     (SETUP, ("chdir",), "makes the directory while the root can be written and before the user changes"),
     (SETUP, ("loopback_up",), "needs the privilege over the network"),
     (SETUP, ("sethostname",), "needs the privilege over the host name"),
@@ -57,7 +63,7 @@ ORDER: tuple[tuple[int, tuple[str, ...], str], ...] = (
         "after the last step that needs /proc or /sys; in one run: the core shares a base among them",
     ),
     (SETUP, ("readonly_path",), "after the last write through them; recursive, so masks below stay"),
-    (SETUP, ("remount",), "the root read-only, after the last mount point was made in it"),
+    (SETUP, ("remount",), "the root read-only, and /sys/fs/cgroup, after the last mount point was made in it"),
     (SETUP, ("pdeathsig",), "a user change above has cleared it (prctl(2))"),
     (SETUP, ("subreaper",), "before init has children"),
     (SETUP, ("init",), "stays behind; everything after is the program's alone"),
@@ -85,6 +91,11 @@ ORDER: tuple[tuple[int, tuple[str, ...], str], ...] = (
     (VERIFY, ("verify_ids",), "read back, for a set that did not take is a hole"),
     (VERIFY, ("verify_caps",), "read back, for a set that did not take is a hole"),
     (VERIFY, ("verify_no_new_privs",), "read back"),
+    (
+        VERIFY,
+        ("hold",),
+        "create ends here and start goes on: all is done and read back, nothing of the program has run",
+    ),
     (EXEC, ("ready",), "the last calls of ours but one: init is locked, the parent lives, descriptors close on exec"),
     (EXEC, ("seccomp",), "with no_new_privs: last, so that the filter need not allow any step of ours"),
     (EXEC, ("exec",), "the program"),
@@ -234,17 +245,24 @@ def final(ctx: Context, caller: tuple[str, ...]) -> Step:
     return Step("exec", EXEC, args, "exec", " ".join(ctx.argv))
 
 
-def plan(spec: Spec) -> Plan:
-    """Every kernel operation for SPEC, in order. Raises SpecError for wishes that contradict one another."""
+BARRIER = Step("barrier", SETUP, {"fd": "barrier"}, "start", "wait for the parent's go")
+HOLD = Step("hold", VERIFY, {"fd": "hold"}, "start", "wait for the second half of a two-phase start")
+
+
+def plan(spec: Spec, extra: tuple[Step, ...] = ()) -> Plan:
+    """Every kernel operation for SPEC, in order. Raises SpecError for wishes that contradict one another.
+
+    EXTRA: what only the way of starting asks for: BARRIER (always there where ATTACH has something to do), HOLD.
+    """
     names = frozenset(feature.name for feature in spec.features)
     ctx = Context(rootfs=spec.rootfs, argv=spec.argv, features=spec.features, names=names)
     for check in CHECKS:
         check(ctx)
-    steps = [*frame(ctx)]
+    steps = [*frame(ctx), *extra]
     for feature in spec.features:
         steps += feature.steps(ctx)
-    if any(step.phase == ATTACH for step in steps):
-        steps.append(Step("barrier", SETUP, {"fd": "barrier"}, "start", "wait for the parent's go"))
+    if BARRIER not in extra and any(step.phase == ATTACH for step in steps):
+        steps.append(BARRIER)
     steps.append(final(ctx, spec.environ))
     steps.sort(key=lambda step: (step.phase, *rank(step)))
     return Plan(tuple(steps), spec)

@@ -6,6 +6,7 @@
 enum mc_op_kind {
     MC_OP_PDEATHSIG,
     MC_OP_BARRIER,
+    MC_OP_CGROUP_ENTER,
     MC_OP_SUBREAPER,
     MC_OP_SIGRESET,
     MC_OP_UNSHARE,
@@ -53,6 +54,7 @@ enum mc_op_kind {
     MC_OP_VERIFY_IDS,
     MC_OP_VERIFY_NO_NEW_PRIVS,
     MC_OP_VERIFY_ROOT,
+    MC_OP_HOLD,
     MC_OP_READY,
     MC_OP_EXEC,
     MC_OP_COUNT
@@ -115,16 +117,68 @@ struct mc_spawn {
     int32_t pid;        /* out */
     int32_t pidfd;      /* out */
     int32_t exec_error; /* out: errno of the exec of the stub */
+    char name[64];      /* argv[0] */
+};
+
+enum mc_monitor_mark { MC_MONITOR_MAGIC = 0x6d636d6f, MC_MONITOR_VERSION = 1 };
+
+enum mc_monitor_limit { MC_MAX_CLIENTS = 16, MC_MAX_FINALS = 64, MC_CHUNK = 16384, MC_EXIT_RECORD = 256 };
+
+/* The monitor's own descriptors; -1 where there is none. */
+enum mc_monitor_fd {
+    MC_FD_CONTROL, /* SOCK_SEQPACKET to the starter, until the commit */
+    MC_FD_LISTEN,  /* SOCK_SEQPACKET, listening: clients */
+    MC_FD_STDIN,   /* our ends of the container's pipes */
+    MC_FD_STDOUT,
+    MC_FD_STDERR,
+    MC_FD_STATUS,    /* init's last word */
+    MC_FD_DIRECTORY, /* the container's state directory: rotation and final copies happen in it */
+    MC_FD_LOCK,      /* a flock'd open file that is held until the container has ended */
+    MC_FD_LOG,
+    MC_FD_EXIT, /* the exit record, 256 bytes that are there already */
+    MC_FD_EVENTS,
+    MC_FD_NULL, /* /dev/null */
+    MC_FD_COUNT
+};
+
+/* flags of a client's "a", and of the monitor's answer */
+enum mc_attach_flag { MC_ATTACH_STDIN = 1, MC_ATTACH_TERMINAL = 2, MC_ATTACH_HELD = 4 };
+
+/* A file to be copied when the container has ended: NAME below the directory FD, to TARGET below the state directory.
+ */
+struct mc_final {
+    int32_t fd;
+    uint32_t name, target; /* offsets from the beginning of struct mc_monitor */
+};
+
+/* All that a monitor is told, in a memory file; strings stand behind it. See docs/monitor.md. */
+struct mc_monitor {
+    uint32_t magic;
+    uint32_t version;
+    uint32_t size;        /* bytes of the whole */
+    uint32_t stop_signal; /* what SIGTERM to the monitor is for the container; 0: nothing */
+    struct mc_spawn spawn;
+    int32_t pidns_fd;                  /* the container is born in this pid namespace, or -1 */
+    int32_t fd[12];                    /* by enum mc_monitor_fd */
+    uint32_t log_files;                /* how many there may be, the current one included */
+    uint64_t log_max;                  /* bytes of a log file; 0: no limit */
+    uint32_t event;                    /* offset of the beginning of the die event, up to its action */
+    uint32_t argv, n_argv, env, n_env; /* the exit command; packed as for the op exec */
+    uint32_t n_finals;
+    struct mc_final finals[64];
     uint32_t n_keep;
-    int32_t keep[96];
+    int32_t keep[96]; /* what the stub keeps */
 };
 
 /* All of these return >= 0 or -errno, and never touch errno. */
-int mc_spawn(struct mc_spawn *s);
+int mc_spawn(struct mc_spawn *s, const int32_t *keep, uint32_t n_keep);
+int mc_spawn_detached(struct mc_spawn *s, const int32_t *keep, uint32_t n_keep);
 int mc_execute(struct mc_op *ops, uint32_t n_ops, char *blob, int32_t *slots, uint32_t *failed, int32_t *failed_nr);
 const char *mc_syscall_name(int nr);
 const unsigned char *mc_stub(void);
 size_t mc_stub_size(void);
+const unsigned char *mc_monitor_program(void);
+size_t mc_monitor_program_size(void);
 
 long mc_unshare(uint64_t flags);
 long mc_setns(int fd, int nstype);
@@ -152,3 +206,7 @@ long mc_setdomainname(const char *name, size_t length);
 long mc_keyctl(int operation, const char *name);
 long mc_personality(unsigned long persona);
 long mc_setgroups(const char *groups, size_t count);
+long mc_fstatfs_type(int fd); /* f_type: *_MAGIC of linux/magic.h */
+long mc_bpf(int cmd, const char *attr, unsigned int size);
+long mc_inotify_init1(int flags);
+long mc_inotify_add_watch(int fd, const char *path, uint32_t mask);

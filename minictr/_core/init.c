@@ -201,18 +201,6 @@ static int has_init(const struct mc_machine *m)
     return 0;
 }
 
-/* A packed list of COUNT strings becomes the array of pointers that execve wants. The parent left room for it, eight
- * bytes an entry and one more, before the strings. */
-static char **pointers(char *packed, int64_t count)
-{
-    char **array = (char **)(void *)packed;
-    char *text = packed + ((size_t)count + 1) * sizeof(char *);
-    for (int64_t i = 0; i < count; i++, text += mc_strlen(text) + 1)
-        array[i] = text;
-    array[count] = 0;
-    return array;
-}
-
 /* POLLERR on the report pipe: nobody reads it any more, the parent is gone (design: the child dies before "go"). */
 static int parent_is_gone(int report_fd)
 {
@@ -222,6 +210,14 @@ static int parent_is_gone(int report_fd)
     } poll = {report_fd, 0, 0};
     int64_t now[2] = {0, 0};
     return mc_raw(__NR_ppoll, (long)&poll, 1, (long)now, 0, 0, 0) == 1 && (poll.revents & 8);
+}
+
+/* The second half of a two-phase start: everything is done but the exec. Says so, and waits for one byte; end of file
+ * means that the monitor, who kept the other end, is gone. */
+long mc_op_hold(struct mc_machine *m, struct mc_op *op)
+{
+    long ret = mc_write_all(m->region->report_fd, "h", 1);
+    return ret < 0 ? ret : mc_op_barrier(m, op);
 }
 
 /* The last op before a filter that may forbid everything but execve. */
@@ -238,7 +234,7 @@ long mc_op_ready(struct mc_machine *m, struct mc_op *op)
 
 long mc_op_exec(struct mc_machine *m, struct mc_op *op)
 {
-    char **argv = pointers(m->blob + op->str[0], op->arg[0]), **env = pointers(m->blob + op->str[1], op->arg[1]);
+    char **argv = mc_pointers(m->blob + op->str[0], op->arg[0]), **env = mc_pointers(m->blob + op->str[1], op->arg[1]);
     const char *path = mc_text(m, op, 2);
     long ret = -MC_ENOENT, denied = 0;
     __atomic_store_n(&m->region->state, MC_STATE_EXEC, __ATOMIC_SEQ_CST);

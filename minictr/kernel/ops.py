@@ -39,6 +39,7 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     # --- start and synchronisation ---
     "pdeathsig": ("signal:i",),  # prctl(2) PR_SET_PDEATHSIG
     "barrier": ("fd:f",),  # wait for one byte; end of file means the parent died
+    "cgroup_enter": ("fd:f",),  # write "0" to a v1 group's `tasks`; a negative descriptor: it was born there (v2)
     "subreaper": (),  # prctl(2) PR_SET_CHILD_SUBREAPER
     "sigreset": (),  # every signal to SIG_DFL, empty mask
     # --- namespaces ---
@@ -94,6 +95,7 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     "verify_ids": ("uid:i", "gid:i", "groups:b"),
     "verify_no_new_privs": (),
     "verify_root": (),  # the root is a mount point of its own and the working directory is inside it
+    "hold": ("fd:f",),  # two-phase start: "h" on the report pipe, then wait for one byte
     "ready": ("preserve:i",),  # init is locked, the parent lives; descriptors from 3 + PRESERVE on close on exec
     "exec": ("argv:v", "env:v", "paths:l"),  # the first of PATHS that exists: execve(2) and no other call
 }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 from minictr.errors import MinictrError
-from minictr.runtime.identity import ProcessIdentity
 from minictr.runtime.state import Group, State, spec_text
 
 TYPE_CHECKING = False
@@ -13,9 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from minictr.kernel.cgroups import Place, Usage
+    from minictr.runtime.identity import ProcessIdentity
     from minictr.runtime.program import Program
     from minictr.runtime.record import Record
-    from minictr.runtime.timeline import Clock
 
 __all__ = ["Aftermath", "groups_of", "register"]
 
@@ -25,12 +24,10 @@ def groups_of(places: Mapping[str, Place]) -> tuple[Group, ...]:
     return tuple(Group(place.controller, place.version, place.directory) for place in places.values())
 
 
-def register(record: Record, program: Program, pid: int, places: Mapping[str, Place], clock: Clock) -> None:
-    """The program runs as PID: its state is written."""
+def register(record: Record, program: Program, process: ProcessIdentity, places: Mapping[str, Place]) -> None:
+    """The program runs as PROCESS: its state is written."""
     spec, now = program.plan.spec, time.time_ns()
-    identity = ProcessIdentity.of(pid)
-    state = State(record.id, spec, now, now, process=identity, groups=groups_of(places), tty="tty" in spec.names)
-    record.write_ahead(("process", identity.pid, identity.start, identity.boot))
+    state = State(record.id, spec, now, now, process=process, groups=groups_of(places), tty="tty" in spec.names)
     if not program.spec_text:
         program.spec_text = spec_text(spec)
     record.save(state.text(program.spec_text))

@@ -1,6 +1,6 @@
 """What happened to containers, one JSON line each, in a file of the store. There is no daemon that could tell.
 
-``{"time": ns since 1970, "id": ..., "name": ..., "action": ...}`` and, by action, more. The monitor writes ``die`` itself.
+``{"time": ns since 1970, "id": ..., "name": ..., "action": ...}`` and more by action. The monitor writes ``die``.
 A full disk loses an event, never a container.
 """
 

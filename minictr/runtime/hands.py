@@ -31,12 +31,8 @@ def open_namespace(start: Start, *, into: str, path: str, kind: str) -> None:
 
 
 def enter_pidns(start: Start, *, fd: str) -> None:
-    """Children of this thread are born in the pid namespace FD, until the undo right after the clone."""
-    from minictr.kernel.namespaces import pid_for_children
-
-    joined = pid_for_children(start.fds[fd])
-    joined.__enter__()
-    start.after_clone.append(lambda: joined.__exit__(None, None, None))
+    """The child is born in the pid namespace FD."""
+    start.enter_pidns(start.fds[fd])
 
 
 def idmap_tree(start: Start, *, into: str, path: str, **options: Any) -> None:

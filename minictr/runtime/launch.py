@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from minictr.kernel.cgroups import Place
     from minictr.runtime.console import Console
+    from minictr.runtime.identity import ProcessIdentity
     from minictr.runtime.record import Record
 
 SIGKILL = 9
@@ -54,8 +55,8 @@ def launch(
     """Start a compiled program, and return when it runs.
 
     FDS: descriptors by word: "stdin", "stdout", "stderr" (unused with a console). ``preserve_fds``: so many from 3 on
-    are passed on as well. ``start_timeout``: seconds. ``record``: the container's directory, owned by us; it goes with the
-    process. Without one, a program that needs host resources gets one of its own.
+    are passed on as well. ``start_timeout``: seconds. ``record``: the container's directory, owned by us; it goes with
+    the process. Without one, a program that needs host resources gets one of its own.
 
     Raises :class:`StepFailed` (one kernel operation failed; everything was undone), :class:`CommandNotFound`,
     :class:`CommandNotExecutable`, :class:`StartTimeout`.
@@ -85,6 +86,7 @@ class Start:
         self.program, self.fds, self.preserve, self.timeout = program, fds, preserve, timeout
         self.console, self.record = console, record
         self.places: dict[str, Place] = {}  # controller -> the container's own cgroup
+        self.identity: ProcessIdentity | None = None
         self.cgroup_fd = -1  # of the cgroup v2 directory that the child is born in
         if console is not None:
             fds["console"] = console.socket
@@ -145,9 +147,13 @@ class Start:
         if self.record is None and any(step.call in RECORDED for _, step in self.program.parent):
             self.record = new_record()
         if self.record is not None:
-            self.on_failure.push(self.record.forget, self.program.plan.spec.name)
+            self._own_record(self.record)
         self._parent_steps(PREPARE)
         self._parent_steps(CLONE)
+
+    def _own_record(self, record: Record) -> None:
+        """A start that fails leaves no record of the container."""
+        self.on_failure.push(record.forget, self.program.plan.spec.name)
 
     def _parent_steps(self, phase: int) -> None:
         for index, step in self.program.parent:
@@ -171,7 +177,7 @@ class Start:
             theirs.append(self.fds["barrier"])
         if "init" in self.program.calls:
             self.status, status = os.pipe()
-            self.on_failure.push(os.close, self.status)
+            self.on_failure.push(self._close_status)
             self.own("status", status)
         keep = {self.fds[name] for name in self.program.fd_names} | {report, *range(3, 3 + self.preserve)}
         keep.discard(-1)  # a descriptor that this host needs not: the op does nothing
@@ -184,9 +190,21 @@ class Start:
             )
         os.write(self.region, self.program.region(self.fds, report, keep, self.preserve))
         self._spawn(keep)
+        self._write_down()
         # the child has its own copies now: the pipes must end with it
         for fd in theirs:
             self._close(fd)
+
+    def _write_down(self) -> None:
+        """Who the child is, before "go": a sweep ends it if we should be killed."""
+        if self.record is not None:
+            from minictr.runtime.identity import ProcessIdentity
+
+            try:
+                self.identity = ProcessIdentity.of(self.pid)
+            except OSError:
+                return  # it died, and a monitor has reaped it: the report says of what
+            self.record.write_ahead(("process", self.identity.pid, self.identity.start, self.identity.boot))
 
     def _pipe(self) -> tuple[int, int]:
         ends = os.pipe()
@@ -196,7 +214,7 @@ class Start:
     def _spawn(self, keep: set[int]) -> None:
         words = [step.feature for _, step in self.program.parent if step.phase == CLONE]
         try:
-            self.pid, self.pidfd = spawn(self.flags, self.region, keep, self.cgroup_fd)
+            self.pid, self.pidfd = self._clone_child(keep)
         except StepFailed as err:
             from minictr.runtime.diagnose import clone_failed
 
@@ -205,6 +223,21 @@ class Start:
             self._restore()
         index = next((index for index, step in self.program.parent if step.phase == CLONE), 0)
         self.clock.stamp(index, Step("clone3", CLONE, {}, "clone", " ".join(words)), _now())
+
+    def _close_status(self) -> None:
+        os.close(self.status)
+        self.status = -1
+
+    def _clone_child(self, keep: set[int]) -> tuple[int, int]:
+        return spawn(self.flags, self.region, keep, self.cgroup_fd)
+
+    def enter_pidns(self, fd: int) -> None:
+        """Children of this thread are born in the pid namespace FD, until the undo right after the clone."""
+        from minictr.kernel.namespaces import pid_for_children
+
+        joined = pid_for_children(fd)
+        joined.__enter__()
+        self.after_clone.append(lambda: joined.__exit__(None, None, None))
 
     def _restore(self) -> None:
         """This thread's own pid namespace for children again, if another was entered for the clone."""
@@ -231,9 +264,12 @@ class Start:
 
     def await_exec(self) -> None:
         """Until the program runs. A failed op, a death and the deadline are exceptions."""
-        ready = self._poll(0)  # POLLHUP needs not be asked for
+        self._judge(self._poll(0))  # POLLHUP needs not be asked for
+
+    def _judge(self, ended: bool) -> None:
+        """What the region says of a start whose report pipe ENDED, or whose time is over."""
         outcome = Outcome(os.pread(self.region, outcome_size(self.program), 0))
-        if not ready and outcome.state != lib.MC_STATE_FAILED:
+        if not ended and outcome.state != lib.MC_STATE_FAILED:
             raise StartTimeout(str(self.program.steps[outcome.current][1]), self.timeout)
         if outcome.state != lib.MC_STATE_EXEC:
             from minictr.runtime.diagnose import child_failed
@@ -243,10 +279,10 @@ class Start:
 
     def register(self) -> None:
         """Who runs, for those who ask (ps), and for the sweep if we should be killed."""
-        if self.record is not None:
+        if self.record is not None and self.identity is not None:
             from minictr.runtime.aftermath import register
 
-            register(self.record, self.program, self.pid, self.places, self.clock)
+            register(self.record, self.program, self.identity, self.places)
 
     def _poll(self, events: int) -> bool:
         """Whether the report pipe has EVENTS, or ended, before the deadline."""
@@ -279,15 +315,15 @@ class Start:
         self.on_failure.close()
 
 
-def new_record() -> Record:
-    """A container's directory in the default store, for what must not be left behind if this process is killed."""
+def new_record(name: str = "", root: str = "") -> Record:
+    """A container's directory below ROOT, for what must not be left behind if this process is killed; NAME is taken."""
     from minictr.runtime.record import Record
     from minictr.runtime.store import Store
     from minictr.runtime.sweep import sweep_now_and_then
 
-    store = Store()
+    store = Store(root)
     sweep_now_and_then(store)
-    return Record.new(store)
+    return Record.new(store, name)
 
 
 def _reap(pid: int) -> int:

@@ -37,7 +37,7 @@ class Process:
     None while it runs, then its exit code, or minus the signal that killed it. ``signal``: that signal, or 0.
     ``rusage``: ``os.wait4``'s, of the whole container (its init and all it reaped); without init its ``ru_maxrss`` is
     at least the caller's, which exec charges to whoever shared its memory. ``elapsed``: seconds from the start's first
-    step to the end. ``timeline``: the start, step by step. ``usage``: the last readings of its cgroups, where it had any.
+    step to the end. ``timeline``: the start, step by step. ``usage``: its cgroups' last readings, if it had any.
 
     A process dropped while running warns ResourceWarning; ``with`` kills and reaps it.
     """

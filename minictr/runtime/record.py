@@ -43,7 +43,8 @@ class ExitRecord(Value):
     """How a container ended.
 
     ``status``: the raw wait status, None when nobody could see it (the monitor was killed). ``maxrss`` in KiB,
-    ``utime``, ``stime`` in microseconds, ``finished`` in nanoseconds since 1970, ``elapsed`` in nanoseconds.
+    ``utime``, ``stime`` in microseconds, ``finished`` in nanoseconds since 1970, ``elapsed`` in nanoseconds, ``lost``:
+    bytes of output that could not be logged.
     """
 
     status: int | None = None
@@ -52,6 +53,7 @@ class ExitRecord(Value):
     stime: int = 0
     finished: int = 0
     elapsed: int = 0
+    lost: int = 0
 
     @property
     def exit_code(self) -> int | None:
@@ -76,7 +78,8 @@ class ExitRecord(Value):
             return None
         pairs = (word.partition("=") for word in words[2:])
         try:
-            return cls(**{name: None if value == "unknown" else int(value) for name, _, value in pairs})
+            fields: dict[str, Any] = {name: None if value == "unknown" else int(value) for name, _, value in pairs}
+            return cls(**fields)
         except (TypeError, ValueError):
             return None
 
@@ -100,7 +103,7 @@ class Record(Handle):
 
     @classmethod
     def new(cls, store: Store, name: str = "") -> Record:
-        """A new container's directory, locked by us, with NAME taken. Raises StateError, SpecError for a name in use."""
+        """A new container's directory, locked by us, with NAME taken. StateError; SpecError for a name in use."""
         store.ensure()
         for _ in range(8):
             identity = os.urandom(ID_DIGITS // 2).hex()
@@ -118,6 +121,7 @@ class Record(Handle):
                 continue
             try:
                 if name:
+                    record.write_ahead(("name", name))
                     store.take_name(name, identity)
             except BaseException:
                 record.forget()

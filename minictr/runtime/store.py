@@ -6,8 +6,8 @@
     ROOT/names/NAME        symbolic link to ID: making it is what takes the name
     ROOT/events            see runtime/events.py
 
-ROOT is ``--root`` (:func:`choose_root`), else ``MINICTR_ROOT``, else /run/minictr for root, and for others ``XDG_RUNTIME_DIR``/minictr. All of
-it is the user's alone: who could write here could make us kill or remove what is not ours.
+ROOT is what :func:`choose_root` said (``--root``), else ``MINICTR_ROOT``, else /run/minictr for root, and for others
+``XDG_RUNTIME_DIR``/minictr. All of it is the user's alone: who could write here could make us kill or remove what is not ours.
 """
 
 from __future__ import annotations

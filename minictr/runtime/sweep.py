@@ -39,12 +39,14 @@ def sweep_now_and_then(store: Store) -> None:
     now = time.monotonic()
     if now - _swept.get(store.path, -INTERVAL) >= INTERVAL:
         _swept[store.path] = now
-        for _ in sweep(store):
-            pass
+        sweep(store)
 
 
-def sweep(store: Store) -> list[str]:
-    """Take back what dead owners left in STORE: one line for each thing removed, and for each that could not be."""
+def sweep(store: Store, *, names: bool = False) -> list[str]:
+    """Take back what dead owners left in STORE: one line for each thing removed, and for each that could not be.
+
+    ``names``: those that stand for no container too; taking such a name does not need it.
+    """
     told: list[str] = []
     for identity in store.ids():
         try:
@@ -57,8 +59,7 @@ def sweep(store: Store) -> list[str]:
                     told += sweep_one(record)
                 except (MinictrError, OSError) as err:
                     told.append(f"container {identity[:SHORT]}: left as it is: {err}")
-    told += _names(store)
-    return told
+    return told + (_names(store) if names else [])
 
 
 def _names(store: Store) -> list[str]:
