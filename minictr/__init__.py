@@ -23,6 +23,7 @@ _HOMES = {
     "minictr.runtime.console": "Console",
     "minictr.runtime.timeline": "Timeline Row",
     "minictr.runtime.support": "support supports",
+    "minictr.runtime.effort": "LeftOut best_effort",
     "minictr.runtime.front": "profiles",
     "minictr.spec": "Spec",
     "minictr.plan": "Plan",

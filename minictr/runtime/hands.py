@@ -64,7 +64,7 @@ def cgroup(start: Start, *, controller: str, parent: str, settings: tuple[tuple[
     from minictr.kernel import cgroups
 
     word = f"cgroup:{controller}"
-    if not cgroups.present(controller):
+    if not cgroups.has(controller):
         if controller not in IMPLIED:
             cgroups.home(controller)  # says why not
         start.fds[word] = -1
