@@ -143,3 +143,6 @@ REFUSED: tuple[tuple[tuple[str, ...], str], ...] = (
     (("--volume-driver",), "volumes are directories of the host: -v SRC:DST"),
     (("--runtime", "--isolation", "--io-maxbandwidth", "--io-maxiops", "--use-api-socket"), _DAEMON),
 )
+
+TABLES = {"run": RUN_OPTIONS, "plan": PLAN_OPTIONS + RUN_OPTIONS}
+REFUSALS = {"run": REFUSED, "plan": REFUSED}

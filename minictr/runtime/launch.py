@@ -68,7 +68,7 @@ def launch(
     if run.record is not None:
         from minictr.runtime.aftermath import Aftermath
 
-        process.aftermath = Aftermath(run.record, tuple(run.places.values()))
+        process.aftermath = Aftermath(run.record, tuple(run.places.values()), program.plan.spec.name)
     return process
 
 
