@@ -12,7 +12,8 @@ from minictr.errors import StateError, WrongStatus
 from minictr.features.cgroups import Cpu, Freezer, Memory
 from minictr.plan import BARRIER, HOLD, plan
 from minictr.runtime.detached import Keeping, start_detached
-from minictr.runtime.instance import LIVE, SETTLE, Instance
+from minictr.runtime.ending import SETTLE
+from minictr.runtime.instance import LIVE, Instance
 from minictr.runtime.launch import START_TIMEOUT, new_record
 from minictr.runtime.program import Program
 from minictr.runtime.record import Record
