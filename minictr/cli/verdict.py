@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from minictr.kernel.cgroups import Usage
+    from minictr.kernel.cgroup_usage import Usage
     from minictr.spec import Spec
 
 __all__ = ["verdict"]

@@ -18,7 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from minictr.kernel.cgroups import Place, Usage
+    from minictr.kernel.cgroup_usage import Usage
+    from minictr.kernel.cgroups import Place
 
 __all__ = ["Instance", "container", "containers", "find"]
 
