@@ -24,6 +24,7 @@ _HOMES = {
     "minictr.runtime.cgroup": "Cgroup",
     "minictr.runtime.timeline": "Timeline Row",
     "minictr.runtime.support": "support supports",
+    "minictr.runtime.effort": "LeftOut best_effort",
     "minictr.runtime.front": "profiles",
     "minictr.spec": "Spec",
     "minictr.plan": "Plan",
@@ -44,6 +45,9 @@ _HOMES = {
     "minictr.features.capabilities": "Capabilities NoNewPrivs",
     "minictr.features.seccomp": "Seccomp",
     "minictr.features.network": "Loopback",
+    "minictr.features.cgroups": "Memory Cpu Cpuset Pids Freezer NamedCgroup CgroupConf CgroupParent",
+    "minictr.features.cgroup_devices": "Io Devices Device Hugetlb Rdma Misc",
+    "minictr.features.cgroupfs": "Cgroupfs",
     "minictr.kernel.namespaces": "unshare enter",
     "minictr.kernel.process": "sethostname setdomainname",
 }

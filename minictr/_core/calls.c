@@ -159,6 +159,20 @@ size_t mc_stub_size(void)
     return sizeof(STUB);
 }
 
+static const unsigned char MONITOR[] = {
+#include "monitor_bytes.inc"
+};
+
+const unsigned char *mc_monitor_program(void)
+{
+    return MONITOR;
+}
+
+size_t mc_monitor_program_size(void)
+{
+    return sizeof(MONITOR);
+}
+
 // clang-format off
 #define MC_NAMES(X) \
     X(prctl) X(read) X(unshare) X(setns) X(mount) X(open_tree) X(fsopen) X(fsconfig) X(fsmount) \
@@ -167,7 +181,8 @@ size_t mc_stub_size(void)
     X(setdomainname) X(socket) X(ioctl) X(prlimit64) X(umask) X(getcwd) X(statx) X(personality) X(keyctl) \
     X(setsid) X(dup3) X(fcntl) X(sendmsg) X(capget) X(capset) X(setgroups) X(setresgid) X(setresuid) \
     X(getresuid) X(getresgid) X(getgroups) X(seccomp) X(close_range) X(execve) X(execveat) X(clone3) \
-    X(rt_sigprocmask) X(mmap) X(pidfd_open) X(pidfd_send_signal) X(pidfd_getfd)
+    X(rt_sigprocmask) X(mmap) X(clone) X(pidfd_open) X(pidfd_send_signal) X(pidfd_getfd) X(inotify_init1) \
+    X(inotify_add_watch)
 // clang-format on
 
 const char *mc_syscall_name(int nr)

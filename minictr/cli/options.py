@@ -21,7 +21,8 @@ from __future__ import annotations
 
 FLAG, VALUE, OPTIONAL, MANY = "flag", "value", "optional", "many"
 
-CONTAINER, PROGRAM, FILES, PRIVILEGE = "Container", "Program", "Files and mounts", "Privilege and limits"
+CONTAINER, PROGRAM, FILES, PRIVILEGE = "Container", "Program", "Files and mounts", "Privilege"
+RESOURCES = "Resources (control groups; --without takes each out)"
 NAMESPACES, RUNNING, PLAN = "Namespaces (NS is host, private, ns:PATH or pid:N)", "Running", "Plan"
 
 Row = tuple[tuple[str, ...], str, str, str, str, str]
@@ -32,6 +33,7 @@ RUN_OPTIONS: tuple[Row, ...] = (
     (("--profile",), "profile", VALUE, "NAME", "Features to begin with: bare, lxc, docker, default.", CONTAINER),
     (("--with",), "with", MANY, "NAME", "Add a feature (see: minictr features).", CONTAINER),
     (("--without",), "without", MANY, "NAME", "Take a feature out; applied last.", CONTAINER),
+    (("--best-effort",), "best_effort", MANY, "NAME", "Do without that feature, and say so, if need be.", CONTAINER),
     (("--name",), "name", VALUE, "NAME", "Name of the container, and its host name.", CONTAINER),
     (("--rm",), "rm", FLAG, "", "Accepted; a container never outlives its program.", CONTAINER),
     (("--init/--no-init",), "init", FLAG, "", "A small init reaps and forwards signals as PID 1.", CONTAINER),
@@ -60,6 +62,29 @@ RUN_OPTIONS: tuple[Row, ...] = (
     (("--ulimit",), "ulimit", MANY, "NAME=SOFT[:HARD]", "Resource limit.", PRIVILEGE),
     (("--sysctl",), "sysctl", MANY, "KEY=VALUE", "Kernel setting of the container's own namespaces.", PRIVILEGE),
     (("--oom-score-adj",), "oom_score_adj", VALUE, "N", "-1000 (never) to 1000 (first).", PRIVILEGE),
+    (("--device",), "device", MANY, "SRC[:DST[:rwm]]", "A device of the host, made in /dev and allowed.", PRIVILEGE),
+    (("--device-cgroup-rule",), "device_cgroup_rule", MANY, "RULE", "Allow devices, as 'c 10:* rw'.", PRIVILEGE),
+    # --- resources ---
+    (("-m", "--memory"), "memory", VALUE, "SIZE", "Memory; as much swap, if not said.", RESOURCES),
+    (("--memory-swap",), "memory_swap", VALUE, "SIZE", "Memory and swap together; -1 is no limit.", RESOURCES),
+    (("--memory-reservation",), "memory_reservation", VALUE, "SIZE", "Kept while others have to spare.", RESOURCES),
+    (("--memory-swappiness",), "memory_swappiness", VALUE, "N", "0 to 100; cgroup v1.", RESOURCES),
+    (("--oom-kill-disable",), "oom_kill_disable", FLAG, "", "At the limit wait, not die; cgroup v1.", RESOURCES),
+    (("--cpus",), "cpus", VALUE, "N", "Processors' worth of time, as 1.5.", RESOURCES),
+    (("-c", "--cpu-shares"), "cpu_shares", VALUE, "N", "Share of the time, 2 to 262144; 1024 is normal.", RESOURCES),
+    (("--cpu-quota",), "cpu_quota", VALUE, "US", "Microseconds in each period.", RESOURCES),
+    (("--cpu-period",), "cpu_period", VALUE, "US", "Length of a period; 100000 if not given.", RESOURCES),
+    (("--cpuset-cpus",), "cpuset_cpus", VALUE, "LIST", "Processors, as 0-3,5.", RESOURCES),
+    (("--cpuset-mems",), "cpuset_mems", VALUE, "LIST", "Memory nodes, as 0,1.", RESOURCES),
+    (("--pids-limit",), "pids_limit", VALUE, "N", "Processes and threads at once; -1 is no limit.", RESOURCES),
+    (("--blkio-weight",), "blkio_weight", VALUE, "N", "Share of block devices, 10 to 1000.", RESOURCES),
+    (("--blkio-weight-device",), "blkio_weight_device", MANY, "DEV:N", "Share of one block device.", RESOURCES),
+    (("--device-read-bps",), "device_read_bps", MANY, "DEV:SIZE", "Bytes read a second.", RESOURCES),
+    (("--device-write-bps",), "device_write_bps", MANY, "DEV:SIZE", "Bytes written a second.", RESOURCES),
+    (("--device-read-iops",), "device_read_iops", MANY, "DEV:N", "Reads a second.", RESOURCES),
+    (("--device-write-iops",), "device_write_iops", MANY, "DEV:N", "Writes a second.", RESOURCES),
+    (("--cgroup-conf",), "cgroup_conf", MANY, "FILE=TEXT", "A file of its v2 group, as memory.high=1G.", RESOURCES),
+    (("--cgroup-parent",), "cgroup_parent", VALUE, "PATH", "Group that its own are made in.", RESOURCES),
     # --- namespaces ---
     (("--pid",), "pid", VALUE, "NS", "Process ids.", NAMESPACES),
     (("--ipc",), "ipc", VALUE, "NS", "System V IPC and POSIX message queues.", NAMESPACES),
@@ -86,25 +111,21 @@ PLAN_OPTIONS: tuple[Row, ...] = (
     (("--diff",), "diff", VALUE, "PROFILE", "Print only what differs from a plain profile.", PLAN),
 )
 
-GROUPS = (CONTAINER, PROGRAM, FILES, PRIVILEGE, NAMESPACES, RUNNING, PLAN)
+GROUPS = (CONTAINER, PROGRAM, FILES, PRIVILEGE, RESOURCES, NAMESPACES, RUNNING, PLAN)
 
-_CGROUP = "cgroup limits are not built yet"
 _NETWORK = "bridges and published ports are not built yet; --net private has loopback only"
 _DNS = "put the file in the root file system, or bind it with -v"
 _DAEMON = "there is no daemon: a container lives as long as this command"
 _IMAGES = "there are no images: --rootfs names a directory"
 _LOGS = "there are no logs: output goes where this command's output goes"
 _HEALTH = "there are no health checks"
-_DEVICE = "device access lists are not built yet; a device node can be bound with -v"
+_REALTIME = "distributions build their kernels without real-time groups (CONFIG_RT_GROUP_SCHED)"
 
 # Options of docker that are knowingly not here: (flags, reason). Refused by name, so that nobody guesses.
 REFUSED: tuple[tuple[tuple[str, ...], str], ...] = (
-    (("-m", "--memory"), _CGROUP),
-    (("--memory-reservation", "--memory-swap", "--memory-swappiness", "--kernel-memory"), _CGROUP),
-    (("-c", "--cpu-shares", "--cpus", "--cpu-period", "--cpu-quota", "--cpu-rt-period", "--cpu-rt-runtime"), _CGROUP),
-    (("--cpu-count", "--cpu-percent", "--cpuset-cpus", "--cpuset-mems", "--pids-limit", "--cgroup-parent"), _CGROUP),
-    (("--blkio-weight", "--blkio-weight-device", "--oom-kill-disable"), _CGROUP),
-    (("--device-read-bps", "--device-read-iops", "--device-write-bps", "--device-write-iops"), _CGROUP),
+    (("--kernel-memory",), "the kernel's memory counts in --memory; a limit of its own is gone since Linux 5.16"),
+    (("--cpu-rt-period", "--cpu-rt-runtime"), _REALTIME),
+    (("--cpu-count", "--cpu-percent"), "is of Windows; --cpus limits processor time"),
     (("-p", "--publish", "-P", "--publish-all", "--expose", "--ip", "--ip6", "--mac-address"), _NETWORK),
     (("--network-alias", "--net-alias", "--link", "--link-local-ip"), _NETWORK),
     (("--add-host", "--dns", "--dns-option", "--dns-opt", "--dns-search"), _DNS),
@@ -116,9 +137,12 @@ REFUSED: tuple[tuple[tuple[str, ...], str], ...] = (
     (("--log-driver", "--log-opt"), _LOGS),
     (("--health-cmd", "--health-interval", "--health-retries", "--health-start-interval"), _HEALTH),
     (("--health-start-period", "--health-timeout", "--no-healthcheck"), _HEALTH),
-    (("--device", "--device-cgroup-rule", "--gpus", "--cdi"), _DEVICE),
+    (("--gpus", "--cdi"), "name the device nodes with --device, and bind the driver's libraries with -v"),
     (("--group-add",), "supplementary groups are those of the user in the container's /etc/group"),
     (("--volumes-from",), "there is no other container to take volumes from; name them with -v"),
     (("--volume-driver",), "volumes are directories of the host: -v SRC:DST"),
     (("--runtime", "--isolation", "--io-maxbandwidth", "--io-maxiops", "--use-api-socket"), _DAEMON),
 )
+
+TABLES = {"run": RUN_OPTIONS, "plan": PLAN_OPTIONS + RUN_OPTIONS}
+REFUSALS = {"run": REFUSED, "plan": REFUSED}

@@ -33,9 +33,21 @@ def run(opts: dict[str, Any], command: tuple[str, ...]) -> int:
     """Run COMMAND in a container as OPTS say; the exit code. Raises MinictrError."""
     keep_standard_streams()
     chosen = settings(opts)
-    program = compiled(build(opts, command))
+    spec = build(opts, command)
+    program = compiled(spec)
     if chosen.die_with_parent:
         die_with_parent()
+    if "best_effort" not in opts:
+        process, timed_out = attempt(program, chosen)
+    else:
+        process, timed_out = as_far_as_possible(spec, opts["best_effort"], chosen)
+    if chosen.trace is not None:
+        chosen.report(process, opts.get("name", command[0]))
+    return TIMED_OUT if timed_out else exit_code(process)
+
+
+def attempt(program: Program, chosen: Settings) -> tuple[Process, bool]:
+    """PROGRAM, from its start to its end; whether its time was over."""
     console = None
     if "console" in program.fd_names:
         from minictr.runtime.console import Console
@@ -48,9 +60,22 @@ def run(opts: dict[str, Any], command: tuple[str, ...]) -> int:
         relay.detach()
         if console is not None:
             console.close()
-    if chosen.trace is not None:
-        chosen.report(process, opts.get("name", command[0]))
-    return TIMED_OUT if relay.timed_out else exit_code(process)
+    return process, relay.timed_out
+
+
+def as_far_as_possible(spec: Spec, names: list[str], chosen: Settings) -> tuple[Process, bool]:
+    """``--best-effort``: what cannot be had of NAMES is left out, one line each, with what cannot stand without it."""
+    from minictr.cli.entry import complain
+    from minictr.runtime.effort import LeftOut, best_effort
+
+    def tell(item: LeftOut) -> None:
+        lost = spec.names - spec.without(item.name, cascade=True).names - {item.name}
+        complain("run", f"{item}" + (f" (and with it {', '.join(sorted(lost))})" if lost else ""))
+
+    def start(out: tuple[str, ...]) -> tuple[Process, bool]:
+        return attempt(compiled(spec.without(*out, cascade=True)), chosen)
+
+    return best_effort(start, names, tell)[0]
 
 
 def compiled(spec: Spec) -> Program:

@@ -55,6 +55,21 @@ CONTRADICTIONS: list[tuple[Spec, tuple[str, ...]]] = [
     (Spec(("a",), (f.UserNamespace(join="/u"), f.TimeNamespace())), ("timens cannot be new",)),
     (BOX.with_(f.Bind("/s", "/t", propagation="rslave")), ("rslave receives nothing", "mnt is private")),
     (BOX.with_(*(f.Bind("/s", f"/t/{i}") for i in range(64))), ("64 of them", "at most 63")),
+    (
+        BOX.without("pids").with_(f.CgroupParent("x")),
+        ("cgroup_parent without any controller", "leave cgroup_parent out"),
+    ),
+    (BOX.without("pids").with_(f.Cgroupfs()), ("cgroupfs without any controller", "add memory")),
+    (BOX.with_(f.Cgroupfs(), f.CgroupNamespace(join="/n")), ("cgroupfs in a joined", "leave cgroupfs out")),
+    (BOX.with_(f.Cgroupfs()).without("cgroupns"), ("cgroupfs needs cgroupns",)),
+    (BOX.with_(f.Cgroupfs(), f.Tmpfs("/sys/fs/cgroup")), ("cgroupfs and tmpfs", "/sys/fs/cgroup")),
+    (BOX.replace(features=(*f.DEFAULT, f.Pids(5))), ("pids is given twice", "keep one")),
+    (BOX.replace(features=(*f.DEFAULT, *[f.NamedCgroup("a")] * 2)), ("named_cgroup a is given twice",)),
+    (BOX.with_(f.Devices(("c 1:3 rwm",))), ("/dev/zero", "may not be made", "c *:* m")),
+    (BOX.with_(f.Devices().allowing("deny c 1:3 rw")), ("/dev/null", "neither be read nor written")),
+    (BOX.with_(f.Devices(), f.Device("/dev/fuse", "c", 10, 229)), ("/dev/fuse", "add the rule 'c 10:229 rwm'")),
+    (BOX.with_(f.Device("/dev/null", "c", 1, 5)), ("/dev/null is made twice",)),
+    (Spec(("a",), (f.Device("/dev/fuse", "c", 10, 229),)), ("device needs dev",)),
 ]
 
 
@@ -88,3 +103,6 @@ def test_what_only_looks_like_a_contradiction() -> None:
     plan(Spec(("a",), (f.MountNamespace(), f.Tmpfs("/tmp"), f.ReadonlyRoot())))
     plan(BOX.with_(f.MountNamespace("slave"), f.Bind("/s", "/t", propagation="rslave")))
     plan(BOX.with_(f.Identity("1000:1000")))
+    plan(BOX.with_(f.Devices().allowing("c 10:229 rw"), f.Device("/dev/fuse", "c", 10, 229)))
+    plan(BOX.with_(f.Device("/dev/null", "c", 1, 3)))
+    plan(BOX.with_(f.Devices(()), f.Device("/dev/fuse", "c", 10, 229)))
