@@ -10,6 +10,7 @@ import os
 from minictr.errors import MinictrError, NoSuchContainer, SpecError, StateError, WrongStatus
 from minictr.runtime import ending, events
 from minictr.runtime.identity import ProcessIdentity
+from minictr.runtime.listing import frozen
 from minictr.runtime.record import ExitRecord, Record
 from minictr.runtime.state import State
 from minictr.runtime.store import SHORT, Store
@@ -92,13 +93,8 @@ class Instance:
             return "exited" if self.exit_record() is not None and self.exit_code is not None else "dead"
         if self.state.held:
             return "created"
-        place = self.freezer()
-        if place is not None:
-            from minictr.kernel import cgroups
-
-            if cgroups.frozen(place):
-                return "paused"
-        return "running"
+        groups = ((group.controller, group.version, group.directory) for group in self.state.groups)
+        return "paused" if frozen(groups) else "running"
 
     def exit_record(self) -> ExitRecord | None:
         """How it ended, once that is written down."""
