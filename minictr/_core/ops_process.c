@@ -56,10 +56,26 @@ long mc_op_unshare(struct mc_machine *m MC_UNUSED, struct mc_op *op)
     return MC_CALL1(__NR_unshare, op->arg[0]);
 }
 
-long mc_op_setns(struct mc_machine *m MC_UNUSED, struct mc_op *op)
+/* A descriptor of the host's has done its work: nobody inside may find it in /proc (CVE-2024-21626). A caller's thread
+ * keeps what is its own. */
+static long spent(struct mc_machine *m, long ret, int64_t fd)
+{
+    if (ret >= 0 && m->region)
+        mc_close((int)fd);
+    return ret;
+}
+
+long mc_op_setns(struct mc_machine *m, struct mc_op *op)
 {
     mc_root_changes(); /* a mount namespace brings its own */
-    return MC_CALL2(__NR_setns, op->arg[0], op->arg[1]);
+    return spent(m, MC_CALL2(__NR_setns, op->arg[0], op->arg[1]), op->arg[0]);
+}
+
+long mc_op_enter_root(struct mc_machine *m, struct mc_op *op)
+{
+    mc_root_changes();
+    long ret = MC_CALL1(__NR_fchdir, op->arg[0]);
+    return spent(m, ret < 0 ? ret : MC_CALL1(__NR_chroot, "."), op->arg[0]);
 }
 
 long mc_op_sethostname(struct mc_machine *m, struct mc_op *op)

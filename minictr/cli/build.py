@@ -249,15 +249,9 @@ def capabilities(spec: Spec, opts: Options) -> Spec:
     add, drop = opts.get("cap_add", ()), opts.get("cap_drop", ())
     if not add and not drop:
         return spec
-    import minictr.parse as parse  # not "from minictr": its __getattr__ would import importlib
+    from minictr.parse.settings import adjusted_capabilities
 
-    present = spec.get("capabilities")
-    held = present.bounding if isinstance(present, Capabilities) else CAPABILITIES
-    kept = said("--cap-add, --cap-drop", parse.capabilities, held, add, drop)
-    every = [{"ALL", "CAP_ALL"}.intersection(name.upper() for name in names) for names in (add, drop)]
-    # "All" is what the caller has, which may be less than there are: the set is narrowed, not demanded.
-    broad = not isinstance(present, Capabilities) or present.drop_only
-    return spec.with_(Capabilities(kept, drop_only=bool(every[0]) or (broad and not every[1])))
+    return spec.with_(said("--cap-add, --cap-drop", adjusted_capabilities, spec.get("capabilities"), add, drop))
 
 
 def security_option(spec: Spec, text: str) -> Spec:

@@ -115,6 +115,9 @@ def parsed(params: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
 COLD = {
     "features": ("minictr.cli.features", "features"),
     "rootfs": ("minictr.cli.rootfs", "rootfs"),
+    "cp": ("minictr.cli.cp", "cp"),
+    "diff": ("minictr.cli.diff", "diff"),
+    "commit": ("minictr.cli.commit", "commit"),
     "completion": ("minictr.cli.main", "completion"),
     "version": ("minictr.cli.main", "version"),
 }

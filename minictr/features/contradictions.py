@@ -52,7 +52,7 @@ def check_root(ctx: Context) -> None:
     ways = [name for name in ("pivot_root", "chroot") if ctx.has(name)]
     if len(ways) == 2:
         raise SpecError("pivot_root and chroot both change the root: keep one")
-    if ctx.rootfs and not ways:
+    if ctx.rootfs and not ways and not ctx.has("join"):
         raise SpecError(f"rootfs {ctx.rootfs} is not entered without pivot_root or chroot: add one, or give no rootfs")
     if not ctx.rootfs:
         for name in (*ways, "overlay"):

@@ -40,6 +40,7 @@ __all__ = [
     "entrance",
     "final_files",
     "freeze",
+    "frozen",
     "has",
     "hierarchies",
     "home",
@@ -224,6 +225,13 @@ def thaw(place: Place, timeout: float = 5) -> None:
     from minictr.kernel.cgroup_tasks import thaw as thaw_group
 
     thaw_group(place, timeout)
+
+
+def frozen(place: Place) -> bool:
+    """Whether all of the group stand still."""
+    from minictr.kernel.cgroup_tasks import frozen as is_frozen
+
+    return is_frozen(place)
 
 
 def kill(places: Iterable[Place], timeout: float = 5) -> None:

@@ -44,7 +44,8 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     "sigreset": (),  # every signal to SIG_DFL, empty mask
     # --- namespaces ---
     "unshare": ("flags:i",),  # unshare(2)
-    "setns": ("fd:f", "flags:i"),  # setns(2)
+    "setns": ("fd:f", "flags:i"),  # setns(2); the descriptor, of a namespace or a pidfd (Linux 5.8), is closed
+    "enter_root": ("fd:f",),  # fchdir, chroot; the descriptor is closed
     # --- mounts: host paths (before the root is changed) ---
     "propagation": ("path:s", "flags:i"),  # mount(2) with MS_REC|MS_PRIVATE and so on
     "open_tree": ("into:h", "path:s", "flags:i"),  # open_tree(2) OPEN_TREE_CLONE|flags; Linux 5.2
@@ -80,6 +81,7 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     "stdio": ("stdin:f", "stdout:f", "stderr:f"),
     # --- init ---
     "init": ("status_fd:f", "flags:i"),  # fork: the parent stays as reaping init, the child goes on with the next op
+    "fork": ("flags:i",),  # go on in a child, born in the pid namespace joined; flags: SIBLING, ORPHAN
     # --- identity and privilege ---
     "setgroups": ("groups:b",),  # array of uint32
     "setresgid": ("gid:i",),

@@ -17,7 +17,7 @@ from minictr.values import Value
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any, Self
 
     from minictr.plan import Plan
@@ -162,21 +162,11 @@ class Container:
         ``start_timeout``: seconds until a start that hangs is given up (:class:`StartTimeout`).
         """
         program = self._program(args)
-        with Undo() as closing:
-            streams = Streams(stdin, stdout, stderr, closing)
-            try:
-                process = launch(
-                    program, streams.fds, preserve_fds=preserve_fds, start_timeout=start_timeout, console=console
-                )
-                try:
-                    streams.hand_over(process, text or bool(encoding or errors), encoding, errors)
-                except BaseException:
-                    process.close()
-                    raise
-            except BaseException:
-                streams.close()
-                raise
-        return process
+
+        def start(fds: dict[str, int]) -> Process:
+            return launch(program, fds, preserve_fds=preserve_fds, start_timeout=start_timeout, console=console)
+
+        return started(start, stdin, stdout, stderr, text, encoding, errors)
 
     def _program(self, args: Sequence[str]) -> Program:
         """The compiled plan of running ARGS. Kept while what was looked at in the root is as it was: then only
@@ -206,9 +196,6 @@ class Container:
         text: bool = False,
         encoding: str | None = None,
         errors: str | None = None,
-        stdin: Any = None,
-        stdout: Any = None,
-        stderr: Any = None,
         **options: Any,
     ) -> Result:
         """Run ARGS to the end, as :func:`subprocess.run` does.
@@ -216,18 +203,8 @@ class Container:
         After ``timeout`` seconds the container is killed and :class:`TimeoutExpired` raised (its ``result`` says the
         rest). ``check``: raise :class:`CalledProcessError` for a non-zero end. Other options are :meth:`popen`'s.
         """
-        options.update(stdin=stdin, stdout=stdout, stderr=stderr)
-        options.update(piped(input, capture_output))
-        data, timed_out = encoded(input, encoding, errors), False
-        with self.popen(args, **options) as process:
-            try:
-                captured = process.communicate(data, timeout)
-            except TimeoutExpired:
-                timed_out = True
-                captured = process.end()
-        as_text = text or bool(encoding or errors)
-        result = Result.of(process, captured, as_text, encoding, errors, timed_out=timed_out)
-        return result.judged(timeout, check)
+        how = (input, capture_output, timeout, check, text, encoding, errors)
+        return to_the_end(lambda **streams: self.popen(args, **{**options, **streams}), *how)
 
     async def run_async(self, args: Sequence[str], **options: Any) -> Result:
         """:meth:`run` for asyncio: waits for the pidfd in the event loop."""
@@ -249,6 +226,54 @@ class Container:
 
     def __hash__(self) -> int:
         return hash((self.rootfs, self.features, self.name))
+
+
+def started(
+    start: Callable[[dict[str, int]], Process],
+    stdin: Any,
+    stdout: Any,
+    stderr: Any,
+    text: bool,
+    encoding: str | None,
+    errors: str | None,
+) -> Process:
+    """What START makes of the program's standard streams, with our ends of them."""
+    with Undo() as closing:
+        streams = Streams(stdin, stdout, stderr, closing)
+        try:
+            process = start(streams.fds)
+            try:
+                streams.hand_over(process, text or bool(encoding or errors), encoding, errors)
+            except BaseException:
+                process.close()
+                raise
+        except BaseException:
+            streams.close()
+            raise
+    return process
+
+
+def to_the_end(
+    popen: Callable[..., Process],
+    input: Any = None,
+    capture_output: bool = False,
+    timeout: float | None = None,
+    check: bool = False,
+    text: bool = False,
+    encoding: str | None = None,
+    errors: str | None = None,
+) -> Result:
+    """Start by POPEN, which is told what streams must be pipes; feed and read them, wait: see :meth:`Container.run`."""
+    data, timed_out = encoded(input, encoding, errors), False
+    with popen(**piped(input, capture_output)) as process:
+        try:
+            captured = process.communicate(data, timeout)
+        except TimeoutExpired:
+            timed_out = True
+            captured = process.end()
+    as_text = text or bool(encoding or errors)
+    result = Result.of(process, captured, as_text, encoding, errors, timed_out=timed_out)
+    return result.judged(timeout, check)
 
 
 def piped(input: Any, capture_output: bool) -> dict[str, int]:

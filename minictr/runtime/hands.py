@@ -30,6 +30,31 @@ def open_namespace(start: Start, *, into: str, path: str, kind: str) -> None:
     start.own(into, open_namespace(path, kind))
 
 
+def open_process(start: Start, *, pid: int, root: bool) -> None:
+    """The root of PID where it is wanted, and a last look at its pidfd, the descriptor "process": while it runs, its
+    number is no other's, and what was opened by it is its own."""
+    from minictr.runtime.process import is_over
+
+    if root:
+        start.own("root", os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+    if is_over(start.fds["process"], 0):
+        raise StepFailed(f"join process {pid}", 3, cure="the container is over")
+
+
+def open_cgroup(start: Start, *, controller: str, version: int, directory: str) -> None:
+    """The entrance to a cgroup that is there: v1 by a descriptor that the child writes to, v2 by birth."""
+    from minictr.kernel import cgroups
+
+    word = f"cgroup:{controller}"
+    entrance = cgroups.entrance(cgroups.Place(version, controller, directory))
+    if version == 1:
+        start.own(word, entrance)
+        return
+    start.fds[word] = -1
+    start.own("cgroup", entrance)
+    start.cgroup_fd = entrance
+
+
 def enter_pidns(start: Start, *, fd: str) -> None:
     """The child is born in the pid namespace FD."""
     start.enter_pidns(start.fds[fd])
@@ -73,7 +98,9 @@ def cgroup(start: Start, *, controller: str, parent: str, settings: tuple[tuple[
     place = cgroups.locate(controller, start.record.group, parent)
     start.record.write_ahead(("cgroup", place.version, controller, place.directory))
     start.on_failure.push(remove_cgroup, place.directory)
-    cgroups.create(place)
+    shared = any(place.directory == other.directory for other in start.places.values())  # cpu,cpuacct; all of v2
+    if not cgroups.create(place) and not shared:
+        raise StepFailed(f"mkdir {place.directory}", 17, cure="somebody made a group of that name: try again")
     cgroups.write(place, **dict(settings))
     start.places[controller] = place
     entrance = cgroups.entrance(place)
@@ -93,7 +120,7 @@ def remove_cgroup(directory: str) -> None:
     from minictr.kernel import cgroups
 
     if os.path.isdir(directory):
-        cgroups.remove(directory)
+        cgroups.remove(directory, recorded=True)
 
 
 def uid_map(start: Start, *, map: str) -> None:
@@ -122,6 +149,8 @@ HANDS: dict[str, Callable[..., None]] = {
     for function in (
         clone,
         open_namespace,
+        open_process,
+        open_cgroup,
         enter_pidns,
         idmap_tree,
         make_directory,

@@ -33,10 +33,10 @@ class Instance:
     An instance is no handle: it holds nothing open, and another process may end or remove the container meanwhile.
     """
 
-    def __init__(self, store: Store, identity: str) -> None:
+    def __init__(self, store: Store, identity: str, state: State | None = None) -> None:
         self.store, self.id = store, identity
         self.directory = os.path.join(store.containers, identity)
-        self._state: State | None = None
+        self._state = state
 
     # --- what it is ---
 
@@ -60,6 +60,10 @@ class Instance:
         with self.record() as record:
             self._state = State.of(record)
         return self._state
+
+    def take(self, state: State) -> None:
+        """STATE is what has just been written down."""
+        self._state = state
 
     @property
     def name(self) -> str:

@@ -41,6 +41,7 @@ SIGKILL = 9
 START_TIMEOUT = 10.0
 RECORDED = frozenset({"cgroup"})  # steps that make what outlives a killed parent: written down before they are done
 REAP_TIMEOUT = 5.0
+PAGE = 4096
 
 
 def launch(
@@ -191,6 +192,8 @@ class Start:
                 f"pass {len(keep)} descriptors", EMFILE, cure=f"at most {MAX_KEEP}, fewer with --preserve-fds"
             )
         os.write(self.region, self.program.region(self.fds, report, keep, self.preserve))
+        if self.program.forks:
+            os.ftruncate(self.region, self.program.born_offset + PAGE)
         self._spawn(keep)
         self._write_down()
         # the child has its own copies now: the pipes must end with it
@@ -303,8 +306,8 @@ class Start:
         pid, self.pid = self.pid, 0
         lib.mc_pidfd_send_signal(self.pidfd, SIGKILL, 0)
         if is_over(self.pidfd, REAP_TIMEOUT):
-            return _reap(pid)
-        start_new_thread(_reap, (pid,))
+            return reap(pid)
+        start_new_thread(reap, (pid,))
         return 0
 
     def abort(self) -> None:
@@ -328,7 +331,8 @@ def new_record(name: str = "", root: str = "") -> Record:
     return Record.new(store, name)
 
 
-def _reap(pid: int) -> int:
+def reap(pid: int) -> int:
+    """Wait for PID, which is about to end: its raw wait status."""
     try:
         return os.waitpid(pid, 0)[1]
     except ChildProcessError:  # somebody else's wait(-1) was faster

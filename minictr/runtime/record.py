@@ -248,6 +248,13 @@ class Record(Handle):
             raise self._failed("write", "exit", err) from err
         return fd
 
+    def begin_anew(self) -> None:
+        """What its last life left goes: exit record, readings, socket. Log and layers stay."""
+        for name in ("exit", "attach"):
+            self._unlink(name)
+        if self._exists("final"):
+            self._remove_tree("final")
+
     def write_exit(self, record: ExitRecord) -> None:
         """Into the room made before."""
         try:

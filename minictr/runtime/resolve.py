@@ -35,9 +35,6 @@ def resolve(spec: Spec) -> Spec:
     if spec.rootfs:
         spec = spec.replace(rootfs=checked_root(spec.rootfs))
         _no_links(spec)
-    identity: Any = spec.get("user")
-    if identity is not None:
-        spec = spec.with_(_known(identity, spec))
     io: Any = spec.get("io")
     if io is not None and io.paths:
         spec = spec.with_(io.resolved({path: _block_device(path) for path in io.paths}))
@@ -45,8 +42,19 @@ def resolve(spec: Spec) -> Spec:
         spec = _host_hierarchies(spec)
     env: Any = spec.get("env")
     if env is None or not env.clear:
-        spec = spec.replace(environ=tuple(f"{key}={value}" for key, value in os.environ.items()))
-    return spec
+        spec = spec.replace(environ=caller_environment())
+    return look_up_user(spec)
+
+
+def look_up_user(spec: Spec) -> Spec:
+    """SPEC with a numeric user. Raises :class:`SpecError` for a user or group that its root does not know."""
+    identity: Any = spec.get("user")
+    return spec if identity is None else spec.with_(_known(identity, spec))
+
+
+def caller_environment() -> tuple[str, ...]:
+    """Ours, as a spec has it."""
+    return tuple(f"{key}={value}" for key, value in os.environ.items())
 
 
 LOOKED_AT = ("", *MOUNTED_BY, "/etc")  # of which only matters what they are
