@@ -17,9 +17,12 @@ from minictr.runtime.store import SHORT, Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from minictr.kernel.cgroups import Place, Usage
+    from minictr.runtime.top import Row
+    from minictr.steps import Feature
 
 __all__ = ["Instance", "container", "containers", "find"]
 
@@ -248,6 +251,51 @@ class Instance:
         Raises WrongStatus for one that runs, without FORCE.
         """
         ending.remove(self, force=force)
+
+    def start(self) -> None:
+        """Run it: one that was created goes on to its program, one that is over runs once more. Raises WrongStatus."""
+        from minictr.runtime.kept import start
+
+        start(self)
+
+    def update(self, *wanted: Feature, **limits: Any) -> None:
+        """New limits, all or none: features, of which what is not None counts, or keywords as ``mc.Cgroup`` has them.
+
+        >>> mc.container("web").update(memory="512M", cpus=1.5)
+
+        Raises SpecError for a controller it was made without, StepFailed for what the kernel refuses.
+        """
+        from minictr.runtime.update import update, with_limits
+
+        update(self, with_limits(self.refresh().spec, wanted, limits))
+
+    def top(self) -> list[Row]:
+        """Its processes. Raises WrongStatus for one that does not run."""
+        from minictr.runtime.top import top
+
+        return top(self)
+
+    def logs(
+        self,
+        *,
+        since: int | None = None,
+        until: int | None = None,
+        tail: int | None = None,
+        follow: bool = False,
+    ) -> Iterator[tuple[int, str, bytes]]:
+        """What it wrote: (nanoseconds since 1970, "stdout" or "stderr", data). ``since``, ``until``: nanoseconds;
+        ``tail``: the last so many lines; ``follow``: go on until it ends. Raises SpecError where no log is kept."""
+        if not self.state.detached or not self.state.log[1]:
+            why = "output goes to who started it" if not self.state.detached else "it was made with --log-driver none"
+            raise SpecError(f"logs {self.label}: it has no log: {why}")
+        from minictr.runtime.logs import read
+
+        return read(self.directory, since=since, until=until, tail=tail, follow=follow)
+
+    def events(self, since: int = 0, *, follow: bool = False) -> Iterator[dict[str, Any]]:
+        """What happened to it from SINCE (nanoseconds since 1970) on; with FOLLOW what will happen too, without end."""
+        found = events.follow(self.store, since) if follow else events.read(self.store, since)
+        return (event for event in found if event.get("id") == self.id)
 
     def inspect(self) -> dict[str, Any]:
         """All that is known, as plain data."""

@@ -115,7 +115,7 @@ def readings(place: Place, settings: Mapping[str, Any]) -> list[Old]:
     else:
         table: Any = __import__(f"minictr.kernel.cgroup{place.version}", fromlist=["FILES"])
         rows = table.FILES.get(place.controller, {})
-        wanted = (*settings, "memsw", "cpu_max")  # what the writers make of two settings
+        wanted = (*settings, "memsw", "quota_period")  # what the writers make of two settings
         for setting in wanted:
             names += rows[setting][1] if setting in rows else ()
     found = []
