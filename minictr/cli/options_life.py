@@ -52,9 +52,7 @@ TABLES: dict[str, tuple[Row, ...]] = {
         (("-n", "--tail"), "tail", VALUE, "N|all", "The last N lines only.", OPTIONS),
         (("-t", "--timestamps"), "timestamps", FLAG, "", "When each line was written.", OPTIONS),
     ),
-    "inspect": (
-        (("-f", "--format"), "format", VALUE, "json|TEMPLATE", "'{{.State.Pid}}' as docker's.", OPTIONS),
-    ),
+    "inspect": ((("-f", "--format"), "format", VALUE, "json|TEMPLATE", "'{{.State.Pid}}' as docker's.", OPTIONS),),
     "wait": (),
     "start": (
         (("-a", "--attach"), "attach", FLAG, "", "Stay with it: its output, its signals, its exit code.", OPTIONS),
@@ -101,21 +99,6 @@ TABLES: dict[str, tuple[Row, ...]] = {
     ),
     "cleanup": (),
 }
-
-# For `run` and `create`, to be appended to RUN_OPTIONS: a container that outlives the command that made it.
-KEPT = "Life"
-KEPT_OPTIONS: tuple[Row, ...] = (
-    (("-d", "--detach"), "detach", FLAG, "", "In the background; prints the id.", KEPT),
-    (("--replace",), "replace", FLAG, "", "Remove another of this --name first.", KEPT),
-    (("--cidfile",), "cidfile", VALUE, "FILE", "Write the id there.", KEPT),
-    (("--pidfile",), "pidfile", VALUE, "FILE", "Write the pid of its first process there.", KEPT),
-    (("--log-driver",), "log_driver", VALUE, "NAME", "k8s-file, or none.", KEPT),
-    (("--log-opt",), "log_opt", MANY, "KEY=VALUE", "max-size=SIZE, max-file=N.", KEPT),
-    (("--stop-timeout",), "stop_timeout", VALUE, "SECONDS", "Until stop kills; 10.", KEPT),
-    (("--detach-keys",), "detach_keys", VALUE, "KEYS", "What leaves it running; ctrl-p,ctrl-q.", KEPT),
-    (("--sig-proxy/--no-sig-proxy",), "sig_proxy", FLAG, "", "Pass signals on to the program.", KEPT),
-    (("-a", "--attach"), "attach", MANY, "STREAM", "stdin, stdout, stderr; all unless it is given.", KEPT),
-)
 
 # Options of docker and podman that are knowingly not here: verb -> (flags, reason).
 REFUSALS: dict[str, tuple[tuple[tuple[str, ...], str], ...]] = {

@@ -15,10 +15,12 @@ from minictr.errors import SpecError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
+    from collections.abc import Callable
     from typing import Any
 
     from minictr.cli.settings import Settings
     from minictr.runtime.console import Console
+    from minictr.runtime.effort import LeftOut
     from minictr.runtime.process import Process
     from minictr.runtime.program import Program
     from minictr.spec import Spec
@@ -32,6 +34,11 @@ GRACE = 10.0  # seconds between the stop signal and SIGKILL, as docker's
 def run(opts: dict[str, Any], command: tuple[str, ...]) -> int:
     """Run COMMAND in a container as OPTS say; the exit code. Raises MinictrError."""
     keep_standard_streams()
+    if opts.get("detach"):
+        from minictr.cli.create import detach
+
+        return detach(opts, command)
+    only_detached(opts)
     chosen = settings(opts)
     spec = build(opts, command)
     program = compiled(spec)
@@ -41,6 +48,8 @@ def run(opts: dict[str, Any], command: tuple[str, ...]) -> int:
         process, timed_out = attempt(program, chosen)
     else:
         process, timed_out = as_far_as_possible(spec, opts["best_effort"], chosen)
+    if process.usage is not None:
+        tell_limits(process, spec)
     if chosen.trace is not None:
         chosen.report(process, opts.get("name", command[0]))
     return TIMED_OUT if timed_out else exit_code(process)
@@ -63,19 +72,45 @@ def attempt(program: Program, chosen: Settings) -> tuple[Process, bool]:
     return process, relay.timed_out
 
 
+def only_detached(opts: dict[str, Any]) -> None:
+    """Options that mean something for a container that outlives this command alone."""
+    for dest in ("log_driver", "log_opt", "stop_timeout"):
+        if dest in opts:
+            raise SpecError(f"--{dest.replace('_', '-')} is about a detached container: add -d, or leave it out")
+
+
+def tell_limits(process: Process, spec: Spec) -> None:
+    """A limit that killed or bit is said, a line each."""
+    usage = process.usage
+    assert usage is not None
+    bit = usage.oom_kills or (usage.pids and usage.pids.hits) or (usage.cpu and usage.cpu.throttled)
+    if bit:  # the words are imported when there is something to say
+        from minictr.cli.entry import complain
+        from minictr.cli.verdict import verdict
+
+        for line in verdict(usage, spec, process.elapsed):
+            complain("run", line)
+
+
 def as_far_as_possible(spec: Spec, names: list[str], chosen: Settings) -> tuple[Process, bool]:
     """``--best-effort``: what cannot be had of NAMES is left out, one line each, with what cannot stand without it."""
+    from minictr.runtime.effort import best_effort
+
+    def start(out: tuple[str, ...]) -> tuple[Process, bool]:
+        return attempt(compiled(spec.without(*out, cascade=True)), chosen)
+
+    return best_effort(start, names, left_out(spec))[0]
+
+
+def left_out(spec: Spec) -> Callable[[LeftOut], None]:
+    """Tells what of SPEC was left out, a line each."""
     from minictr.cli.entry import complain
-    from minictr.runtime.effort import LeftOut, best_effort
 
     def tell(item: LeftOut) -> None:
         lost = spec.names - spec.without(item.name, cascade=True).names - {item.name}
         complain("run", f"{item}" + (f" (and with it {', '.join(sorted(lost))})" if lost else ""))
 
-    def start(out: tuple[str, ...]) -> tuple[Process, bool]:
-        return attempt(compiled(spec.without(*out, cascade=True)), chosen)
-
-    return best_effort(start, names, tell)[0]
+    return tell
 
 
 def compiled(spec: Spec) -> Program:
@@ -92,10 +127,11 @@ def compiled(spec: Spec) -> Program:
 
 def watch(program: Program, chosen: Settings, console: Console | None, relay: Relay) -> Process:
     """Start PROGRAM and stay until it is gone."""
-    from minictr.runtime.launch import launch
+    from minictr.runtime.launch import launch, new_record
 
+    record = new_record(program.plan.spec.name)
     streams = {"stdin": 0, "stdout": 1, "stderr": 2}
-    with launch(program, streams, preserve_fds=chosen.preserve_fds, console=console) as process:
+    with launch(program, streams, preserve_fds=chosen.preserve_fds, console=console, record=record) as process:
         chosen.tell(f'{{"child-pid": {process.pid}}}')
         relay.attach(process)
         if console is not None:

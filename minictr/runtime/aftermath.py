@@ -58,5 +58,5 @@ class Aftermath:
         for place in reversed(self.places):
             if cgroups.processes(place.directory):  # without a pid namespace descendants live on
                 cgroups.kill(self.places)
-            cgroups.remove(place.directory)
+            cgroups.remove(place.directory, recorded=True)
         return usage
