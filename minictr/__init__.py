@@ -22,6 +22,7 @@ _HOMES = {
     "minictr.runtime.process": "Process PIPE STDOUT DEVNULL",
     "minictr.runtime.console": "Console",
     "minictr.runtime.cgroup": "Cgroup",
+    "minictr.runtime.instance": "Instance container containers",
     "minictr.runtime.timeline": "Timeline Row",
     "minictr.runtime.support": "support supports",
     "minictr.runtime.effort": "LeftOut best_effort",

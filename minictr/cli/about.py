@@ -21,6 +21,21 @@ ABOUT: dict[str, tuple[str, str, str]] = {
         The first word that is not an option is the command; all after it is its own. Exit code: the program's own;
         125 minictr failed, 126 not executable, 127 not found, 128+N killed by signal N, 124 --timeout.""",
     ),
+    "create": (
+        "Make a container that start will run.",
+        "COMMAND [ARGUMENT]...",
+        """Set up a container for COMMAND to just before it runs, and print its id. 'minictr start' runs it.
+
+        The first word that is not an option is the command; all after it is its own.""",
+    ),
+    "exec": (
+        "Run a command in a running container.",
+        "NAME COMMAND [ARGUMENT]...",
+        """Run COMMAND in the running container NAME, in all its namespaces and cgroups, and under its filters.
+
+        All after COMMAND is its own. Exit code: the command's own; 125 minictr failed, 126 not executable,
+        127 not found, 128+N killed by signal N.""",
+    ),
     "plan": (
         "Print what run would do.",
         "COMMAND [ARGUMENT]...",
@@ -111,6 +126,9 @@ ABOUT: dict[str, tuple[str, str, str]] = {
         Restarting is init's job: there is no daemon that could. The unit runs the words that made the container.""",
     ),
     "cleanup": ("", "NAME", "What a container's monitor executes at its end. For people there is gc."),
+    "cp": ("Copy files into a container, or out of it.", "", ""),
+    "diff": ("List what changed in a container's layer.", "", ""),
+    "commit": ("Keep a container's layer.", "", ""),
     "features": ("List every feature, and whether it can be had here.", "", ""),
     "rootfs": ("Make a root file system.", "", ""),
     "completion": ("Print the completion script of a shell.", "", ""),
