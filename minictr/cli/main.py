@@ -24,6 +24,8 @@ from minictr.runtime.store import choose_root
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
 def option(row: Row) -> click.Option:
     """A row of the table as click knows it."""
     flags, dest, kind, metavar, text, _ = row
@@ -195,7 +197,7 @@ group = Verbs(
             is_eager=True,
             callback=_print_version,
             help="Print the version.",
-        )
+        ),
     ],
 )
 

@@ -45,9 +45,7 @@ TABLES: dict[str, tuple[Row, ...]] = {
         (("-n", "--tail"), "tail", VALUE, "N|all", "The last N lines only.", OPTIONS),
         (("-t", "--timestamps"), "timestamps", FLAG, "", "When each line was written.", OPTIONS),
     ),
-    "inspect": (
-        (("-f", "--format"), "format", VALUE, "json|TEMPLATE", "'{{.State.Pid}}' as docker's.", OPTIONS),
-    ),
+    "inspect": ((("-f", "--format"), "format", VALUE, "json|TEMPLATE", "'{{.State.Pid}}' as docker's.", OPTIONS),),
     "wait": (),
     "start": (
         (("-a", "--attach"), "attach", FLAG, "", "Stay with it: its output, its signals, its exit code.", OPTIONS),

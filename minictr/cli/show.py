@@ -94,7 +94,12 @@ def span(seconds: float) -> str:
         return "Less than a second" if whole < 1 else "1 second" if whole == 1 else f"{whole} seconds"
     if minutes < 60:
         return "About a minute" if minutes == 1 else f"{minutes} minutes"
-    for limit, unit, name in ((48, 1, "hour"), (24 * 14, 24, "day"), (24 * 60, 24 * 7, "week"), (24 * 730, 720, "month")):
+    for limit, unit, name in (
+        (48, 1, "hour"),
+        (24 * 14, 24, "day"),
+        (24 * 60, 24 * 7, "week"),
+        (24 * 730, 720, "month"),
+    ):
         if hours < limit:
             return "About an hour" if hours == 1 else f"{hours // unit} {name}s"
     return f"{hours // (24 * 365)} years"

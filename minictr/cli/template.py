@@ -42,7 +42,7 @@ def _part(template: str, inside: str) -> Part:
     if words[:1] == ["index"] and len(words) == 3 and len(words[2]) > 2 and words[2][0] == words[2][-1] == '"':
         more, words = (words[2][1:-1],), words[1:2]
     if len(words) != 1 or words[0][:1] != "." or ".." in words[0]:
-        known = "{{.Field}}, {{json .Field}} and {{index .Field \"key\"}} are known"
+        known = '{{.Field}}, {{json .Field}} and {{index .Field "key"}} are known'
         raise SpecError(f"--format {template!r}: {{{{{inside}}}}}: {known}")
     return shape, ("", *filter(None, words[0].split(".")), *more)
 

@@ -43,7 +43,9 @@ def by_ps(instance: Instance, pids: list[int], options: tuple[str, ...]) -> int:
     import subprocess
 
     try:
-        done = subprocess.run(["ps", *options], stdout=subprocess.PIPE, text=True, errors="surrogateescape", check=False)
+        done = subprocess.run(
+            ["ps", *options], stdout=subprocess.PIPE, text=True, errors="surrogateescape", check=False
+        )
     except FileNotFoundError as err:
         raise SpecError("top with options of ps: no ps on this host: install procps") from err
     if done.returncode:

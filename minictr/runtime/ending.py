@@ -90,7 +90,9 @@ def finish(instance: Instance, signal: int, seconds: float) -> None:
     send(instance, SIGKILL)
     instance.thaw()
     if not _gone(instance.process, SETTLE):
-        raise StateError(f"container {instance.label}: process {instance.process.pid} does not end: the kernel holds it")
+        raise StateError(
+            f"container {instance.label}: process {instance.process.pid} does not end: the kernel holds it"
+        )
 
 
 def _gone(process: ProcessIdentity, seconds: float) -> bool:

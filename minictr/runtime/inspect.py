@@ -57,7 +57,9 @@ def stamp(nanoseconds: int) -> str:
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{rest:09d}Z"
 
 
-def _state(instance: Instance, status: str, pid: int, ended: ExitRecord | None, usage: dict[str, Any]) -> dict[str, Any]:
+def _state(
+    instance: Instance, status: str, pid: int, ended: ExitRecord | None, usage: dict[str, Any]
+) -> dict[str, Any]:
     """How it is. ``ExitCode`` is None while it runs, and when nobody knows; ``Signal`` 0 unless one killed it."""
     over = not pid and ended is not None
     status_word = ended.status if over and ended is not None else None
