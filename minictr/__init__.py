@@ -21,6 +21,7 @@ _HOMES = {
     "minictr.runtime.container": "Container Result run run_async",
     "minictr.runtime.process": "Process PIPE STDOUT DEVNULL",
     "minictr.runtime.console": "Console",
+    "minictr.runtime.cgroup": "Cgroup",
     "minictr.runtime.timeline": "Timeline Row",
     "minictr.runtime.support": "support supports",
     "minictr.runtime.effort": "LeftOut best_effort",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from minictr.boot import booting
 from minictr.cli.given import many, said
 from minictr.cli.options import RESOURCES, RUN_OPTIONS
 from minictr.errors import SpecError
@@ -200,13 +201,15 @@ def process(spec: Spec, opts: Options) -> Spec:
         wanted.append(said("-u", Identity, opts["user"]))
     if "hostname" in opts:
         wanted.append(said("-h", Hostname, opts["hostname"]))
-    elif "name" in opts and spec.get("hostname") is not None:
+    elif "name" in opts and "uts" in spec.names and not getattr(spec.get("uts"), "join", ""):
         wanted.append(said("--name", Hostname, opts["name"]))
     if "domainname" in opts:
         wanted.append(said("--domainname", Domainname, opts["domainname"]))
     spec = spec.with_(*wanted)
     if "init" in opts:
         spec = spec.with_("init") if opts["init"] else spec.without("init")
+    else:
+        spec = booting(spec)
     return spec.with_(Pdeathsig()) if opts.get("die_with_parent") else spec
 
 

@@ -32,7 +32,7 @@ HOT: dict[str, tuple[str, str, str, bool]] = {
     **{
         verb: (f"minictr.cli.{verb}", verb, LIFE, NAMES)
         for verb in (
-            "ps stats logs inspect wait start attach stop kill pause unpause rename rm events gc generate cleanup"
+            "ps stats logs inspect wait start attach stop kill pause unpause rename update rm events gc generate cleanup"
         ).split()
     },
 }

@@ -7,10 +7,12 @@ at (stats), paused and given limits later (update); ``accounting=False`` leaves 
 from __future__ import annotations
 
 import os
+import time
 
 from minictr.errors import StateError, WrongStatus
 from minictr.features.cgroups import Cpu, Freezer, Memory
 from minictr.plan import BARRIER, HOLD, plan
+from minictr.runtime import events
 from minictr.runtime.detached import Keeping, start_detached
 from minictr.runtime.ending import SETTLE
 from minictr.runtime.instance import LIVE, Instance
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from minictr.spec import Spec
     from minictr.steps import Feature
 
-__all__ = ["ACCOUNTING", "accounted", "make", "start_again", "stop_signal_of"]
+__all__ = ["ACCOUNTING", "accounted", "make", "start", "start_again", "stop_signal_of"]
 
 ACCOUNTING: tuple[Feature, ...] = (Memory(), Cpu(), Freezer())
 SIGTERM = 15
@@ -102,14 +104,40 @@ def started(
         return start_detached(program, record, keeping, console=console, start_timeout=start_timeout, created=created)
 
 
-def start_again(instance: Instance, *, start_timeout: float = START_TIMEOUT) -> None:
-    """A container that is over runs once more: same features, same layers, log continued. Raises WrongStatus."""
+def start(instance: Instance, *, start_timeout: float = START_TIMEOUT) -> None:
+    """INSTANCE runs: one that waits for its start goes on, one that is over runs once more.
+
+    Raises WrongStatus for one that runs, and what :func:`minictr.runtime.launch.launch` raises.
+    """
+    instance.refresh()
+    if instance.status != "created":
+        start_again(instance, start_timeout=start_timeout)
+        return
+    from minictr.runtime import attach
+
+    with instance.record() as record, record.editing():
+        state = instance.refresh()
+        if not state.held:
+            raise WrongStatus(f"start {instance.label}: somebody else has just started it", instance.status)
+        with attach.Client(record.fd) as client:
+            attach.start(client, spec=state.spec, timeout=start_timeout)
+        state = state.replace(held=False, started=time.time_ns())
+        record.save(state.text())
+        instance.take(state)
+    events.tell(instance.store, instance.id, state.name, "start")
+
+
+def start_again(instance: Instance, *, held: bool = False, start_timeout: float = START_TIMEOUT) -> None:
+    """A container that is over runs once more: same features, same layers, log continued. Raises WrongStatus.
+
+    ``held``: it is set up to just before its program, as by ``create``.
+    """
     with instance.record() as record, record.editing():
         state = instance.refresh()
         status = instance.status
         if status in LIVE:
             raise WrongStatus(f"start {instance.label}: it is {status} already", status)
-        program = compiled(state.spec, held=False)
+        program = compiled(state.spec, held=held)
         if not record.own(SETTLE):
             raise StateError(f"start {instance.label}: its last life is not over: its monitor still works on it")
         if not record.is_there():
@@ -117,6 +145,7 @@ def start_again(instance: Instance, *, start_timeout: float = START_TIMEOUT) -> 
         settle(record)
         record.begin_anew()
         keeping = Keeping(
+            held=held,
             remove=state.remove,
             interactive=state.interactive,
             log=state.log,
