@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
 
-HOT = ("run", "plan")
+    from minictr.cli.options import Row
+
+HOT = ("run", "plan", "exec")
 FAILED = MinictrError.exit_code
 
 
@@ -30,18 +32,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def hot(verb: str, args: Sequence[str]) -> int:
-    """``run`` or ``plan`` by the fast parser; ``--help`` goes to click."""
+    """A hot verb by the fast parser; ``--help`` goes to click."""
     from minictr.cli.fastparse import parse
-    from minictr.cli.options import PLAN_OPTIONS, RUN_OPTIONS
 
     try:
-        opts, command = parse(args, RUN_OPTIONS if verb == "run" else PLAN_OPTIONS + RUN_OPTIONS)
+        opts, command = parse(args, table(verb))
     except MinictrError as err:
         complain(verb, err)
         return err.exit_code
     if opts.get("help"):
         return cold([verb, "--help"])
     return call(verb, opts, command)
+
+
+def table(verb: str) -> tuple[Row, ...]:
+    """The options of a hot verb."""
+    if verb == "exec":
+        from minictr.cli.options_exec import EXEC_OPTIONS
+
+        return EXEC_OPTIONS
+    from minictr.cli.options import PLAN_OPTIONS, RUN_OPTIONS
+
+    return RUN_OPTIONS if verb == "run" else PLAN_OPTIONS + RUN_OPTIONS
 
 
 def call(verb: str, opts: dict[str, object], command: tuple[str, ...]) -> int:
@@ -51,6 +63,10 @@ def call(verb: str, opts: dict[str, object], command: tuple[str, ...]) -> int:
             from minictr.cli.run import run
 
             return run(opts, command)
+        if verb == "exec":
+            from minictr.cli.exec import exec_
+
+            return exec_(opts, command)
         from minictr.cli.plan import plan
 
         return plan(opts, command)

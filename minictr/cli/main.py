@@ -16,7 +16,7 @@ from minictr import __version__
 from minictr.cli import entry
 from minictr.cli.complete import complete_command, complete_option
 from minictr.cli.fastparse import scan
-from minictr.cli.options import FLAG, GROUPS, MANY, OPTIONAL, PLAN_OPTIONS, RUN_OPTIONS, Row
+from minictr.cli.options import FLAG, GROUPS, MANY, OPTIONAL, Row
 from minictr.errors import MinictrError
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ ABOUT = {
 
     The first word that is not an option is the command; all after it is its own. Exit code: the program's own;
     125 minictr failed, 126 not executable, 127 not found, 128+N killed by signal N, 124 --timeout.""",
+    "exec": """Run COMMAND in container NAME, which runs.
+
+    It joins all that the container has, and is confined as its program is. Exit codes are those of 'minictr run'.""",
     "plan": """Print every kernel operation that 'minictr run' with the same words would do, in order. Does none.""",
 }
 
@@ -63,14 +66,14 @@ class HotVerb(click.Command):
             ["command"],
             nargs=-1,
             type=click.UNPROCESSED,
-            metavar="COMMAND [ARGUMENT]...",
+            metavar="NAME COMMAND [ARGUMENT]..." if verb == "exec" else "COMMAND [ARGUMENT]...",
             shell_complete=complete_command,
         )
         super().__init__(
             verb,
             params=[*(option(row) for row in self.table), command],
             help=ABOUT[verb],
-            short_help={"run": "Run a command in a container.", "plan": "Print what run would do."}[verb],
+            short_help=VERBS[verb][2],
             context_settings={"allow_interspersed_args": False},
             add_help_option=True,
         )
@@ -117,6 +120,7 @@ def parsed(params: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
 VERBS = {
     "run": ("", "", "Run a command in a container."),
     "plan": ("", "", "Print what run would do."),
+    "exec": ("", "", "Run a command in a running container."),
     "features": ("minictr.cli.features", "features", "List every feature, and whether it can be had here."),
     "rootfs": ("minictr.cli.rootfs", "rootfs", "Make a root file system."),
     "completion": ("", "", "Print the completion script of a shell."),
@@ -134,7 +138,7 @@ class Verbs(click.Group):
         if cmd_name not in VERBS:
             return None
         if cmd_name in entry.HOT:
-            return HotVerb(cmd_name, RUN_OPTIONS if cmd_name == "run" else PLAN_OPTIONS + RUN_OPTIONS)
+            return HotVerb(cmd_name, entry.table(cmd_name))
         module, attribute, _ = VERBS[cmd_name]
         if not module:
             return {"completion": completion, "version": version}[cmd_name]

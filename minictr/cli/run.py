@@ -15,6 +15,7 @@ from minictr.errors import SpecError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
+    from collections.abc import Callable
     from typing import Any
 
     from minictr.cli.settings import Settings
@@ -36,20 +37,33 @@ def run(opts: dict[str, Any], command: tuple[str, ...]) -> int:
     program = compiled(build(opts, command))
     if chosen.die_with_parent:
         die_with_parent()
+
+    def start(streams: dict[str, int], console: Console | None) -> Process:
+        from minictr.runtime.launch import launch
+
+        return launch(program, streams, preserve_fds=chosen.preserve_fds, console=console)
+
+    return attended(start, chosen, "console" in program.fd_names, opts.get("name", command[0]))
+
+
+def attended(
+    start: Callable[[dict[str, int], Console | None], Process], chosen: Settings, terminal: bool, name: str
+) -> int:
+    """START a program and stay until it is gone, with signals, terminal and timeout: the exit code."""
     console = None
-    if "console" in program.fd_names:
+    if terminal:
         from minictr.runtime.console import Console
 
         console = Console(terminal=next((fd for fd in (0, 1) if os.isatty(fd)), -1))
     relay = Relay(chosen, window=console is None)
     try:
-        process = watch(program, chosen, console, relay)
+        process = watch(start, chosen, console, relay)
     finally:
         relay.detach()
         if console is not None:
             console.close()
     if chosen.trace is not None:
-        chosen.report(process, opts.get("name", command[0]))
+        chosen.report(process, name)
     return TIMED_OUT if relay.timed_out else exit_code(process)
 
 
@@ -65,12 +79,11 @@ def compiled(spec: Spec) -> Program:
     return program
 
 
-def watch(program: Program, chosen: Settings, console: Console | None, relay: Relay) -> Process:
-    """Start PROGRAM and stay until it is gone."""
-    from minictr.runtime.launch import launch
-
-    streams = {"stdin": 0, "stdout": 1, "stderr": 2}
-    with launch(program, streams, preserve_fds=chosen.preserve_fds, console=console) as process:
+def watch(
+    start: Callable[[dict[str, int], Console | None], Process], chosen: Settings, console: Console | None, relay: Relay
+) -> Process:
+    """START a program, and stay until it is gone."""
+    with start({"stdin": 0, "stdout": 1, "stderr": 2}, console) as process:
         chosen.tell(f'{{"child-pid": {process.pid}}}')
         relay.attach(process)
         if console is not None:
