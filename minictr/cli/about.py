@@ -21,6 +21,13 @@ ABOUT: dict[str, tuple[str, str, str]] = {
         The first word that is not an option is the command; all after it is its own. Exit code: the program's own;
         125 minictr failed, 126 not executable, 127 not found, 128+N killed by signal N, 124 --timeout.""",
     ),
+    "exec": (
+        "Run a command in a running container.",
+        "NAME COMMAND [ARGUMENT]...",
+        """Run COMMAND in container NAME, which runs.
+
+        It joins all that the container has, and is confined as its program is. Exit codes are those of run.""",
+    ),
     "plan": (
         "Print what run would do.",
         "COMMAND [ARGUMENT]...",

@@ -94,8 +94,8 @@ class Join(Feature):
             yield self.step("verify_root", VERIFY, "/")
         if any(kind.name == "pid" for kind in self.kinds):
             yield self.step("fork", LOCK, "born in its pid namespace", flags=SIBLING)
-            if self.detached:
-                yield self.step("fork", LOCK, "left to its first process", flags=ORPHAN)
+        if self.detached:
+            yield self.step("fork", LOCK, "left to the first process there", flags=ORPHAN)
 
     def _namespaces(self) -> Iterator[Step]:
         together = [kind for kind in self.kinds if self.at_once and kind.name != "timens"]
