@@ -42,6 +42,10 @@ def run(opts: dict[str, Any], command: tuple[str, ...]) -> int:
     chosen = settings(opts)
     spec = build(opts, command)
     program = compiled(spec)
+    if opts.get("replace"):
+        from minictr.cli.create import replace
+
+        replace(spec.name)
     if chosen.die_with_parent:
         die_with_parent()
     if "best_effort" not in opts:
@@ -149,6 +153,7 @@ def watch(
     """START a program, and stay until it is gone."""
     with start({"stdin": 0, "stdout": 1, "stderr": 2}, console) as process:
         chosen.tell(f'{{"child-pid": {process.pid}}}')
+        chosen.write_ids(record.id, process.pid)
         relay.attach(process)
         if console is not None:
             from minictr.runtime.console import interact
@@ -191,6 +196,7 @@ class Relay:
     """
 
     FORWARDED = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM, _signal.SIGUSR1, _signal.SIGUSR2)
+    FORWARDED += (_signal.SIGRTMIN + 3,)  # "halt" to systemd as PID 1: systemd(1)
 
     def __init__(self, chosen: Settings, *, window: bool) -> None:
         self.chosen = chosen

@@ -187,6 +187,7 @@ def start_again(instance: Instance, *, held: bool = False, start_timeout: float 
             stop_signal=state.stop_signal,
             stop_timeout=state.stop_timeout,
             command_line=state.command_line,
+            directory=state.directory,
             upper=state.upper,
         )
         instance.take(started(program, record, keeping, (24, 80), start_timeout, state.created))
