@@ -70,7 +70,13 @@ def attempt(program: Program, chosen: Settings) -> tuple[Process, bool]:
 
     def start(streams: dict[str, int], console: Console | None) -> Process:
         record = new_record(program.plan.spec.name)
-        return launch(program, streams, preserve_fds=chosen.preserve_fds, console=console, record=record)
+        process = launch(program, streams, preserve_fds=chosen.preserve_fds, console=console, record=record)
+        try:
+            chosen.write_ids(record.id, process.pid)
+        except BaseException:
+            process.close()
+            raise
+        return process
 
     return attended(start, chosen, "console" in program.fd_names)
 
@@ -153,7 +159,6 @@ def watch(
     """START a program, and stay until it is gone."""
     with start({"stdin": 0, "stdout": 1, "stderr": 2}, console) as process:
         chosen.tell(f'{{"child-pid": {process.pid}}}')
-        chosen.write_ids(record.id, process.pid)
         relay.attach(process)
         if console is not None:
             from minictr.runtime.console import interact
