@@ -27,20 +27,25 @@ RUN, LIFE = "minictr.cli.options", "minictr.cli.options_life"
 HOT: dict[str, tuple[str, str, str, bool]] = {
     "run": ("minictr.cli.run", "run", RUN, COMMAND),
     "plan": ("minictr.cli.plan", "plan", RUN, COMMAND),
+    "create": ("minictr.cli.create", "create", RUN, COMMAND),
+    "exec": ("minictr.cli.exec", "exec_", "minictr.cli.options_exec", COMMAND),
     "top": ("minictr.cli.top", "top", LIFE, COMMAND),
     **{
         verb: (f"minictr.cli.{verb}", verb, LIFE, NAMES)
         for verb in (
-            "ps stats logs inspect wait start attach stop kill pause unpause rename rm events gc generate cleanup"
+            "ps stats logs inspect wait start attach stop kill pause unpause rename update rm events gc generate"
+            " cleanup"
         ).split()
     },
 }
 FAILED = MinictrError.exit_code
+_words: list[str] = []
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ARGV (default: the process's own) and return its exit code."""
     args = list(sys.argv[1:] if argv is None else argv)
+    _words[:] = args
     if "_MINICTR_COMPLETE" in os.environ:
         return cold(args)
     try:
@@ -51,6 +56,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args and args[0] in HOT:
         return hot(args[0], args[1:])
     return cold(args)
+
+
+def words() -> tuple[str, ...]:
+    """The words of this command, as they were given: what makes the same container again."""
+    return tuple(_words)
 
 
 def without_root(args: list[str]) -> list[str]:

@@ -22,7 +22,7 @@ def gc(opts: dict[str, Any], words: tuple[str, ...]) -> int:
 
     store = Store()
     store.check()
-    told = sweep(store)
+    told = sweep(store, names=True)
     if shape == "json":
         from minictr.jsontext import dumps
 

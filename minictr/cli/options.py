@@ -23,7 +23,7 @@ FLAG, VALUE, OPTIONAL, MANY = "flag", "value", "optional", "many"
 
 CONTAINER, PROGRAM, FILES, PRIVILEGE = "Container", "Program", "Files and mounts", "Privilege"
 RESOURCES = "Resources (control groups; --without takes each out)"
-NAMESPACES, RUNNING, PLAN = "Namespaces (NS is host, private, ns:PATH or pid:N)", "Running", "Plan"
+NAMESPACES, RUNNING, KEPT, PLAN = "Namespaces (NS is host, private, ns:PATH or pid:N)", "Running", "Life", "Plan"
 
 Row = tuple[tuple[str, ...], str, str, str, str, str]
 
@@ -35,7 +35,7 @@ RUN_OPTIONS: tuple[Row, ...] = (
     (("--without",), "without", MANY, "NAME", "Take a feature out; applied last.", CONTAINER),
     (("--best-effort",), "best_effort", MANY, "NAME", "Do without that feature, and say so, if need be.", CONTAINER),
     (("--name",), "name", VALUE, "NAME", "Name of the container, and its host name.", CONTAINER),
-    (("--rm",), "rm", FLAG, "", "Accepted; a container never outlives its program.", CONTAINER),
+    (("--rm",), "rm", FLAG, "", "Remove it when it ends; without -d that is always so.", CONTAINER),
     (("--init/--no-init",), "init", FLAG, "", "A small init reaps and forwards signals as PID 1.", CONTAINER),
     # --- the program ---
     (("-e", "--env"), "env", MANY, "KEY[=VALUE]", "Set a variable; KEY alone copies the caller's.", PROGRAM),
@@ -97,7 +97,7 @@ RUN_OPTIONS: tuple[Row, ...] = (
     (("--gidmap",), "gidmap", MANY, "IN:OUT:COUNT", "Group ids (as --userns private).", NAMESPACES),
     (("--time-offset",), "time_offset", MANY, "CLOCK=SEC", "monotonic, boottime (as --time private).", NAMESPACES),
     # --- running ---
-    (("-i", "--interactive"), "interactive", FLAG, "", "Accepted; standard input is always connected.", RUNNING),
+    (("-i", "--interactive"), "interactive", FLAG, "", "Keep standard input open; without -d it always is.", RUNNING),
     (("-t", "--tty/--no-tty"), "tty", FLAG, "", "A terminal, or none; else one if called from one.", RUNNING),
     (("--timeout",), "timeout", VALUE, "TIME", "Stop after 90, 2.5, 1m30s; exit code 124.", RUNNING),
     (("--trace",), "trace", OPTIONAL, "FILE", "Time line of the start; =FILE writes Chrome JSON.", RUNNING),
@@ -111,13 +111,23 @@ PLAN_OPTIONS: tuple[Row, ...] = (
     (("--diff",), "diff", VALUE, "PROFILE", "Print only what differs from a plain profile.", PLAN),
 )
 
-GROUPS = (CONTAINER, PROGRAM, FILES, PRIVILEGE, RESOURCES, NAMESPACES, RUNNING, PLAN)
+# A container that outlives the command that made it.
+KEPT_OPTIONS: tuple[Row, ...] = (
+    (("--replace",), "replace", FLAG, "", "Remove another of this --name first.", KEPT),
+    (("--cidfile",), "cidfile", VALUE, "FILE", "Write the id there.", KEPT),
+    (("--pidfile",), "pidfile", VALUE, "FILE", "Write the pid of its first process there.", KEPT),
+    (("--log-driver",), "log_driver", VALUE, "NAME", "k8s-file, or none.", KEPT),
+    (("--log-opt",), "log_opt", MANY, "KEY=VALUE", "max-size=SIZE, max-file=N.", KEPT),
+    (("--stop-timeout",), "stop_timeout", VALUE, "TIME", "Until stop kills it; 10 seconds.", KEPT),
+)
+DETACH: Row = (("-d", "--detach"), "detach", FLAG, "", "In the background; prints the id.", KEPT)
+
+GROUPS = (CONTAINER, PROGRAM, FILES, PRIVILEGE, RESOURCES, NAMESPACES, RUNNING, KEPT, PLAN)
 
 _NETWORK = "bridges and published ports are not built yet; --net private has loopback only"
 _DNS = "put the file in the root file system, or bind it with -v"
-_DAEMON = "there is no daemon: a container lives as long as this command"
+_DAEMON = "there is no daemon, and one runtime"
 _IMAGES = "there are no images: --rootfs names a directory"
-_LOGS = "there are no logs: output goes where this command's output goes"
 _HEALTH = "there are no health checks"
 _REALTIME = "distributions build their kernels without real-time groups (CONFIG_RT_GROUP_SCHED)"
 
@@ -129,12 +139,11 @@ REFUSED: tuple[tuple[tuple[str, ...], str], ...] = (
     (("-p", "--publish", "-P", "--publish-all", "--expose", "--ip", "--ip6", "--mac-address"), _NETWORK),
     (("--network-alias", "--net-alias", "--link", "--link-local-ip"), _NETWORK),
     (("--add-host", "--dns", "--dns-option", "--dns-opt", "--dns-search"), _DNS),
-    (("-d", "--detach", "--detach-keys", "--restart", "--cidfile", "--sig-proxy", "-a", "--attach"), _DAEMON),
-    (("--stop-timeout",), "a stopped program is killed after 10 seconds"),
+    (("--detach-keys", "--sig-proxy", "-a", "--attach"), "run -d, then attach: that one knows it"),
+    (("--restart",), "minictr generate systemd NAME writes a unit: starting again is init's matter"),
     (("--pull", "--platform", "--disable-content-trust", "--storage-opt", "-q", "--quiet"), _IMAGES),
     (("--entrypoint",), "there is no entry point: the command is run as given"),
     (("-l", "--label", "--label-file", "--annotation"), "there is no store of containers to label"),
-    (("--log-driver", "--log-opt"), _LOGS),
     (("--health-cmd", "--health-interval", "--health-retries", "--health-start-interval"), _HEALTH),
     (("--health-start-period", "--health-timeout", "--no-healthcheck"), _HEALTH),
     (("--gpus", "--cdi"), "name the device nodes with --device, and bind the driver's libraries with -v"),
@@ -144,5 +153,9 @@ REFUSED: tuple[tuple[tuple[str, ...], str], ...] = (
     (("--runtime", "--isolation", "--io-maxbandwidth", "--io-maxiops", "--use-api-socket"), _DAEMON),
 )
 
-TABLES = {"run": RUN_OPTIONS, "plan": PLAN_OPTIONS + RUN_OPTIONS}
-REFUSALS = {"run": REFUSED, "plan": REFUSED}
+TABLES = {
+    "run": (*RUN_OPTIONS, DETACH, *KEPT_OPTIONS),
+    "plan": PLAN_OPTIONS + RUN_OPTIONS,
+    "create": RUN_OPTIONS + KEPT_OPTIONS,
+}
+REFUSALS = dict.fromkeys(TABLES, REFUSED)

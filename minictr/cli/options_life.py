@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minictr.cli.options import FLAG, MANY, VALUE
+from minictr.cli.options import FLAG, MANY, RUN_OPTIONS, VALUE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +19,13 @@ _KEYS: Row = (("--detach-keys",), "detach_keys", VALUE, "KEYS", "What leaves it 
 _PROXY: Row = (("--sig-proxy/--no-sig-proxy",), "sig_proxy", FLAG, "", "Pass signals on (without a terminal).", OPTIONS)
 _SINCE: Row = (("--since",), "since", VALUE, "TIME", "From 2024-05-01T10:00:00Z, or 10m ago, on.", OPTIONS)
 _UNTIL: Row = (("--until",), "until", VALUE, "TIME", "Up to that time.", OPTIONS)
+
+# Limits of `run` that can be changed while a container lives.
+UPDATABLE = frozenset(
+    "memory memory_swap memory_reservation memory_swappiness cpus cpu_shares cpu_quota cpu_period cpuset_cpus cpuset_mems"
+    " pids_limit blkio_weight blkio_weight_device device_read_bps device_write_bps device_read_iops device_write_iops"
+    " cgroup_conf".split()
+)
 
 TABLES: dict[str, tuple[Row, ...]] = {
     "ps": (
@@ -71,6 +78,7 @@ TABLES: dict[str, tuple[Row, ...]] = {
     "pause": (_ALL,),
     "unpause": (_ALL,),
     "rename": (),
+    "update": tuple(row for row in RUN_OPTIONS if row[1] in UPDATABLE),
     "rm": (
         (("-f", "--force"), "force", FLAG, "", "One that runs, or cannot be read; none is no mistake.", OPTIONS),
         _ALL,
@@ -91,21 +99,6 @@ TABLES: dict[str, tuple[Row, ...]] = {
     ),
     "cleanup": (),
 }
-
-# For `run` and `create`, to be appended to RUN_OPTIONS: a container that outlives the command that made it.
-KEPT = "Life"
-KEPT_OPTIONS: tuple[Row, ...] = (
-    (("-d", "--detach"), "detach", FLAG, "", "In the background; prints the id.", KEPT),
-    (("--replace",), "replace", FLAG, "", "Remove another of this --name first.", KEPT),
-    (("--cidfile",), "cidfile", VALUE, "FILE", "Write the id there.", KEPT),
-    (("--pidfile",), "pidfile", VALUE, "FILE", "Write the pid of its first process there.", KEPT),
-    (("--log-driver",), "log_driver", VALUE, "NAME", "k8s-file, or none.", KEPT),
-    (("--log-opt",), "log_opt", MANY, "KEY=VALUE", "max-size=SIZE, max-file=N.", KEPT),
-    (("--stop-timeout",), "stop_timeout", VALUE, "SECONDS", "Until stop kills; 10.", KEPT),
-    (("--detach-keys",), "detach_keys", VALUE, "KEYS", "What leaves it running; ctrl-p,ctrl-q.", KEPT),
-    (("--sig-proxy/--no-sig-proxy",), "sig_proxy", FLAG, "", "Pass signals on to the program.", KEPT),
-    (("-a", "--attach"), "attach", MANY, "STREAM", "stdin, stdout, stderr; all unless it is given.", KEPT),
-)
 
 # Options of docker and podman that are knowingly not here: verb -> (flags, reason).
 REFUSALS: dict[str, tuple[tuple[tuple[str, ...], str], ...]] = {

@@ -44,15 +44,21 @@ def each(verb: str, words: Sequence[str], act: Callable[[Instance], object], *, 
     for word in words:
         try:
             act(find(word))
-            if echo:
-                write(word)
-        except MinictrError as err:
-            complain(verb, err)
-            failed = err.exit_code
-        except (OSError, TimeoutError) as err:
-            complain(verb, f"{word}: {err}")
-            failed = FAILED
+        except (MinictrError, OSError) as err:
+            failed = complain_of(verb, err, word)
+            continue
+        if echo:
+            write(word)
     return failed
+
+
+def complain_of(verb: str, err: MinictrError | OSError, word: str = "") -> int:
+    """One line on standard error; the exit code that ERR means."""
+    if isinstance(err, MinictrError):
+        complain(verb, err)
+        return err.exit_code
+    complain(verb, f"{word}: {err}" if word else err)
+    return FAILED
 
 
 def some(verb: str, words: Sequence[str], every: bool, statuses: Sequence[str]) -> list[str]:

@@ -119,7 +119,7 @@ FILES: Table = {
 # What v2 cannot do -> what comes near
 LACKS = {
     ("memory", "swappiness"): "it is the host's vm.swappiness; limit swap instead",
-    ("memory", "oom_kill_disable"): "high slows down without killing",
+    ("memory", "oom_kill_disable"): "at the limit something is always killed; high slows down before",
 }
 
 

@@ -11,7 +11,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from minictr.kernel.cgroups import Place, Usage
+    from minictr.kernel.cgroup_usage import Usage
+    from minictr.kernel.cgroups import Place
     from minictr.runtime.identity import ProcessIdentity
     from minictr.runtime.program import Program
     from minictr.runtime.record import Record
@@ -58,5 +59,5 @@ class Aftermath:
         for place in reversed(self.places):
             if cgroups.processes(place.directory):  # without a pid namespace descendants live on
                 cgroups.kill(self.places)
-            cgroups.remove(place.directory)
+            cgroups.remove(place.directory, recorded=True)
         return usage

@@ -46,6 +46,8 @@ __all__ = ["commit_layer"]
 WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"  # opencontainers/image-spec, layer.md
 KEPT_MARKS = ("opaque", "redirect", "metacopy", "whiteout")  # the others are hints that hold for one place only
 
+FOLLOW = ("redirect_dir=follow", "metacopy=on")  # by default the kernel may refuse what another mount has made
+
 
 def commit_layer(
     upper: str,
@@ -133,7 +135,7 @@ class _Commit:
             yield self._merged
             return
         layers = [*filter(None, (self._upper,)), *(self._lowers if self._whole else ())]
-        fd = merged_root(layers, readonly=False)
+        fd = merged_root(layers, readonly=False, options=FOLLOW)
         try:
             yield fd
         finally:
@@ -171,7 +173,7 @@ class _LayerWalk(Walk):
         if len(self._layers) < 2:
             raise SpecError(f"{show(parts)} was renamed, and is in the layers below: name them")
         if self._merged < 0:
-            self._merged = merged_root(self._layers)
+            self._merged = merged_root(self._layers, options=FOLLOW)
         other = os.open(".", PINNED, dir_fd=self._merged)
         try:
             for name in parts:

@@ -46,6 +46,7 @@ def inspect(instance: Instance) -> dict[str, Any]:
         "LogPath": _there(instance, "log"),
         "StateDir": instance.directory,
         "CommandLine": list(state.command_line),
+        "CommandDirectory": state.directory,
     }
 
 
@@ -83,13 +84,13 @@ def _state(
 def _config(instance: Instance, spec: Spec) -> dict[str, Any]:
     """What it was started with, by docker's names."""
     state = instance.state
-    fields = {row["feature"]: row for row in map(plain_feature, spec.features)}
+    env, cwd, user, hostname = (spec.get(name) for name in ("env", "cwd", "user", "hostname"))
     return {
-        "Hostname": fields.get("hostname", {}).get("hostname", ""),
-        "User": fields.get("identity", {}).get("user", ""),
-        "Env": [f"{name}={value}" for name, value in fields.get("env", {}).get("variables", [])],
+        "Hostname": getattr(hostname, "hostname", ""),
+        "User": getattr(user, "user", ""),
+        "Env": [f"{name}={value}" for name, value in getattr(env, "variables", ())],
         "Cmd": list(spec.argv),
-        "WorkingDir": fields.get("cwd", {}).get("path", ""),
+        "WorkingDir": getattr(cwd, "path", ""),
         "Tty": state.tty,
         "OpenStdin": state.interactive,
         "AutoRemove": state.remove,
@@ -137,10 +138,13 @@ def _usage(instance: Instance) -> dict[str, Any]:
     if not instance.state.groups:
         return {}
     try:
-        found = plain(instance.stats())
+        usage = instance.stats()
     except (MinictrError, OSError):
         return {}
-    return found if isinstance(found, dict) else {}
+    found: dict[str, Any] = plain(usage)
+    if found["memory"] is not None:
+        del found["memory"]["stat"]  # fifty lines: the file is in Cgroups
+    return {name: value for name, value in found.items() if value not in (None, {})} | {"oom_kills": usage.oom_kills}
 
 
 def plain(value: Any) -> Any:

@@ -10,15 +10,20 @@ import os
 from minictr.errors import MinictrError, NoSuchContainer, SpecError, StateError, WrongStatus
 from minictr.runtime import ending, events
 from minictr.runtime.identity import ProcessIdentity
+from minictr.runtime.listing import frozen
 from minictr.runtime.record import ExitRecord, Record
 from minictr.runtime.state import State
 from minictr.runtime.store import SHORT, Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
-    from minictr.kernel.cgroups import Place, Usage
+    from minictr.kernel.cgroup_usage import Usage
+    from minictr.kernel.cgroups import Place
+    from minictr.runtime.top import Row
+    from minictr.steps import Feature
 
 __all__ = ["Instance", "container", "containers", "find"]
 
@@ -96,13 +101,8 @@ class Instance:
             return "exited" if self.exit_record() is not None and self.exit_code is not None else "dead"
         if self.state.held:
             return "created"
-        place = self.freezer()
-        if place is not None:
-            from minictr.kernel import cgroups
-
-            if cgroups.frozen(place):
-                return "paused"
-        return "running"
+        groups = ((group.controller, group.version, group.directory) for group in self.state.groups)
+        return "paused" if frozen(groups) else "running"
 
     def exit_record(self) -> ExitRecord | None:
         """How it ended, once that is written down."""
@@ -252,6 +252,51 @@ class Instance:
         Raises WrongStatus for one that runs, without FORCE.
         """
         ending.remove(self, force=force)
+
+    def start(self) -> None:
+        """Run it: one that was created goes on to its program, one that is over runs once more. Raises WrongStatus."""
+        from minictr.runtime.kept import start
+
+        start(self)
+
+    def update(self, *wanted: Feature, **limits: Any) -> None:
+        """New limits, all or none: features, of which what is not None counts, or keywords as ``mc.Cgroup`` has them.
+
+        >>> mc.container("web").update(memory="512M", cpus=1.5)
+
+        Raises SpecError for a controller it was made without, StepFailed for what the kernel refuses.
+        """
+        from minictr.runtime.update import update, with_limits
+
+        update(self, with_limits(self.refresh().spec, wanted, limits))
+
+    def top(self) -> list[Row]:
+        """Its processes. Raises WrongStatus for one that does not run."""
+        from minictr.runtime.top import top
+
+        return top(self)
+
+    def logs(
+        self,
+        *,
+        since: int | None = None,
+        until: int | None = None,
+        tail: int | None = None,
+        follow: bool = False,
+    ) -> Iterator[tuple[int, str, bytes]]:
+        """What it wrote: (nanoseconds since 1970, "stdout" or "stderr", data). ``since``, ``until``: nanoseconds;
+        ``tail``: the last so many lines; ``follow``: go on until it ends. Raises SpecError where no log is kept."""
+        if not self.state.detached or not self.state.log[1]:
+            why = "output goes to who started it" if not self.state.detached else "it was made with --log-driver none"
+            raise SpecError(f"logs {self.label}: it has no log: {why}")
+        from minictr.runtime.logs import read
+
+        return read(self.directory, since=since, until=until, tail=tail, follow=follow)
+
+    def events(self, since: int = 0, *, follow: bool = False) -> Iterator[dict[str, Any]]:
+        """What happened to it from SINCE (nanoseconds since 1970) on; with FOLLOW what will happen too, without end."""
+        found = events.follow(self.store, since) if follow else events.read(self.store, since)
+        return (event for event in found if event.get("id") == self.id)
 
     def inspect(self) -> dict[str, Any]:
         """All that is known, as plain data."""

@@ -7,12 +7,16 @@ at (stats), paused and given limits later (update); ``accounting=False`` leaves 
 from __future__ import annotations
 
 import os
+import time
 
+from minictr.boot import booting
 from minictr.errors import StateError, WrongStatus
 from minictr.features.cgroups import Cpu, Freezer, Memory
 from minictr.plan import BARRIER, HOLD, plan
-from minictr.runtime.detached import Keeping, start_detached
-from minictr.runtime.instance import LIVE, SETTLE, Instance
+from minictr.runtime import events
+from minictr.runtime.detached import LOG_FILES, LOG_SIZE, Keeping, start_detached
+from minictr.runtime.ending import SETTLE
+from minictr.runtime.instance import LIVE, Instance
 from minictr.runtime.launch import START_TIMEOUT, new_record
 from minictr.runtime.program import Program
 from minictr.runtime.record import Record
@@ -25,7 +29,7 @@ if TYPE_CHECKING:
     from minictr.spec import Spec
     from minictr.steps import Feature
 
-__all__ = ["ACCOUNTING", "accounted", "make", "start_again", "stop_signal_of"]
+__all__ = ["ACCOUNTING", "accounted", "make", "start", "start_again", "stop_signal_of"]
 
 ACCOUNTING: tuple[Feature, ...] = (Memory(), Cpu(), Freezer())
 SIGTERM = 15
@@ -35,6 +39,40 @@ SYSTEMD_HALT = 37  # SIGRTMIN+3 as glibc counts: systemd(1), "SIGNALS"
 def accounted(spec: Spec, without: tuple[str, ...] = ()) -> Spec:
     """SPEC with the groups of a kept container, but for those WITHOUT."""
     return spec.with_(*(one for one in ACCOUNTING if one.name not in spec.names and one.name not in without))
+
+
+def keep(
+    spec: Spec,
+    *,
+    held: bool,
+    interactive: bool = False,
+    remove: bool = False,
+    log_size: int = LOG_SIZE,
+    log_files: int = LOG_FILES,
+    stop_signal: int = 0,
+    stop_timeout: float = 10.0,
+    accounting: bool = True,
+    root: str = "",
+    start_timeout: float = START_TIMEOUT,
+) -> Instance:
+    """A new kept container of SPEC, for Python: :meth:`Container.start` and :meth:`Container.create`.
+
+    ``interactive``: its input stays open for attach. ``remove``: it goes with its end. ``log_size`` in bytes (0: no
+    limit), ``log_files``: how many, the current one included (0: no log). ``stop_signal`` 0: what its program knows
+    (TERM; systemd's own). ``stop_timeout`` in seconds. ``accounting``: groups for memory, processor time and freezing.
+    ``root``: the state directory. Raises what :func:`make` does.
+    """
+    spec = booting(spec)
+    spec = accounted(spec) if accounting else spec
+    keeping = Keeping(
+        held=held,
+        remove=remove,
+        interactive=interactive,
+        log=(log_size, log_files),
+        stop_signal=stop_signal or stop_signal_of(spec),
+        stop_timeout=stop_timeout,
+    )
+    return make(spec, keeping, root=root, start_timeout=start_timeout)
 
 
 def compiled(spec: Spec, *, held: bool) -> Program:
@@ -101,14 +139,40 @@ def started(
         return start_detached(program, record, keeping, console=console, start_timeout=start_timeout, created=created)
 
 
-def start_again(instance: Instance, *, start_timeout: float = START_TIMEOUT) -> None:
-    """A container that is over runs once more: same features, same layers, log continued. Raises WrongStatus."""
+def start(instance: Instance, *, start_timeout: float = START_TIMEOUT) -> None:
+    """INSTANCE runs: one that waits for its start goes on, one that is over runs once more.
+
+    Raises WrongStatus for one that runs, and what :func:`minictr.runtime.launch.launch` raises.
+    """
+    instance.refresh()
+    if instance.status != "created":
+        start_again(instance, start_timeout=start_timeout)
+        return
+    from minictr.runtime import attach
+
+    with instance.record() as record, record.editing():
+        state = instance.refresh()
+        if not state.held:
+            raise WrongStatus(f"start {instance.label}: somebody else has just started it", instance.status)
+        with attach.Client(record.fd) as client:
+            attach.start(client, spec=state.spec, timeout=start_timeout)
+        state = state.replace(held=False, started=time.time_ns())
+        record.save(state.text())
+        instance.take(state)
+    events.tell(instance.store, instance.id, state.name, "start")
+
+
+def start_again(instance: Instance, *, held: bool = False, start_timeout: float = START_TIMEOUT) -> None:
+    """A container that is over runs once more: same features, same layers, log continued. Raises WrongStatus.
+
+    ``held``: it is set up to just before its program, as by ``create``.
+    """
     with instance.record() as record, record.editing():
         state = instance.refresh()
         status = instance.status
         if status in LIVE:
             raise WrongStatus(f"start {instance.label}: it is {status} already", status)
-        program = compiled(state.spec, held=False)
+        program = compiled(state.spec, held=held)
         if not record.own(SETTLE):
             raise StateError(f"start {instance.label}: its last life is not over: its monitor still works on it")
         if not record.is_there():
@@ -116,12 +180,14 @@ def start_again(instance: Instance, *, start_timeout: float = START_TIMEOUT) -> 
         settle(record)
         record.begin_anew()
         keeping = Keeping(
+            held=held,
             remove=state.remove,
             interactive=state.interactive,
             log=state.log,
             stop_signal=state.stop_signal,
             stop_timeout=state.stop_timeout,
             command_line=state.command_line,
+            directory=state.directory,
             upper=state.upper,
         )
         instance.take(started(program, record, keeping, (24, 80), start_timeout, state.created))

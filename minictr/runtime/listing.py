@@ -16,9 +16,10 @@ from minictr.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
-__all__ = ["DAMAGED", "Glance", "glance", "glances"]
+__all__ = ["DAMAGED", "Glance", "frozen", "glance", "glances"]
 
 DAMAGED = "damaged"
 NS_MAX = 1 << 63  # nanoseconds since 1970: the year 2262
@@ -88,7 +89,7 @@ def _glance(record: Record, data: dict[str, Any]) -> Glance:
     alive = ProcessIdentity(*process).alive
     ended, code = None, None
     if alive:
-        status = "created" if data["held"] else "paused" if _frozen(data["groups"]) else "running"
+        status = "created" if data["held"] else "paused" if frozen(data["groups"]) else "running"
     else:
         ended = record.exit_record()
         code = None if ended is None else ended.exit_code
@@ -108,8 +109,11 @@ def _glance(record: Record, data: dict[str, Any]) -> Glance:
     )
 
 
-def _frozen(groups: list[Any]) -> bool:
-    """Whether one of GROUPS (rows of controller, version, directory) is frozen, or about to be."""
+def frozen(groups: Iterable[Any]) -> bool:
+    """Whether one of GROUPS (rows of controller, version, directory) is frozen, or about to be.
+
+    freezer.state, cgroup.freeze: looked at here, for the cgroup modules cost more to import than ps does all in all.
+    """
     for controller, version, directory in groups:
         if controller == "freezer" or version == 2:
             name, marks = ("cgroup.freeze", ("1",)) if version == 2 else ("freezer.state", ("FROZEN", "FREEZING"))

@@ -19,7 +19,7 @@ from minictr.steps import CLONE, PREPARE, SETUP, Feature
 
 f = import_module("minictr.features")  # mc.features is the front door's function of that name
 
-BARE = Spec(("true",), f.DEFAULT, "/srv/root").without("pids")
+BARE = Spec(("true",), f.DEFAULT, "/srv/root").without("pids", "cgroupfs")
 HYBRID = (
     (1, "cpu,cpuacct", ("cpu", "cpuacct")),
     (1, "memory", ("memory",)),

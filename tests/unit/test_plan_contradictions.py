@@ -25,7 +25,7 @@ CONTRADICTIONS: list[tuple[Spec, tuple[str, ...]]] = [
     (BOX.with_(f.Chroot()), ("pivot_root and chroot", "keep one")),
     (Spec(("a",), (f.MountNamespace(), f.Overlay())), ("overlay needs a root", "give rootfs")),
     (BOX.without("proc", "sysctl", "readonly_paths"), ("masked_paths", "proc is not mounted", "add proc")),
-    (BOX.without("sysfs"), ("masked_paths", "/sys/firmware", "sysfs is not mounted")),
+    (BOX.without("sysfs", "cgroupfs"), ("masked_paths", "/sys/firmware", "sysfs is not mounted")),
     (BOX.without("proc"), ("proc",)),
     (BOX.without("sysctl", "loopback").without("net").with_("sysctl"), ("net.ipv4.ping", "the host", "add net")),
     (BOX.without("net").without("loopback"), ("sysctl", "own net namespace")),
@@ -99,7 +99,7 @@ def test_every_check_is_met_by_some_contradiction() -> None:
 
 def test_what_only_looks_like_a_contradiction() -> None:
     plan(BOX.without("pid"))  # /proc shows the host's processes
-    plan(BOX.without("sysfs").with_(f.MaskedPaths(("/proc/kcore", "/etc/shadow"))))
+    plan(BOX.without("sysfs", "cgroupfs").with_(f.MaskedPaths(("/proc/kcore", "/etc/shadow"))))
     plan(Spec(("a",), (f.MountNamespace(), f.Tmpfs("/tmp"), f.ReadonlyRoot())))
     plan(BOX.with_(f.MountNamespace("slave"), f.Bind("/s", "/t", propagation="rslave")))
     plan(BOX.with_(f.Identity("1000:1000")))

@@ -157,6 +157,8 @@ def copy_out(
         ),
     ):
         notes = Notes()
+        if stat.S_ISLNK(os.fstat(what.fd).st_mode):  # docker follows a link at DEST_PATH, and so do we
+            notes.add("copied as a link: a later copy to that name goes where it leads", where.parts)
         with Merge(where.fd, root=(os.geteuid(), os.getegid()), notes=notes) as tree:
             return _copy(what, where, tree, outward(id_map, archive=archive), notes, progress, devices=archive)
 

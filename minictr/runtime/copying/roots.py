@@ -54,13 +54,14 @@ def stopped_root(
     return merged_root([rootfs, *lowers], readonly=readonly)
 
 
-def merged_root(layers: Sequence[str], *, readonly: bool = True) -> int:
+def merged_root(layers: Sequence[str], *, readonly: bool = True, options: Sequence[str] = ()) -> int:
     """What LAYERS (topmost first) add up to, an upper one included. Of several: an overlay that cannot be written.
 
-    Of one: that directory; with ``readonly`` through a mount of its own that cannot be written.
+    Of one: that directory; with ``readonly`` through a mount of its own that cannot be written. ``options``: of the
+    overlay, where the kernel's default is not what is wanted.
     """
     if len(layers) > 1:
-        return _overlay(layers, "", "")
+        return _overlay(layers, "", "", options)
     try:
         plain = os.open(layers[0], O_ROOT | os.O_NOFOLLOW)
     except OSError as err:
@@ -79,13 +80,13 @@ def merged_root(layers: Sequence[str], *, readonly: bool = True) -> int:
     return tree
 
 
-def _overlay(lower: Sequence[str], upper: str, work: str) -> int:
+def _overlay(lower: Sequence[str], upper: str, work: str, options: Sequence[str] = ()) -> int:
     what = f"overlay of {':'.join(filter(None, (upper, *lower)))}"
     flags = {**HARMLESS, "readonly": not upper}
     with Layers(lower, upper, work) as layers:
         words = layers.joined if layers.fits else layers.single
         try:
-            return trees.create("overlay", ["source=overlay", *words], trees.attribute_bits(flags), what)
+            return trees.create("overlay", ["source=overlay", *words, *options], trees.attribute_bits(flags), what)
         except StepFailed as err:
             cure = "only root can look into layers" if err.errno == EPERM else err.cure
             raise StepFailed(err.what, err.errno or 0, cure=cure) from err
