@@ -10,6 +10,8 @@ import os
 
 from minictr.errors import StepFailed
 
+ESRCH = 3
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +40,7 @@ def open_process(start: Start, *, pid: int, root: bool) -> None:
     if root:
         start.own("root", os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
     if is_over(start.fds["process"], 0):
-        raise StepFailed(f"join process {pid}", 3, cure="the container is over")
+        raise StepFailed(f"join process {pid}", ESRCH, cure="the container is over")
 
 
 def open_cgroup(start: Start, *, controller: str, version: int, directory: str) -> None:
