@@ -6,6 +6,7 @@ from minictr.errors import SpecError
 from minictr.features import feature_class, make
 from minictr.features.check import frozen, sequence, shown, word
 from minictr.features.mounts import MaskedPaths, ReadonlyPaths
+from minictr.features.namespaces import GROUPED, OF_GROUPS
 from minictr.features.process import ARG_STRLEN_MAX, Sysctl, sysctl_owner
 from minictr.steps import Feature
 from minictr.values import Value
@@ -21,6 +22,8 @@ def label(feature: Feature) -> str:
 def narrowed(feature: Feature, names: frozenset[str]) -> Feature | None:
     """What is left of a wish where only NAMES are there for it to stand on: itself, less of it, or None."""
     if any(needed not in names for needed, _ in feature.NEEDS):
+        return None
+    if feature.name in OF_GROUPS and GROUPED.isdisjoint(names):
         return None
     if isinstance(feature, (MaskedPaths, ReadonlyPaths)):
         gone = tuple(f"{top}/" for top, name in (("/proc", "proc"), ("/sys", "sysfs")) if name not in names)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 
 from minictr.cli.build import variables
-from minictr.cli.run import attended, keep_standard_streams
+from minictr.cli.run import TIMED_OUT, attended, exit_code, keep_standard_streams
 from minictr.cli.settings import settings
 from minictr.errors import SpecError
+from minictr.runtime.instance import find
 from minictr.runtime.join import exec_program, join, target_of
 
 TYPE_CHECKING = False
@@ -20,20 +21,13 @@ if TYPE_CHECKING:
     from minictr.runtime.process import Process
 
 
-def exec_(opts: dict[str, Any], words: tuple[str, ...], find: Callable[[str, str], Any] | None = None) -> int:
-    """Run the command in WORDS[1:] in the container called WORDS[0], as OPTS say; the exit code.
-
-    FIND: (name, root of the store) -> the container. Raises MinictrError.
-    """
+def exec_(opts: dict[str, Any], words: tuple[str, ...]) -> int:
+    """Run the command in WORDS[1:] in the container called WORDS[0], as OPTS say; the exit code."""
     if len(words) < 2:
         raise SpecError("no command: name the program to run after the container" if words else "no container named")
-    if find is None:
-        from minictr.runtime import instance
-
-        find = instance.find
     keep_standard_streams()
     chosen = settings(opts)
-    target = target_of(find(words[0], opts.get("root", "")))
+    target = target_of(find(words[0]))
     try:
         options = chosen_options(opts, target)
         program = exec_program(target, words[1:], **options)
@@ -41,7 +35,12 @@ def exec_(opts: dict[str, Any], words: tuple[str, ...], find: Callable[[str, str
         def start(streams: dict[str, int], console: Console | None) -> Process:
             return join(program, streams, target, preserve_fds=chosen.preserve_fds, console=console)
 
-        return left(start) if options["detach"] else attended(start, chosen, options["tty"], words[1])
+        if options["detach"]:
+            return left(start)
+        process, timed_out = attended(start, chosen, terminal=options["tty"])
+        if chosen.trace is not None:
+            chosen.report(process, words[1])
+        return TIMED_OUT if timed_out else exit_code(process)
     finally:
         os.close(target.pidfd)
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from minictr.cli.options import CONTAINER, FLAG, MANY, OPTIONAL, PRIVILEGE, PROGRAM, RUNNING, VALUE, Row
 
-EXEC_OPTIONS: tuple[Row, ...] = (
+_OPTIONS: tuple[Row, ...] = (
     # --- the container ---
-    (("--root",), "root", VALUE, "DIR", "Where containers are written down.", CONTAINER),
     (("--without",), "without", MANY, "NAME", "Do not join this (net, memory), nor repeat it (user).", CONTAINER),
     # --- the program ---
     (("-e", "--env"), "env", MANY, "KEY[=VALUE]", "Set a variable; KEY alone copies the caller's.", PROGRAM),
@@ -26,3 +25,13 @@ EXEC_OPTIONS: tuple[Row, ...] = (
     (("--json-status-fd",), "json_status_fd", VALUE, "FD", "Write child-pid and exit-code there, as JSON.", RUNNING),
     (("--preserve-fds",), "preserve_fds", VALUE, "N", "Pass file descriptors 3 to 3+N-1 on.", RUNNING),
 )
+
+# Options of docker and runc that are knowingly not here.
+_REFUSED = (
+    (("--detach-keys",), "it is not attached to: Ctrl-C and the rest are the program's own"),
+    (("--pid-file",), "--json-status-fd tells the pid"),
+    (("-p", "--process"), "name the command, and give options"),
+)
+
+TABLES = {"exec": _OPTIONS}
+REFUSALS = {"exec": _REFUSED}

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from minictr.cli.settings import Settings
     from minictr.runtime.console import Console
+    from minictr.runtime.effort import LeftOut
     from minictr.runtime.process import Process
     from minictr.runtime.program import Program
     from minictr.spec import Spec
@@ -33,23 +34,43 @@ GRACE = 10.0  # seconds between the stop signal and SIGKILL, as docker's
 def run(opts: dict[str, Any], command: tuple[str, ...]) -> int:
     """Run COMMAND in a container as OPTS say; the exit code. Raises MinictrError."""
     keep_standard_streams()
+    if opts.get("detach"):
+        from minictr.cli.create import detach
+
+        return detach(opts, command)
+    only_detached(opts)
     chosen = settings(opts)
-    program = compiled(build(opts, command))
+    spec = build(opts, command)
+    program = compiled(spec)
     if chosen.die_with_parent:
         die_with_parent()
+    if "best_effort" not in opts:
+        process, timed_out = attempt(program, chosen)
+    else:
+        process, timed_out = as_far_as_possible(spec, opts["best_effort"], chosen)
+    if process.usage is not None:
+        tell_limits(process, spec)
+    if chosen.trace is not None:
+        chosen.report(process, opts.get("name", command[0]))
+    return TIMED_OUT if timed_out else exit_code(process)
+
+
+def attempt(program: Program, chosen: Settings) -> tuple[Process, bool]:
+    """PROGRAM, from its start to its end; whether its time was over."""
 
     def start(streams: dict[str, int], console: Console | None) -> Process:
-        from minictr.runtime.launch import launch
+        from minictr.runtime.launch import launch, new_record
 
-        return launch(program, streams, preserve_fds=chosen.preserve_fds, console=console)
+        record = new_record(program.plan.spec.name)
+        return launch(program, streams, preserve_fds=chosen.preserve_fds, console=console, record=record)
 
-    return attended(start, chosen, "console" in program.fd_names, opts.get("name", command[0]))
+    return attended(start, chosen, terminal="console" in program.fd_names)
 
 
 def attended(
-    start: Callable[[dict[str, int], Console | None], Process], chosen: Settings, terminal: bool, name: str
-) -> int:
-    """START a program and stay until it is gone, with signals, terminal and timeout: the exit code."""
+    start: Callable[[dict[str, int], Console | None], Process], chosen: Settings, *, terminal: bool
+) -> tuple[Process, bool]:
+    """Start a program and stay until it is gone, with signals, timeout and terminal; whether its time was over."""
     console = None
     if terminal:
         from minictr.runtime.console import Console
@@ -62,9 +83,48 @@ def attended(
         relay.detach()
         if console is not None:
             console.close()
-    if chosen.trace is not None:
-        chosen.report(process, name)
-    return TIMED_OUT if relay.timed_out else exit_code(process)
+    return process, relay.timed_out
+
+
+def only_detached(opts: dict[str, Any]) -> None:
+    """Options that mean something for a container that outlives this command alone."""
+    for dest in ("log_driver", "log_opt", "stop_timeout"):
+        if dest in opts:
+            raise SpecError(f"--{dest.replace('_', '-')} is about a detached container: add -d, or leave it out")
+
+
+def tell_limits(process: Process, spec: Spec) -> None:
+    """A limit that killed or bit is said, a line each."""
+    usage = process.usage
+    assert usage is not None
+    bit = usage.oom_kills or (usage.pids and usage.pids.hits) or (usage.cpu and usage.cpu.throttled)
+    if bit:  # the words are imported when there is something to say
+        from minictr.cli.entry import complain
+        from minictr.cli.verdict import verdict
+
+        for line in verdict(usage, spec, process.elapsed):
+            complain("run", line)
+
+
+def as_far_as_possible(spec: Spec, names: list[str], chosen: Settings) -> tuple[Process, bool]:
+    """``--best-effort``: what cannot be had of NAMES is left out, one line each, with what cannot stand without it."""
+    from minictr.runtime.effort import best_effort
+
+    def start(out: tuple[str, ...]) -> tuple[Process, bool]:
+        return attempt(compiled(spec.without(*out, cascade=True)), chosen)
+
+    return best_effort(start, names, left_out(spec))[0]
+
+
+def left_out(spec: Spec) -> Callable[[LeftOut], None]:
+    """Tells what of SPEC was left out, a line each."""
+    from minictr.cli.entry import complain
+
+    def tell(item: LeftOut) -> None:
+        lost = spec.names - spec.without(item.name, cascade=True).names - {item.name}
+        complain("run", f"{item}" + (f" (and with it {', '.join(sorted(lost))})" if lost else ""))
+
+    return tell
 
 
 def compiled(spec: Spec) -> Program:
@@ -82,7 +142,7 @@ def compiled(spec: Spec) -> Program:
 def watch(
     start: Callable[[dict[str, int], Console | None], Process], chosen: Settings, console: Console | None, relay: Relay
 ) -> Process:
-    """START a program, and stay until it is gone."""
+    """Start a program, and stay until it is gone."""
     with start({"stdin": 0, "stdout": 1, "stderr": 2}, console) as process:
         chosen.tell(f'{{"child-pid": {process.pid}}}')
         relay.attach(process)

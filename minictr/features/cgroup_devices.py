@@ -104,18 +104,18 @@ class Io(Controller):
 
 
 # moby and runc: libcontainer/specconv AllowedDevices, oci/defaults.go: nothing, but to make any node, and these
-DOCKER_RULES = (
-    "deny a *:* rwm",
-    "c *:* m",
-    "b *:* m",
-    *(f"c {major}:{minor} rwm" for _, major, minor in DEVICES),  # null zero full random urandom tty
-    "c 5:1 rwm",  # console
-    "c 5:2 rwm",  # ptmx
-    "c 136:* rwm",  # pts
+DOCKER_RULES: tuple[Rule, ...] = (
+    (False, "a", ANY, ANY, "rwm"),
+    (True, "c", ANY, ANY, "m"),
+    (True, "b", ANY, ANY, "m"),
+    *((True, "c", major, minor, "rwm") for _, major, minor in DEVICES),  # null zero full random urandom tty
+    (True, "c", 5, 1, "rwm"),  # console
+    (True, "c", 5, 2, "rwm"),  # ptmx
+    (True, "c", 136, ANY, "rwm"),  # pts
 )
 
 # lxc: config/templates/common.conf.in
-LXC_RULES = (*DOCKER_RULES, "c 10:229 rwm")  # fuse
+LXC_RULES: tuple[Rule, ...] = (*DOCKER_RULES, (True, "c", 10, 229, "rwm"))  # fuse
 
 
 def rule(value: object, what: str = "devices") -> Rule:
@@ -154,8 +154,9 @@ def _number(text: str, whole: str, what: str) -> int:
 
 
 def allowed(rules: tuple[Rule, ...], kind: str, major: int, minor: int, access: str) -> bool:
-    """Whether RULES let all of ACCESS pass: for each letter the last rule that is about it decides, else it is let."""
-    answers = dict.fromkeys(access, True)
+    """Whether RULES let all of ACCESS pass: for each letter the last rule that is about it decides; what no rule is
+    about is denied. Without any rule all is as the group above has it: let pass, as far as is known here."""
+    answers = dict.fromkeys(access, not rules)
     for allow, its_kind, its_major, its_minor, its_access in rules:
         if its_kind in ("a", kind) and its_major in (ANY, major) and its_minor in (ANY, minor):
             answers.update({letter: allow for letter in its_access if letter in answers})
@@ -166,8 +167,9 @@ class Devices(Controller):
     """Which devices may be read, written and made, by rules of which the last that fits decides. Linux 2.6.26 (v1),
     4.15 (v2: a BPF program).
 
-    A rule is "c 1:3 rwm" or "deny a *:* rwm", or (allow, kind, major, minor, access) with -1 for any number. Without
-    ``rules`` it is docker's list: the devices of every /dev, terminals, and making (not opening) any node.
+    A rule is "c 1:3 rwm" or "deny a *:* rwm", or (allow, kind, major, minor, access) with -1 for any number; what no
+    rule is about is denied. Without ``rules`` it is docker's list: the devices of every /dev, terminals, and making any
+    node, but not opening it. With () none is written: what the group above allows.
     """
 
     NAME = "devices"

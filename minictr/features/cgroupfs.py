@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     Hierarchy = tuple[int, str, tuple[str, ...]]
 
 TOP = "/sys/fs/cgroup"
-V1_WORDS = {"io": "blkio"}  # a controller's name -> what v1 calls it
 
 
 class Cgroupfs(Feature):
@@ -51,9 +50,9 @@ class Cgroupfs(Feature):
         """The hierarchies in which the container has a group: each controller is in the v1 hierarchy that names it,
         else in v2."""
         known = self.hierarchies or ((2, "", ()),)
-        words = {V1_WORDS.get(name, name.replace("named:", "name=")) for name in wanted_controllers(ctx)}
-        legacy = tuple(row for row in known if row[0] == 1 and not words.isdisjoint(row[2]))
-        left = words.difference(*(row[2] for row in known if row[0] == 1), {"cpuacct"})
+        wanted = set(wanted_controllers(ctx))
+        legacy = tuple(row for row in known if row[0] == 1 and not wanted.isdisjoint(row[2]))
+        left = wanted.difference(*(row[2] for row in known if row[0] == 1), {"cpuacct"})
         return legacy + tuple(row for row in known if row[0] == 2 and left)
 
     def steps(self, ctx: Context) -> Iterator[Step]:
@@ -64,7 +63,7 @@ class Cgroupfs(Feature):
             yield fresh(self, "tmpfs", TOP, options=["mode=755", "size=64k"])
         for version, directory, controllers in own:
             path = f"{TOP}/{directory}" if directory else TOP
-            options = [] if version == 2 else list(controllers)
+            options = [] if version == 2 else [mount_option(name) for name in controllers]
             fstype = "cgroup2" if version == 2 else "cgroup"
             yield fresh(self, fstype, path, f"{fstype} on {path} {self.mode}", options=options, attr=attr)
             for name in controllers if version == 1 and len(controllers) > 1 else ():
@@ -72,3 +71,8 @@ class Cgroupfs(Feature):
                 yield self.step("symlink", SETUP, f"{link} -> {directory}", target=directory, path=link)
         if base and self.mode == "ro":
             yield self.step("remount", SETUP, f"{TOP} ro", path=TOP, set=MOUNT_ATTR_RDONLY, clear=0, flags=NOFOLLOW)
+
+
+def mount_option(controller: str) -> str:
+    """What mount(8) of v1 calls a controller: "blkio" for io, "name=systemd" for named:systemd."""
+    return {"io": "blkio"}.get(controller, controller).replace("named:", "name=")

@@ -230,7 +230,8 @@ class Cpuset(Controller):
 
 def checked_list(text: object, what: str) -> None:
     """cpuset(7), "List format": numbers and ranges with commas between them; "" is no list."""
-    for part in word(text, what, limit=4095, empty=True).split(",") if text else ():
+    listed = word(text, what, limit=4095, empty=True)
+    for part in listed.split(",") if listed else ():
         first, dash, last = part.partition("-")
         numbers = (first, last) if dash else (first,)
         if not all(map(decimal, numbers)):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from minictr.errors import SpecError
 from minictr.features.cgroup_devices import Device, allowed
 from minictr.features.mounts import DEVICES, Bind, MaskedPaths, ReadonlyPaths, Tmpfs
-from minictr.features.namespaces import GROUPED, own
+from minictr.features.namespaces import GROUPED, OF_GROUPS, own
 from minictr.features.process import sysctl_owner
 
 TYPE_CHECKING = False
@@ -98,7 +98,7 @@ def check_handles(ctx: Context) -> None:
 
 def check_groups(ctx: Context) -> None:
     """Where groups are made, and where they are shown, says nothing without one."""
-    for name in ("cgroup_parent", "cgroupfs"):
+    for name in sorted(OF_GROUPS):
         if ctx.has(name) and GROUPED.isdisjoint(ctx.names):
             cure = f"add memory, pids or another controller, or leave {name} out"
             raise SpecError(f"{name} without any controller: the container has no group of its own: {cure}")

@@ -33,6 +33,7 @@ OFFSET_MAX = (1 << 32) - 1  # kernel/time/namespace.c refuses what comes near KT
 ID_MAP_ROWS = 340  # UID_GID_MAP_MAX_EXTENTS, linux/user_namespace.h; Linux 4.15
 # The features that give the container a group of its own: the classes of minictr.features.cgroups and cgroup_devices
 GROUPED = frozenset("memory cpu cpuset pids io devices hugetlb rdma misc freezer named_cgroup cgroup_conf".split())
+OF_GROUPS = frozenset({"cgroup_parent", "cgroupfs"})  # what needs one of them, whichever
 PROPAGATIONS = {
     "private": MS_PRIVATE,
     "rprivate": MS_PRIVATE,

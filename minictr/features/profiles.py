@@ -178,6 +178,7 @@ DEFAULT: tuple[Feature, ...] = (
     NoNewPrivs(),
     Init(),
     Pids(PIDS_LIMIT),
+    Cgroupfs(),
 )
 
 PROFILES: dict[str, tuple[Feature, ...]] = {"bare": BARE, "lxc": LXC, "docker": DOCKER, "default": DEFAULT}

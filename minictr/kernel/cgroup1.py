@@ -73,6 +73,7 @@ FILES: Table = {
         "memsw": (one, ("memory.memsw.limit_in_bytes",)),  # made of max and swap
         "low": (one, ("memory.soft_limit_in_bytes",)),
         "swappiness": (one, ("memory.swappiness",)),
+        "oom_kill_disable": (one, ("memory.oom_control",)),  # 1: processes wait at the limit
     },
     "cpu": {
         "period": (one, ("cpu.cfs_period_us",)),

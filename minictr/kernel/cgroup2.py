@@ -116,7 +116,10 @@ FILES: Table = {
     "raw": {"files": (raw, ())},
 }
 # What v2 cannot do -> what comes near
-LACKS = {("memory", "swappiness"): "it is the host's vm.swappiness; limit swap instead"}
+LACKS = {
+    ("memory", "swappiness"): "it is the host's vm.swappiness; limit swap instead",
+    ("memory", "oom_kill_disable"): "at the limit something is always killed; high slows down before",
+}
 
 
 def rows(controller: str, settings: dict[str, Any]) -> list[Row]:

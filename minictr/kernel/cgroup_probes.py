@@ -7,7 +7,7 @@ import os
 from minictr.errors import MinictrError, StepFailed, Unsupported, errno_name
 from minictr.kernel.cgroup_files import get, put
 from minictr.kernel.cgroup_places import locate
-from minictr.kernel.cgroups import create, remove
+from minictr.kernel.cgroups import create, remove, tree
 from minictr.steps import Support
 
 __all__ = ["CONTROLLERS", "probe", "support"]
@@ -28,7 +28,8 @@ def support(controller: str, parent: str = "") -> Support:
         made = create(place)
         if made:
             remove(place.directory, recorded=True)
-        for name in given(place.base) - before:  # as it was, unless somebody needs it by now
+        # as it was; but a group made by somebody else meanwhile may need what we gave
+        for name in given(place.base) - before if not [*tree(place.base)][1:] else ():
             try:
                 put(place.base, "cgroup.subtree_control", f"-{name}")
             except OSError:

@@ -170,7 +170,9 @@ def memory1(files: Files) -> MemoryUsage:
     control, stat = files.numbers("memory.oom_control"), files.numbers("memory.stat")
     memsw, current = files.number("memory.memsw.usage_in_bytes"), files.number("memory.usage_in_bytes")
     swap = stat.get("total_swap", None if memsw is None else max(memsw - (current or 0), 0))
-    hits, kills = files.number("memory.failcnt"), control.get("oom_kill")
+    # where swap is none, memory and swap together are limited to the same, and it is that limit that fails
+    failures = [files.number(file) for file in ("memory.failcnt", "memory.memsw.failcnt")]
+    hits, kills = sum(number or 0 for number in failures), control.get("oom_kill")
     return MemoryUsage(
         current=current,
         peak=files.number("memory.max_usage_in_bytes"),
@@ -319,7 +321,7 @@ READERS: dict[tuple[int, str], tuple[str, Callable[[Files], object]]] = {
 FINAL: dict[tuple[int, str], str] = {
     (1, "memory"): (
         "memory.usage_in_bytes memory.max_usage_in_bytes memory.memsw.usage_in_bytes memory.limit_in_bytes"
-        " memory.failcnt memory.oom_control memory.stat"
+        " memory.failcnt memory.memsw.failcnt memory.oom_control memory.stat"
     ),
     (2, "memory"): (
         "memory.current memory.peak memory.swap.current memory.swap.peak memory.max memory.events memory.stat"

@@ -4,7 +4,8 @@ A :class:`Place` says where a group of one controller is; ``create``, ``write``,
 are its life. Settings have the same names and units on both versions (``cgroup1`` and ``cgroup2`` hold the tables):
 
 ===========  =========================================================================================================
-memory       max, high, low, min, swap (bytes; swap alone, on top of max; -1 no limit), swappiness (v1), oom_group (v2)
+memory       max, high, low, min, swap in bytes (swap alone, on top of max; -1 no limit)
+             v1: swappiness, oom_kill_disable; v2: oom_group
 cpu          quota (-1 none), period, burst in us; weight 1..10000 or shares 2..262144; idle 0 or 1
 cpuset       cpus, mems ("0-3,7"), partition (v2)
 pids         max (-1 no limit)
@@ -40,6 +41,7 @@ __all__ = [
     "entrance",
     "final_files",
     "freeze",
+    "frozen",
     "has",
     "hierarchies",
     "home",
@@ -224,6 +226,13 @@ def thaw(place: Place, timeout: float = 5) -> None:
     from minictr.kernel.cgroup_tasks import thaw as thaw_group
 
     thaw_group(place, timeout)
+
+
+def frozen(place: Place) -> bool:
+    """Whether all of the group stand still."""
+    from minictr.kernel.cgroup_tasks import frozen as is_frozen
+
+    return is_frozen(place)
 
 
 def kill(places: Iterable[Place], timeout: float = 5) -> None:

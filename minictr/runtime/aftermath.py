@@ -11,7 +11,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from minictr.kernel.cgroups import Place, Usage
+    from minictr.kernel.cgroup_usage import Usage
+    from minictr.kernel.cgroups import Place
     from minictr.runtime.identity import ProcessIdentity
     from minictr.runtime.program import Program
     from minictr.runtime.record import Record
@@ -43,16 +44,20 @@ class Aftermath:
         self.record, self.places, self.name = record, places, name
 
     def __call__(self) -> Usage | None:
-        from minictr.kernel import cgroups
-
         try:
-            usage = cgroups.usage(self.places) if self.places else None
-            for place in reversed(self.places):
-                if cgroups.processes(place.directory):  # without a pid namespace descendants live on
-                    cgroups.kill(self.places)
-                cgroups.remove(place.directory)
+            usage = self._take_back() if self.places else None
             self.record.forget(self.name)
         except (MinictrError, OSError):
             self.record.close()
             return None
+        return usage
+
+    def _take_back(self) -> Usage:
+        from minictr.kernel import cgroups
+
+        usage = cgroups.usage(self.places)
+        for place in reversed(self.places):
+            if cgroups.processes(place.directory):  # without a pid namespace descendants live on
+                cgroups.kill(self.places)
+            cgroups.remove(place.directory, recorded=True)
         return usage

@@ -232,7 +232,7 @@ class DetachedStart(Start):
         if held:
             self.monitor.give_hold(self.report, self.region, self.hold)
         self.monitor.commit()
-        # should we die before this line: the container lives, and is removed when it ends, as its starter never told of it
+        # should we die before this line: it lives, and is removed at its end, as nobody was ever told of it
         record.write_ahead(("committed",))
         if not self.created:
             events.tell(record.store, record.id, spec.name, "create")

@@ -91,7 +91,7 @@ def cgroup(start: Start, *, controller: str, parent: str, settings: tuple[tuple[
     from minictr.kernel import cgroups
 
     word = f"cgroup:{controller}"
-    if not cgroups.present(controller):
+    if not cgroups.has(controller):
         if controller not in IMPLIED:
             cgroups.home(controller)  # says why not
         start.fds[word] = -1
@@ -100,7 +100,9 @@ def cgroup(start: Start, *, controller: str, parent: str, settings: tuple[tuple[
     place = cgroups.locate(controller, start.record.group, parent)
     start.record.write_ahead(("cgroup", place.version, controller, place.directory))
     start.on_failure.push(remove_cgroup, place.directory)
-    cgroups.create(place)
+    shared = any(place.directory == other.directory for other in start.places.values())  # cpu,cpuacct; all of v2
+    if not cgroups.create(place) and not shared:
+        raise StepFailed(f"mkdir {place.directory}", 17, cure="somebody made a group of that name: try again")
     cgroups.write(place, **dict(settings))
     start.places[controller] = place
     entrance = cgroups.entrance(place)
@@ -120,7 +122,7 @@ def remove_cgroup(directory: str) -> None:
     from minictr.kernel import cgroups
 
     if os.path.isdir(directory):
-        cgroups.remove(directory)
+        cgroups.remove(directory, recorded=True)
 
 
 def uid_map(start: Start, *, map: str) -> None:

@@ -6,28 +6,28 @@ Whether it runs is never read from a file: the process that was written down is 
 from __future__ import annotations
 
 import os
-import time
 
-from minictr.errors import MinictrError, NoSuchContainer, SpecError, StateError, StepFailed, WrongStatus
-from minictr.kernel.core import lib
-from minictr.runtime import events
+from minictr.errors import MinictrError, NoSuchContainer, SpecError, StateError, WrongStatus
+from minictr.runtime import ending, events
 from minictr.runtime.identity import ProcessIdentity
-from minictr.runtime.process import is_over
+from minictr.runtime.listing import frozen
 from minictr.runtime.record import ExitRecord, Record
 from minictr.runtime.state import State
 from minictr.runtime.store import SHORT, Store
-from minictr.runtime.sweep import free, sweep_one
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
-    from minictr.kernel.cgroups import Place, Usage
+    from minictr.kernel.cgroup_usage import Usage
+    from minictr.kernel.cgroups import Place
+    from minictr.runtime.top import Row
+    from minictr.steps import Feature
 
 __all__ = ["Instance", "container", "containers", "find"]
 
-SIGTERM, SIGKILL, ESRCH = 15, 9, 3
-SETTLE = 10.0  # seconds for the monitor to write down an end, and for its cleanup
+SIGKILL = 9
 LIVE = ("created", "running", "paused")
 
 
@@ -37,10 +37,10 @@ class Instance:
     An instance is no handle: it holds nothing open, and another process may end or remove the container meanwhile.
     """
 
-    def __init__(self, store: Store, identity: str) -> None:
+    def __init__(self, store: Store, identity: str, state: State | None = None) -> None:
         self.store, self.id = store, identity
         self.directory = os.path.join(store.containers, identity)
-        self._state: State | None = None
+        self._state = state
 
     # --- what it is ---
 
@@ -64,6 +64,10 @@ class Instance:
         with self.record() as record:
             self._state = State.of(record)
         return self._state
+
+    def take(self, state: State) -> None:
+        """STATE is what has just been written down."""
+        self._state = state
 
     @property
     def name(self) -> str:
@@ -97,13 +101,8 @@ class Instance:
             return "exited" if self.exit_record() is not None and self.exit_code is not None else "dead"
         if self.state.held:
             return "created"
-        place = self.freezer()
-        if place is not None:
-            from minictr.kernel import cgroups
-
-            if cgroups.frozen(place):
-                return "paused"
-        return "running"
+        groups = ((group.controller, group.version, group.directory) for group in self.state.groups)
+        return "paused" if frozen(groups) else "running"
 
     def exit_record(self) -> ExitRecord | None:
         """How it ended, once that is written down."""
@@ -124,6 +123,8 @@ class Instance:
 
     def places(self) -> dict[str, Place]:
         """Controller -> its cgroup."""
+        if not self.state.groups:
+            return {}
         from minictr.kernel import cgroups
 
         return {row.controller: cgroups.Place(row.version, row.controller, row.directory) for row in self.state.groups}
@@ -145,11 +146,11 @@ class Instance:
 
     def processes(self) -> tuple[int, ...]:
         """The pids of all its processes, as the host counts: by its cgroups, else by its pid namespace."""
-        from minictr.kernel import cgroups
-
         if not self.process.alive:
             return ()
         for place in self.places().values():
+            from minictr.kernel import cgroups
+
             return cgroups.processes(place.directory)
         return _of_namespace(self.process.pid)
 
@@ -179,40 +180,13 @@ class Instance:
                 except ProcessLookupError:
                     pass
         else:
-            self._signal(signal)
-
-    def _signal(self, signal: int) -> None:
-        try:
-            pidfd = self.process.pidfd()
-        except ProcessLookupError:
-            return
-        try:
-            result = lib.mc_pidfd_send_signal(pidfd, signal, 0)
-        finally:
-            os.close(pidfd)
-        if result < 0 and result != -ESRCH:
-            raise StepFailed(f"send signal {signal} to container {self.label}", -result)
+            ending.send(self, signal)
+        events.tell(self.store, self.id, self.name, "kill", signal=signal)
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Wait for its end: the returncode, None when nobody knows it. Raises TimeoutError after TIMEOUT seconds."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        try:
-            pidfd = self.process.pidfd()
-        except OSError:
-            pass
-        else:
-            try:
-                if not is_over(pidfd, timeout):
-                    raise TimeoutError(f"wait for container {self.label}: it still runs after {timeout:g} s")
-            finally:
-                os.close(pidfd)
-        # its monitor has yet to write down what it saw; one that was killed never will
-        limit = time.monotonic() + SETTLE
-        while self.exit_record() is None and self.state.monitor.alive and time.monotonic() < limit:
-            if deadline is not None and time.monotonic() >= deadline + 1:
-                break
-            time.sleep(0.002)
-        return self.returncode
+        ended = ending.wait(self, timeout)
+        return None if ended is None or ended.status is None else os.waitstatus_to_exitcode(ended.status)
 
     def stop(self, timeout: float | None = None, signal: int | None = None) -> None:
         """Ask it to end by its stop signal, kill it after TIMEOUT seconds, and take back what it had on the host.
@@ -222,41 +196,13 @@ class Instance:
         seconds = self.state.stop_timeout if timeout is None else timeout
         with self.record() as record, record.editing():
             if self.process.alive:
-                self._end(signal or self.state.stop_signal, 0 if self.state.held else seconds)
+                ending.finish(self, signal or self.state.stop_signal, 0 if self.state.held else seconds)
+                events.tell(self.store, self.id, self.name, "stop")
         self.settle()
 
-    def _end(self, signal: int, seconds: float) -> None:
-        if seconds > 0:
-            self._signal(signal)
-            self._thaw()
-            try:
-                self.wait(seconds)
-                return
-            except TimeoutError:
-                pass
-        self._signal(SIGKILL)
-        self._thaw()
-        if not self._gone(SETTLE):
-            raise StateError(f"container {self.label}: process {self.process.pid} does not end: the kernel holds it")
-
-    def _gone(self, seconds: float) -> bool:
-        deadline = time.monotonic() + seconds
-        while self.process.alive and time.monotonic() < deadline:
-            time.sleep(0.002)
-        return not self.process.alive
-
     def settle(self) -> None:
-        """It is over: wait until its monitor and the cleanup are done, or do what they did not."""
-        try:
-            record = self.record()
-        except NoSuchContainer:
-            return  # gone with its end
-        with record:
-            if record.own(SETTLE):
-                if record.is_there():
-                    sweep_one(record)
-            elif record.is_there():
-                raise StateError(f"container {self.label}: its monitor (pid {self.state.monitor.pid}) does not end")
+        """It is over: wait until its monitor and the cleanup are done, or do what they did not. StateError."""
+        ending.settle(self)
 
     def pause(self) -> None:
         """Freeze every process of it. Raises WrongStatus; SpecError where it has no cgroup to do it by."""
@@ -272,14 +218,15 @@ class Instance:
     def unpause(self) -> None:
         """Let it go on."""
         self.must_be("paused", verb="unpause")
-        self._thaw()
+        self.thaw()
         events.tell(self.store, self.id, self.name, "unpause")
 
-    def _thaw(self) -> None:
-        from minictr.kernel import cgroups
-
+    def thaw(self) -> None:
+        """Undo a freeze, if there is one; whatever it is that runs."""
         place = self.freezer()
         if place is not None and os.path.isdir(place.directory):
+            from minictr.kernel import cgroups
+
             cgroups.thaw(place)
 
     def rename(self, name: str) -> None:
@@ -304,37 +251,52 @@ class Instance:
 
         Raises WrongStatus for one that runs, without FORCE.
         """
-        try:
-            name = self.name
-            if self.process.alive:
-                if not force:
-                    self.must_be("exited", verb="rm")
-                self._end(SIGKILL, 0)
-        except (StateError, StepFailed):
-            if not force:
-                raise
-            name = ""
-        try:
-            record = self.record()
-        except NoSuchContainer:
-            return  # it was to be removed at its end, and was
-        with record:
-            if not force and not record.own(SETTLE):
-                raise StateError(f"rm {self.id[:SHORT]}: its owner still works on it: wait, or rm -f")
-            if force and not record.own(SETTLE):
-                self._end_monitor(record)
-            if record.is_there():
-                free(record, record.rows())
-                record.forget(name)
-        events.tell(self.store, self.id, name, "destroy")
+        ending.remove(self, force=force)
 
-    def _end_monitor(self, record: Record) -> None:
-        """A monitor, or a starter, that does not let go of what is to be removed."""
-        from minictr.runtime.sweep import kill
+    def start(self) -> None:
+        """Run it: one that was created goes on to its program, one that is over runs once more. Raises WrongStatus."""
+        from minictr.runtime.kept import start
 
-        kill(self.state.monitor)
-        if not record.own(SETTLE):
-            raise StateError(f"rm {self.id[:SHORT]}: another process holds {record.directory}: end that one")
+        start(self)
+
+    def update(self, *wanted: Feature, **limits: Any) -> None:
+        """New limits, all or none: features, of which what is not None counts, or keywords as ``mc.Cgroup`` has them.
+
+        >>> mc.container("web").update(memory="512M", cpus=1.5)
+
+        Raises SpecError for a controller it was made without, StepFailed for what the kernel refuses.
+        """
+        from minictr.runtime.update import update, with_limits
+
+        update(self, with_limits(self.refresh().spec, wanted, limits))
+
+    def top(self) -> list[Row]:
+        """Its processes. Raises WrongStatus for one that does not run."""
+        from minictr.runtime.top import top
+
+        return top(self)
+
+    def logs(
+        self,
+        *,
+        since: int | None = None,
+        until: int | None = None,
+        tail: int | None = None,
+        follow: bool = False,
+    ) -> Iterator[tuple[int, str, bytes]]:
+        """What it wrote: (nanoseconds since 1970, "stdout" or "stderr", data). ``since``, ``until``: nanoseconds;
+        ``tail``: the last so many lines; ``follow``: go on until it ends. Raises SpecError where no log is kept."""
+        if not self.state.detached or not self.state.log[1]:
+            why = "output goes to who started it" if not self.state.detached else "it was made with --log-driver none"
+            raise SpecError(f"logs {self.label}: it has no log: {why}")
+        from minictr.runtime.logs import read
+
+        return read(self.directory, since=since, until=until, tail=tail, follow=follow)
+
+    def events(self, since: int = 0, *, follow: bool = False) -> Iterator[dict[str, Any]]:
+        """What happened to it from SINCE (nanoseconds since 1970) on; with FOLLOW what will happen too, without end."""
+        found = events.follow(self.store, since) if follow else events.read(self.store, since)
+        return (event for event in found if event.get("id") == self.id)
 
     def inspect(self) -> dict[str, Any]:
         """All that is known, as plain data."""

@@ -18,7 +18,7 @@ import select
 import time
 from _thread import start_new_thread
 
-from minictr.errors import MinictrError, SpecError, StartTimeout, StepFailed
+from minictr.errors import MinictrError, SpecError, StartTimeout, StepFailed, Unsupported
 from minictr.kernel.core import lib
 from minictr.kernel.stub import MAX_KEEP, spawn
 from minictr.runtime.hands import HANDS
@@ -68,7 +68,7 @@ def launch(
     if run.record is not None:
         from minictr.runtime.aftermath import Aftermath
 
-        process.aftermath = Aftermath(run.record, tuple(run.places.values()))
+        process.aftermath = Aftermath(run.record, tuple(run.places.values()), program.plan.spec.name)
     return process
 
 
@@ -166,6 +166,8 @@ class Start:
                 from minictr.runtime.diagnose import parent_failed
 
                 raise parent_failed(step, err, index, self.program.total) from err
+            except Unsupported as err:
+                raise Unsupported(step.feature, err.reason, err.cure) from err
             if phase != CLONE:
                 self.clock.stamp(index, step, _now())
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import IO, Any, Self
 
-    from minictr.kernel.cgroups import Usage
+    from minictr.kernel.cgroup_usage import Usage
     from minictr.runtime.timeline import Clock, Timeline
 
 PIPE, STDOUT, DEVNULL = -1, -2, -3  # the values of subprocess's

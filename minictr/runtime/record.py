@@ -55,6 +55,14 @@ class ExitRecord(Value):
     elapsed: int = 0
     lost: int = 0
 
+    @property
+    def exit_code(self) -> int | None:
+        """As a shell tells it: 128 + n for signal n; None when nobody knows. waitpid(2): low 7 bits, next byte."""
+        if self.status is None:
+            return None
+        signal = self.status & 0x7F
+        return 128 + signal if signal else (self.status >> 8) & 0xFF
+
     def text(self) -> str:
         """As it stands in the file."""
         fields = {name: getattr(self, name) for name in self._fields}
@@ -240,6 +248,13 @@ class Record(Handle):
             raise self._failed("write", "exit", err) from err
         return fd
 
+    def begin_anew(self) -> None:
+        """What its last life left goes: exit record, readings, socket. Log and layers stay."""
+        for name in ("exit", "attach"):
+            self._unlink(name)
+        if self._exists("final"):
+            self._remove_tree("final")
+
     def write_exit(self, record: ExitRecord) -> None:
         """Into the room made before."""
         try:
@@ -250,6 +265,13 @@ class Record(Handle):
                 os.close(fd)
         except OSError as err:
             raise self._failed("write", "exit", err) from err
+
+    def open_exit(self) -> int:
+        """A descriptor to read the exit record by, also after it was removed; -1 when there is none."""
+        try:
+            return os.open("exit", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self.fd)
+        except OSError:
+            return -1
 
     def exit_record(self) -> ExitRecord | None:
         """How it ended, or None: it did not yet, or nobody wrote it down."""

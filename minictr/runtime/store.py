@@ -6,8 +6,8 @@
     ROOT/names/NAME        symbolic link to ID: making it is what takes the name
     ROOT/events            see runtime/events.py
 
-ROOT is ``--root``, else ``MINICTR_ROOT``, else /run/minictr for root, and for others ``XDG_RUNTIME_DIR``/minictr. All
-of it is the user's alone: who could write here could make us kill or remove what is not ours.
+ROOT is what :func:`choose_root` said (``--root``), else ``MINICTR_ROOT``, else /run/minictr for root, and for others
+``XDG_RUNTIME_DIR``/minictr. All of it is the user's alone: who could write here could make us kill or remove what is not ours.
 """
 
 from __future__ import annotations
@@ -16,18 +16,28 @@ import os
 
 from minictr.errors import NoSuchContainer, SpecError, StateError
 
-__all__ = ["ID_DIGITS", "SHORT", "Store"]
+__all__ = ["ID_DIGITS", "SHORT", "Store", "choose_root"]
 
 ID_DIGITS = 64  # hexadecimal digits of an id, as docker's
 SHORT = 12  # how many of them are shown
 FORBIDDEN_BITS = 0o022  # write access of group and others
+
+_chosen = ""  # for the whole process; not by its environment, which a container may be given
+
+
+def choose_root(path: str) -> None:
+    """PATH is where state lives from now on, for whoever names no other root. SpecError when it is empty."""
+    global _chosen
+    if not path:
+        raise SpecError("--root: empty: name a directory")
+    _chosen = os.path.abspath(path)
 
 
 class Store:
     """The containers of one root directory. Nothing is made on disk before the first container is."""
 
     def __init__(self, root: str | os.PathLike[str] = "") -> None:
-        self.path = os.path.abspath(os.fspath(root) or os.environ.get("MINICTR_ROOT", "") or default_root())
+        self.path = os.path.abspath(os.fspath(root) or _chosen or os.environ.get("MINICTR_ROOT", "") or default_root())
         self.containers = os.path.join(self.path, "containers")
         self.names = os.path.join(self.path, "names")
 
@@ -81,17 +91,21 @@ class Store:
             return ""
         return target if is_id(target) else ""
 
+    def candidates(self, word: str) -> list[str]:
+        """The ids that WORD may stand for: the one so named, or all that begin so. SpecError for what can be neither."""
+        if not word or not (word[0].isalnum() and word.replace("-", "").replace("_", "").replace(".", "").isalnum()):
+            raise SpecError(f"container {word!r}: neither a name nor an id")
+        found = self.named(word)
+        if found and os.path.isdir(os.path.join(self.containers, found)):
+            return [found]
+        return [one for one in self.ids() if one.startswith(word)]
+
     def lookup(self, word: str) -> str:
         """The id of the container called WORD: its name, its id, or a beginning of its id that no other has.
 
         Raises NoSuchContainer; SpecError for what can be neither.
         """
-        if not word or not (word[0].isalnum() and word.replace("-", "").replace("_", "").replace(".", "").isalnum()):
-            raise SpecError(f"container {word!r}: neither a name nor an id")
-        found = self.named(word)
-        if found and os.path.isdir(os.path.join(self.containers, found)):
-            return found
-        matches = [one for one in self.ids() if one.startswith(word)]
+        matches = self.candidates(word)
         if len(matches) == 1:
             return matches[0]
         if matches:
@@ -125,6 +139,14 @@ class Store:
                 os.unlink(path)
         except OSError:
             return
+
+    def names_of(self, identity: str) -> list[str]:
+        """Every name that stands for IDENTITY: one, but for a rename that was interrupted."""
+        try:
+            names = os.listdir(self.names)
+        except OSError:
+            return []
+        return sorted(name for name in names if self.named(name) == identity)
 
     def drop_name(self, name: str, identity: str) -> None:
         """NAME is free again, if it stood for IDENTITY."""

@@ -172,7 +172,7 @@ def remove_cgroup(row: Row) -> bool:
 
     if not os.path.isdir(row[3]):
         return False
-    cgroups.remove(row[3])
+    cgroups.remove(row[3], recorded=True)
     return True
 
 
