@@ -21,6 +21,20 @@ ABOUT: dict[str, tuple[str, str, str]] = {
         The first word that is not an option is the command; all after it is its own. Exit code: the program's own;
         125 minictr failed, 126 not executable, 127 not found, 128+N killed by signal N, 124 --timeout.""",
     ),
+    "create": (
+        "Set a container up to just before its command.",
+        "COMMAND [ARGUMENT]...",
+        """Set the container of COMMAND up to its last step, and print its id; 'minictr start' lets it go.
+
+        Namespaces, mounts, limits and the program's identity are all there; the program itself is not yet executed.""",
+    ),
+    "exec": (
+        "Run a command in a running container.",
+        "NAME COMMAND [ARGUMENT]...",
+        """Run COMMAND in container NAME, which runs.
+
+        It joins all that the container has, and is confined as its program is. Exit codes are those of run.""",
+    ),
     "plan": (
         "Print what run would do.",
         "COMMAND [ARGUMENT]...",
@@ -121,6 +135,9 @@ ABOUT: dict[str, tuple[str, str, str]] = {
     "cleanup": ("", "NAME", "What a container's monitor executes at its end. For people there is gc."),
     "features": ("List every feature, and whether it can be had here.", "", ""),
     "rootfs": ("Make a root file system.", "", ""),
+    "cp": ("Copy files between a container and the host.", "", ""),
+    "diff": ("List what changed in a container's layer.", "", ""),
+    "commit": ("Keep a container's layer as a directory or a tarball.", "", ""),
     "completion": ("Print the completion script of a shell.", "", ""),
     "version": ("Print the version.", "", ""),
 }

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from minictr.runtime.instance import Instance
     from minictr.spec import Spec
 
-__all__ = ["create", "detach"]
+__all__ = ["create", "detach", "free_file", "replace", "write_file"]
 
 # Options that are about this very process: a container that outlives it has no use for them.
 ATTACHED = {
@@ -50,13 +50,13 @@ def keep(opts: dict[str, Any], command: tuple[str, ...], *, held: bool) -> int:
     spec = accounted(build(opts, command, terminal=False), tuple(opts.get("without", ())))
     keeping = kept_as(opts, spec, held=held)
     for option in ("cidfile", "pidfile"):
-        _free_file(f"--{option}", opts.get(option))
+        free_file(f"--{option}", opts.get(option))
     if opts.get("replace"):
-        _replace(spec.name)
+        replace(spec.name)
     instance = made(spec, keeping, opts.get("best_effort", ()))
     for option, text in (("cidfile", instance.id), ("pidfile", str(instance.process.pid))):
         if option in opts:
-            _write_file(f"--{option}", opts[option], text)
+            write_file(f"--{option}", opts[option], text)
     sys.stdout.write(f"{instance.id}\n")
     return 0
 
@@ -100,6 +100,7 @@ def kept_as(opts: dict[str, Any], spec: Spec, *, held: bool) -> Keeping:
         interactive=bool(opts.get("interactive")),
         log=log_options(opts),
         command_line=entry.words(),
+        directory=os.getcwd(),
         **settings,
     )
 
@@ -127,7 +128,7 @@ def log_options(opts: dict[str, Any]) -> tuple[int, int]:
     return (0, 0) if driver == "none" else (size, files)
 
 
-def _replace(name: str) -> None:
+def replace(name: str) -> None:
     """``--replace``: another container of that name is removed first."""
     if not name:
         raise SpecError("--replace: which one? give --name as well")
@@ -139,7 +140,7 @@ def _replace(name: str) -> None:
         pass
 
 
-def _free_file(option: str, path: str | None) -> None:
+def free_file(option: str, path: str | None) -> None:
     """A file of somebody else's is never written over."""
     if path is None:
         return
@@ -150,7 +151,7 @@ def _free_file(option: str, path: str | None) -> None:
         raise SpecError(f"{option} {path}: {directory} is no directory that can be written")
 
 
-def _write_file(option: str, path: str, text: str) -> None:
+def write_file(option: str, path: str, text: str) -> None:
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from minictr.cli.build import variables
-from minictr.cli.run import TIMED_OUT, attended, exit_code, keep_standard_streams
+from minictr.cli.run import attended, keep_standard_streams, told
 from minictr.cli.settings import settings
 from minictr.errors import SpecError
 from minictr.runtime.instance import find
@@ -37,10 +37,8 @@ def exec_(opts: dict[str, Any], words: tuple[str, ...]) -> int:
 
         if options["detach"]:
             return left(start)
-        process, timed_out = attended(start, chosen, terminal=options["tty"])
-        if chosen.trace is not None:
-            chosen.report(process, words[1])
-        return TIMED_OUT if timed_out else exit_code(process)
+        process, timed_out = attended(start, chosen, options["tty"])
+        return told(process, timed_out, chosen, words[1])
     finally:
         os.close(target.pidfd)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from minictr.cli.options import CONTAINER, FLAG, MANY, OPTIONAL, PRIVILEGE, PROGRAM, RUNNING, VALUE, Row
 
-_OPTIONS: tuple[Row, ...] = (
+EXEC_OPTIONS: tuple[Row, ...] = (
     # --- the container ---
     (("--without",), "without", MANY, "NAME", "Do not join this (net, memory), nor repeat it (user).", CONTAINER),
     # --- the program ---
@@ -26,12 +26,12 @@ _OPTIONS: tuple[Row, ...] = (
     (("--preserve-fds",), "preserve_fds", VALUE, "N", "Pass file descriptors 3 to 3+N-1 on.", RUNNING),
 )
 
-# Options of docker and runc that are knowingly not here.
-_REFUSED = (
-    (("--detach-keys",), "it is not attached to: Ctrl-C and the rest are the program's own"),
+# Options of docker and runc that are knowingly not here: (flags, reason).
+REFUSED = (
+    (("--detach-keys",), "a program of exec ends with this command; -d leaves it to the container"),
     (("--pid-file",), "--json-status-fd tells the pid"),
     (("-p", "--process"), "name the command, and give options"),
 )
 
-TABLES = {"exec": _OPTIONS}
-REFUSALS = {"exec": _REFUSED}
+TABLES = {"exec": EXEC_OPTIONS}
+REFUSALS = {"exec": REFUSED}

@@ -42,6 +42,10 @@ def run(opts: dict[str, Any], command: tuple[str, ...]) -> int:
     chosen = settings(opts)
     spec = build(opts, command)
     program = compiled(spec)
+    if opts.get("replace"):
+        from minictr.cli.create import replace
+
+        replace(spec.name)
     if chosen.die_with_parent:
         die_with_parent()
     if "best_effort" not in opts:
@@ -50,27 +54,37 @@ def run(opts: dict[str, Any], command: tuple[str, ...]) -> int:
         process, timed_out = as_far_as_possible(spec, opts["best_effort"], chosen)
     if process.usage is not None:
         tell_limits(process, spec)
+    return told(process, timed_out, chosen, opts.get("name", command[0]))
+
+
+def told(process: Process, timed_out: bool, chosen: Settings, name: str) -> int:
+    """The time line of PROCESS, if it was asked for, and the exit code."""
     if chosen.trace is not None:
-        chosen.report(process, opts.get("name", command[0]))
+        chosen.report(process, name)
     return TIMED_OUT if timed_out else exit_code(process)
 
 
 def attempt(program: Program, chosen: Settings) -> tuple[Process, bool]:
-    """PROGRAM, from its start to its end; whether its time was over."""
+    """PROGRAM in a container of its own, from its start to its end; whether its time was over."""
+    from minictr.runtime.launch import launch, new_record
 
     def start(streams: dict[str, int], console: Console | None) -> Process:
-        from minictr.runtime.launch import launch, new_record
-
         record = new_record(program.plan.spec.name)
-        return launch(program, streams, preserve_fds=chosen.preserve_fds, console=console, record=record)
+        process = launch(program, streams, preserve_fds=chosen.preserve_fds, console=console, record=record)
+        try:
+            chosen.write_ids(record.id, process.pid)
+        except BaseException:
+            process.close()
+            raise
+        return process
 
-    return attended(start, chosen, terminal="console" in program.fd_names)
+    return attended(start, chosen, "console" in program.fd_names)
 
 
 def attended(
-    start: Callable[[dict[str, int], Console | None], Process], chosen: Settings, *, terminal: bool
+    start: Callable[[dict[str, int], Console | None], Process], chosen: Settings, terminal: bool
 ) -> tuple[Process, bool]:
-    """Start a program and stay until it is gone, with signals, timeout and terminal; whether its time was over."""
+    """START a program and stay until it is gone, with signals, terminal and timeout; whether its time was over."""
     console = None
     if terminal:
         from minictr.runtime.console import Console
@@ -142,7 +156,7 @@ def compiled(spec: Spec) -> Program:
 def watch(
     start: Callable[[dict[str, int], Console | None], Process], chosen: Settings, console: Console | None, relay: Relay
 ) -> Process:
-    """Start a program, and stay until it is gone."""
+    """START a program, and stay until it is gone."""
     with start({"stdin": 0, "stdout": 1, "stderr": 2}, console) as process:
         chosen.tell(f'{{"child-pid": {process.pid}}}')
         relay.attach(process)
@@ -187,6 +201,7 @@ class Relay:
     """
 
     FORWARDED = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM, _signal.SIGUSR1, _signal.SIGUSR2)
+    FORWARDED += (_signal.SIGRTMIN + 3,)  # "halt" to systemd as PID 1: systemd(1)
 
     def __init__(self, chosen: Settings, *, window: bool) -> None:
         self.chosen = chosen

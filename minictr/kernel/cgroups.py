@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-    from minictr.kernel.cgroup_usage import Usage
+    from minictr.kernel.cgroup_usage import Usage as Usage
     from minictr.steps import Support
 
 __all__ = [

@@ -48,7 +48,7 @@ class Keeping(Value):
 
     ``held``: set up to just before its program, until ``start``. ``remove``: gone with its end. ``interactive``:
     standard input stays open for ``attach``. ``log``: bytes a file, number of files; (0, 0) for none. ``stop_signal``,
-    ``stop_timeout``: as :class:`State` has them. ``command_line``: the words that made it.
+    ``stop_timeout``: as :class:`State` has them. ``command_line``: the words that made it, said in ``directory``.
     """
 
     held: bool = False
@@ -58,6 +58,7 @@ class Keeping(Value):
     stop_signal: int = 15
     stop_timeout: float = 10.0
     command_line: tuple[str, ...] = ()
+    directory: str = ""
     upper: str = ""
 
 
@@ -226,6 +227,7 @@ class DetachedStart(Start):
             groups=groups_of(self.places),
             log=keeping.log,
             command_line=keeping.command_line,
+            directory=keeping.directory,
             upper=keeping.upper,
         )
         record.save(self.state.text())

@@ -46,6 +46,7 @@ def inspect(instance: Instance) -> dict[str, Any]:
         "LogPath": _there(instance, "log"),
         "StateDir": instance.directory,
         "CommandLine": list(state.command_line),
+        "CommandDirectory": state.directory,
     }
 
 
