@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "minictr.runtime.container": "Container Result run run_async",
+    "minictr.runtime.container": "Container run run_async",
+    "minictr.runtime.result": "Result",
     "minictr.runtime.process": "Process PIPE STDOUT DEVNULL",
     "minictr.runtime.console": "Console",
     "minictr.runtime.cgroup": "Cgroup",

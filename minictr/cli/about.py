@@ -22,24 +22,31 @@ ABOUT: dict[str, tuple[str, str, str]] = {
         125 minictr failed, 126 not executable, 127 not found, 128+N killed by signal N, 124 --timeout.""",
     ),
     "create": (
-        "Make a container that start will run.",
+        "Set a container up to just before its command.",
         "COMMAND [ARGUMENT]...",
-        """Set up a container for COMMAND to just before it runs, and print its id. 'minictr start' runs it.
+        """Set the container of COMMAND up to its last step, and print its id; 'minictr start' lets it go.
 
-        The first word that is not an option is the command; all after it is its own.""",
+        Namespaces, mounts, limits and the program's identity are all there; the program itself is not yet executed.""",
     ),
     "exec": (
         "Run a command in a running container.",
         "NAME COMMAND [ARGUMENT]...",
-        """Run COMMAND in the running container NAME, in all its namespaces and cgroups, and under its filters.
+        """Run COMMAND in container NAME, which runs.
 
-        All after COMMAND is its own. Exit code: the command's own; 125 minictr failed, 126 not executable,
-        127 not found, 128+N killed by signal N.""",
+        It joins all that the container has, and is confined as its program is. Exit codes are those of run.""",
     ),
     "plan": (
         "Print what run would do.",
         "COMMAND [ARGUMENT]...",
         "Print every kernel operation that 'minictr run' with the same words would do, in order. Does none.",
+    ),
+    "exec": (
+        "Run a command in a running container.",
+        "NAME COMMAND [ARGUMENT]...",
+        """Run COMMAND in the container NAME, which runs.
+
+        It joins all that the container has, and is confined as the container's own program is. Exit codes are those of
+        'minictr run'.""",
     ),
     "ps": (
         "List containers.",
@@ -126,11 +133,11 @@ ABOUT: dict[str, tuple[str, str, str]] = {
         Restarting is init's job: there is no daemon that could. The unit runs the words that made the container.""",
     ),
     "cleanup": ("", "NAME", "What a container's monitor executes at its end. For people there is gc."),
-    "cp": ("Copy files into a container, or out of it.", "", ""),
-    "diff": ("List what changed in a container's layer.", "", ""),
-    "commit": ("Keep a container's layer.", "", ""),
     "features": ("List every feature, and whether it can be had here.", "", ""),
     "rootfs": ("Make a root file system.", "", ""),
+    "cp": ("Copy files between a container and the host.", "", ""),
+    "diff": ("List what changed in a container's layer.", "", ""),
+    "commit": ("Keep a container's layer as a directory or a tarball.", "", ""),
     "completion": ("Print the completion script of a shell.", "", ""),
     "version": ("Print the version.", "", ""),
 }

@@ -187,12 +187,10 @@ def _source_there(option: str, feature: Feature) -> Feature:
 def process(spec: Spec, opts: Options) -> Spec:
     """Environment, directory, user, names."""
     wanted: list[Feature] = []
-    env = spec.get("env")
-    variables = [pair for path in opts.get("env_file", ()) for pair in env_file(path)]
-    variables += filter(None, many(opts, "env", "-e", "env", os.environ))
-    if variables or opts.get("clearenv"):
+    env, extra = spec.get("env"), variables(opts)
+    if extra or opts.get("clearenv"):
         kept = env if isinstance(env, Env) else Env(clear=False)
-        merged = {**dict(kept.variables), **dict(variables)}
+        merged = {**dict(kept.variables), **dict(extra)}
         clear = kept.clear or bool(opts.get("clearenv"))
         wanted.append(said("-e", Env, tuple(merged.items()), clear))
     if "workdir" in opts:
@@ -211,6 +209,12 @@ def process(spec: Spec, opts: Options) -> Spec:
     else:
         spec = booting(spec)
     return spec.with_(Pdeathsig()) if opts.get("die_with_parent") else spec
+
+
+def variables(opts: Options) -> list[tuple[str, str]]:
+    """What ``--env-file`` and ``-e`` name, the later over the earlier."""
+    found = [pair for path in opts.get("env_file", ()) for pair in env_file(path)]
+    return [*found, *filter(None, many(opts, "env", "-e", "env", os.environ))]
 
 
 def env_file(path: str) -> list[tuple[str, str]]:

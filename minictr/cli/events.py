@@ -61,7 +61,9 @@ def fitting(texts: list[str] | tuple[str, ...]) -> Callable[[Event], bool]:
     def fits(event: Event) -> bool:
         names, actions = wanted.get("container"), wanted.get("event")
         identity = str(event.get("id", ""))
-        named = names is None or any(name == event.get("name") or (name and identity.startswith(name)) for name in names)
+        named = names is None or any(
+            name == event.get("name") or (name and identity.startswith(name)) for name in names
+        )
         return named and (actions is None or event.get("action") in actions)
 
     return fits

@@ -27,7 +27,9 @@ def moment(opts: dict[str, object], dest: str) -> int | None:
     try:
         return time.time_ns() - int(duration(text, option) * NS)
     except SpecError as err:
-        raise SpecError(f"{option} {text!r}: write 2024-05-01T10:00:00Z, seconds since 1970, or 10m for that ago") from err
+        raise SpecError(
+            f"{option} {text!r}: write 2024-05-01T10:00:00Z, seconds since 1970, or 10m for that ago"
+        ) from err
 
 
 def dated(text: str, option: str) -> int:

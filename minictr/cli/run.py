@@ -54,21 +54,45 @@ def run(opts: dict[str, Any], command: tuple[str, ...]) -> int:
         process, timed_out = as_far_as_possible(spec, opts["best_effort"], chosen)
     if process.usage is not None:
         tell_limits(process, spec)
+    return told(process, timed_out, chosen, opts.get("name", command[0]))
+
+
+def told(process: Process, timed_out: bool, chosen: Settings, name: str) -> int:
+    """The time line of PROCESS, if it was asked for, and the exit code."""
     if chosen.trace is not None:
-        chosen.report(process, opts.get("name", command[0]))
+        chosen.report(process, name)
     return TIMED_OUT if timed_out else exit_code(process)
 
 
 def attempt(program: Program, chosen: Settings) -> tuple[Process, bool]:
-    """PROGRAM, from its start to its end; whether its time was over."""
+    """PROGRAM in a container of its own, from its start to its end; whether its time was over."""
+    from minictr.runtime.launch import launch, new_record
+
+    def start(streams: dict[str, int], console: Console | None) -> Process:
+        record = new_record(program.plan.spec.name)
+        process = launch(program, streams, preserve_fds=chosen.preserve_fds, console=console, record=record)
+        try:
+            chosen.write_ids(record.id, process.pid)
+        except BaseException:
+            process.close()
+            raise
+        return process
+
+    return attended(start, chosen, "console" in program.fd_names)
+
+
+def attended(
+    start: Callable[[dict[str, int], Console | None], Process], chosen: Settings, terminal: bool
+) -> tuple[Process, bool]:
+    """START a program and stay until it is gone, with signals, terminal and timeout; whether its time was over."""
     console = None
-    if "console" in program.fd_names:
+    if terminal:
         from minictr.runtime.console import Console
 
         console = Console(terminal=next((fd for fd in (0, 1) if os.isatty(fd)), -1))
     relay = Relay(chosen, window=console is None)
     try:
-        process = watch(program, chosen, console, relay)
+        process = watch(start, chosen, console, relay)
     finally:
         relay.detach()
         if console is not None:
@@ -129,15 +153,12 @@ def compiled(spec: Spec) -> Program:
     return program
 
 
-def watch(program: Program, chosen: Settings, console: Console | None, relay: Relay) -> Process:
-    """Start PROGRAM and stay until it is gone."""
-    from minictr.runtime.launch import launch, new_record
-
-    record = new_record(program.plan.spec.name)
-    streams = {"stdin": 0, "stdout": 1, "stderr": 2}
-    with launch(program, streams, preserve_fds=chosen.preserve_fds, console=console, record=record) as process:
+def watch(
+    start: Callable[[dict[str, int], Console | None], Process], chosen: Settings, console: Console | None, relay: Relay
+) -> Process:
+    """START a program, and stay until it is gone."""
+    with start({"stdin": 0, "stdout": 1, "stderr": 2}, console) as process:
         chosen.tell(f'{{"child-pid": {process.pid}}}')
-        chosen.write_ids(record.id, process.pid)
         relay.attach(process)
         if console is not None:
             from minictr.runtime.console import interact

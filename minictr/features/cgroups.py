@@ -100,11 +100,11 @@ class Controller(Feature):
         return self.CONTROLLERS or (self.NAME,)
 
     def steps(self, ctx: Context) -> Iterator[Step]:
-        where = ctx.get("cgroup_parent")
+        where, callers = ctx.get("cgroup_parent"), ctx.get("cgroup")
         for position, controller in enumerate(self.controllers()):
             settings = () if position else self.settings()
             about = ", ".join((controller, *(f"{name} {told(value)}" for name, value in settings)))
-            parent = "" if where is None else where.path
+            parent = where.path if where is not None else callers.parent_of(controller) if callers else ""
             args: dict[str, Any] = {"controller": controller, "parent": parent, "settings": settings}
             yield self.step("cgroup", PREPARE, about, undo="rmdir", **args)
             yield self.step("cgroup_enter", SETUP, controller, fd=f"cgroup:{controller}")

@@ -4,11 +4,12 @@ A start makes its world in PREPARE to SETUP, and confines its program in LOCK to
 then does the same LOCK to EXEC again, from the same wishes. So :class:`Join` stands for all that was made, and the
 classes below for the few wishes that do both.
 
-Not in the registry: nobody can wish it for a container.
+Not in the registry: nobody can wish them for a container.
 """
 
 from __future__ import annotations
 
+from minictr.errors import SpecError
 from minictr.features.namespaces import Namespace, UserNamespace
 from minictr.features.process import Cwd, Tty
 from minictr.steps import LOCK, PREPARE, SETUP, VERIFY, Context, Feature, Step
@@ -20,6 +21,44 @@ if TYPE_CHECKING:
 EPERM = 1
 SIBLING, ORPHAN = 1, 2  # enum mc_fork_flag of the core
 PROCESS, ROOT, CLOCKS = "process", "root", "ns:time"  # words for descriptors
+
+
+def enter_groups(groups: tuple[tuple[str, int, str], ...]) -> Iterator[Step]:
+    """The steps into cgroups that are there: rows of (controller, version, directory)."""
+    for controller, version, directory in groups:
+        place = {"controller": controller, "version": version, "directory": directory}
+        yield Step("open_cgroup", PREPARE, place, controller, directory)
+        yield Step("cgroup_enter", SETUP, {"fd": f"cgroup:{controller}"}, controller, directory)
+
+
+class Groups(Feature):
+    """Cgroups of the caller's (:class:`minictr.Cgroup`) that the container is started in; they stay when it is over.
+
+    ``groups``: rows of (controller, version, directory, the same as a path below the mounted hierarchy). Where the
+    container has a group of its own for a controller, that one is made below the caller's: both limits hold.
+    """
+
+    NAME = "cgroup"
+    SUMMARY = "started in cgroups of the caller's"
+
+    groups: tuple[tuple[str, int, str, str], ...] = ()
+
+    def check(self) -> None:
+        if not self.groups:
+            raise SpecError("cgroup: it has no group of any controller")
+
+    def parent_of(self, controller: str) -> str:
+        """Where the container's own group for CONTROLLER is made; "" where the caller has none."""
+        return next((path for name, _, _, path in self.groups if name == controller), "")
+
+    def steps(self, ctx: Context) -> Iterator[Step]:
+        if ctx.has("cgroup_parent"):
+            raise SpecError("cgroup and cgroup_parent both say where the groups are made: leave one of them out")
+        own = {controller for feature in ctx.features for controller in getattr(feature, "controllers", tuple)()}
+        # on v2 one directory is for all controllers: born in a group of its own below, it is in the caller's as well
+        below = any(version == 2 and name in own for name, version, _, _ in self.groups)
+        rows = (row[:3] for row in self.groups if row[0] not in own and not (row[1] == 2 and below))
+        yield from enter_groups(tuple(rows))
 
 
 class Join(Feature):
@@ -44,7 +83,7 @@ class Join(Feature):
 
     def steps(self, ctx: Context) -> Iterator[Step]:
         yield self.step("open_process", PREPARE, f"{self.pid}, still running", pid=self.pid, root=self.root)
-        yield from self._cgroups()
+        yield from enter_groups(self.groups)
         if any(kind.name == "userns" for kind in self.kinds):
             # an ordinary user may not, and brings only groups that are his own
             yield self.step("setgroups", SETUP, "none of the caller's", tolerate=(EPERM,), groups=b"")
@@ -55,14 +94,8 @@ class Join(Feature):
             yield self.step("verify_root", VERIFY, "/")
         if any(kind.name == "pid" for kind in self.kinds):
             yield self.step("fork", LOCK, "born in its pid namespace", flags=SIBLING)
-            if self.detached:
-                yield self.step("fork", LOCK, "left to its first process", flags=ORPHAN)
-
-    def _cgroups(self) -> Iterator[Step]:
-        for controller, version, directory in self.groups:
-            place = {"controller": controller, "version": version, "directory": directory}
-            yield Step("open_cgroup", PREPARE, place, controller, directory)
-            yield Step("cgroup_enter", SETUP, {"fd": f"cgroup:{controller}"}, controller, directory)
+        if self.detached:
+            yield self.step("fork", LOCK, "left to the first process there", flags=ORPHAN)
 
     def _namespaces(self) -> Iterator[Step]:
         together = [kind for kind in self.kinds if self.at_once and kind.name != "timens"]

@@ -32,7 +32,9 @@ PROC_SUPER_MAGIC = 0x9FA0  # linux/magic.h
 OFFSET_MAX = (1 << 32) - 1  # kernel/time/namespace.c refuses what comes near KTIME_SEC_MAX / 2
 ID_MAP_ROWS = 340  # UID_GID_MAP_MAX_EXTENTS, linux/user_namespace.h; Linux 4.15
 # The features that give the container a group of its own: the classes of minictr.features.cgroups and cgroup_devices
-GROUPED = frozenset("memory cpu cpuset pids io devices hugetlb rdma misc freezer named_cgroup cgroup_conf".split())
+GROUPED = frozenset(
+    "memory cpu cpuset pids io devices hugetlb rdma misc freezer named_cgroup cgroup_conf cgroup".split()
+)
 OF_GROUPS = frozenset({"cgroup_parent", "cgroupfs"})  # what needs one of them, whichever
 PROPAGATIONS = {
     "private": MS_PRIVATE,

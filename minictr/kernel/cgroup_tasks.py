@@ -182,21 +182,30 @@ def kill(places: Iterable[Place], timeout: float = 5) -> None:
     this very process is in one of them; StepFailed with ETIMEDOUT naming who is left after ``timeout`` seconds.
     """
     waiting = {place.directory: place for place in places if os.path.isdir(place.directory)}
-    deadline = monotonic() + timeout
     for directory in waiting:
         refuse_own(directory, "kill")
-    by_name = {place.controller: place for place in waiting.values() if place.version == 1}
-    for place in waiting.values():
-        if place.version == 2 and _killed2(place.directory):
-            continue
-        if place.controller == "pids" and "freezer" not in by_name:
-            _try_put(place.directory, "pids.max", "0")
+    freezer, closed = "", ""
+    for directory, place in waiting.items():
+        if place.version == 2:
+            _kill2(directory)
+        elif place.controller == "freezer":
+            freezer = directory
+        elif place.controller == "pids":
+            closed = directory
+    limit = _shut(closed) if closed and not freezer else ""
+    try:
+        _kill_until_empty(tuple(waiting), freezer, monotonic() + timeout)
+    finally:
+        if limit:
+            _try_put(closed, "pids.max", limit)
+
+
+def _kill_until_empty(directories: tuple[str, ...], freezer: str, deadline: float) -> None:
     pause = PAUSES[0]
     while True:
-        freezer = by_name.get("freezer")
         if freezer:
-            _kill_frozen(freezer.directory, deadline)
-        left = {pid: directory for directory in waiting for pid in processes(directory)}
+            _kill_frozen(freezer, deadline)
+        left = {pid: directory for directory in directories for pid in processes(directory)}
         if not left:
             return
         for pid, directory in left.items():
@@ -204,17 +213,24 @@ def kill(places: Iterable[Place], timeout: float = 5) -> None:
         if monotonic() > deadline:
             who = ", ".join(str(pid) if pid else "one of another pid namespace" for pid in left)
             cure = f"still there: {who}; a process in an uninterruptible sleep ends when what it waits for is there"
-            raise StepFailed(f"kill all in {', '.join(waiting)}", ETIMEDOUT, cure=cure)
+            raise StepFailed(f"kill all in {', '.join(directories)}", ETIMEDOUT, cure=cure)
         sleep(pause)
         pause = min(pause * 2, PAUSES[1])
 
 
-def _killed2(directory: str) -> bool:
-    """cgroup.kill, and thaw: False where this kernel lacks it (before 5.14)."""
+def _shut(directory: str) -> str:
+    """Let nobody fork in a pids group; what its limit was."""
+    try:
+        limit = get(directory, "pids.max").strip()
+    except OSError:
+        return ""
+    return limit if _try_put(directory, "pids.max", "0") else ""
+
+
+def _kill2(directory: str) -> None:
+    """cgroup.kill, which works on a frozen group as well; before Linux 5.14 it is thawed, and the others do it."""
     if not _try_put(directory, "cgroup.kill", "1"):
         _try_put(directory, "cgroup.freeze", "0")
-        return False
-    return True
 
 
 def _kill_frozen(directory: str, deadline: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minictr.errors import CalledProcessError, SpecError, TimeoutExpired
+from minictr.errors import SpecError, TimeoutExpired
 from minictr.features import PROFILES
 from minictr.plan import plan as make_plan
 from minictr.runtime.launch import START_TIMEOUT, launch
@@ -10,9 +10,9 @@ from minictr.runtime.pipes import Streams
 from minictr.runtime.process import DEVNULL, PIPE, Process
 from minictr.runtime.program import Program
 from minictr.runtime.resolve import check_program, fingerprint, resolve, told_by_fingerprint
+from minictr.runtime.result import Result
 from minictr.runtime.undo import Undo
 from minictr.spec import Spec
-from minictr.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,77 +21,12 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from minictr.plan import Plan
+    from minictr.runtime.cgroup import Cgroup
     from minictr.runtime.console import Console
-    from minictr.runtime.timeline import Clock, Timeline
+    from minictr.runtime.instance import Instance
     from minictr.steps import Feature
 
 CACHED = 32  # compiled programs a container keeps, by argv
-
-
-class Result(Value):
-    """What a finished run left.
-
-    ``returncode``: exit code, or minus the signal; ``signal``: that signal or 0; ``timed_out``: whether ``timeout``
-    ended it; ``elapsed``: seconds from the start's first step to the end; ``rusage``: ``os.wait4``'s
-    ``struct_rusage`` of the whole container; ``timeline``: the start by step and by feature; ``stdout``, ``stderr``:
-    what was captured, else None.
-    """
-
-    args: tuple[str, ...]
-    returncode: int
-    signal: int
-    timed_out: bool
-    elapsed: float
-    rusage: Any
-    clock: Clock
-    stdout: Any = None
-    stderr: Any = None
-
-    @property
-    def timeline(self) -> Timeline:
-        return self.clock.timeline()
-
-    @classmethod
-    def of(
-        cls,
-        process: Process,
-        captured: tuple[Any, Any],
-        text: bool,
-        encoding: str | None,
-        errors: str | None,
-        *,
-        timed_out: bool,
-    ) -> Result:
-        """What PROCESS, which is gone, left; CAPTURED as str where it is TEXT."""
-        if text:
-            captured = tuple(  # type: ignore[assignment]
-                None if data is None else data.decode(encoding or "utf-8", errors or "strict").replace("\r\n", "\n")
-                for data in captured
-            )
-        assert process.returncode is not None
-        return cls(
-            process.args,
-            process.returncode,
-            process.signal,
-            timed_out,
-            process.elapsed,
-            process.rusage,
-            process.clock,
-            *captured,
-        )
-
-    def judged(self, timeout: float | None, check: bool) -> Result:
-        """Itself; or the exception that a timeout, or with CHECK a non-zero end, is."""
-        if self.timed_out:
-            raise TimeoutExpired(self.args, timeout or 0, self.stdout, self.stderr, self)
-        if check:
-            self.check_returncode()
-        return self
-
-    def check_returncode(self) -> None:
-        """Raise :class:`CalledProcessError` if ``returncode`` is not 0."""
-        if self.returncode:
-            raise CalledProcessError(self.returncode, self.args, self.stdout, self.stderr, self)
 
 
 class Container:
@@ -155,12 +90,22 @@ class Container:
         preserve_fds: int = 0,
         start_timeout: float = START_TIMEOUT,
         console: Console | None = None,
+        cgroup: Cgroup | None = None,
     ) -> Process:
         """Start ARGS and return its :class:`Process` once it runs.
 
         ``stdin``, ``stdout``, ``stderr``: None (the caller's), PIPE, DEVNULL, a descriptor or a file.
-        ``start_timeout``: seconds until a start that hangs is given up (:class:`StartTimeout`).
+        ``start_timeout``: seconds until a start that hangs is given up (:class:`StartTimeout`). ``cgroup``: groups of
+        the caller's that it is started in, beside those of its own features; they stay when it is over.
         """
+        if cgroup is not None:
+            from minictr.features.join import Groups
+
+            rows = tuple(
+                (name, place.version, place.directory, place.directory.removeprefix(place.mount))
+                for name, place in cgroup.places.items()
+            )
+            self = self.with_(Groups(rows))
         program = self._program(args)
 
         def start(fds: dict[str, int]) -> Process:
@@ -205,6 +150,22 @@ class Container:
         """
         how = (input, capture_output, timeout, check, text, encoding, errors)
         return to_the_end(lambda **streams: self.popen(args, **{**options, **streams}), *how)
+
+    def start(self, args: Sequence[str], **options: Any) -> Instance:
+        """Run ARGS in the background: a container that outlives this process, with a monitor and a log.
+
+        OPTIONS: those of :func:`minictr.runtime.kept.keep`: ``interactive``, ``remove``, ``log_size``, ``log_files``,
+        ``stop_signal``, ``stop_timeout``, ``accounting``, ``root``. Its ``name`` is the container's, taken for it alone.
+        """
+        from minictr.runtime.kept import keep
+
+        return keep(self.spec(args), held=False, **options)
+
+    def create(self, args: Sequence[str], **options: Any) -> Instance:
+        """As :meth:`start`, set up to just before ARGS: :meth:`Instance.start` lets it go."""
+        from minictr.runtime.kept import keep
+
+        return keep(self.spec(args), held=True, **options)
 
     async def run_async(self, args: Sequence[str], **options: Any) -> Result:
         """:meth:`run` for asyncio: waits for the pidfd in the event loop."""

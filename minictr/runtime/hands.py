@@ -10,6 +10,8 @@ import os
 
 from minictr.errors import StepFailed
 
+ESRCH = 3
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +40,7 @@ def open_process(start: Start, *, pid: int, root: bool) -> None:
     if root:
         start.own("root", os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
     if is_over(start.fds["process"], 0):
-        raise StepFailed(f"join process {pid}", 3, cure="the container is over")
+        raise StepFailed(f"join process {pid}", ESRCH, cure="the container is over")
 
 
 def open_cgroup(start: Start, *, controller: str, version: int, directory: str) -> None:
@@ -94,9 +96,9 @@ def cgroup(start: Start, *, controller: str, parent: str, settings: tuple[tuple[
             cgroups.home(controller)  # says why not
         start.fds[word] = -1
         return
-    assert start.record is not None
-    place = cgroups.locate(controller, start.record.group, parent)
-    start.record.write_ahead(("cgroup", place.version, controller, place.directory))
+    assert start.journal is not None
+    place = cgroups.locate(controller, start.group, parent)
+    start.journal.write_ahead(("cgroup", place.version, controller, place.directory))
     start.on_failure.push(remove_cgroup, place.directory)
     shared = any(place.directory == other.directory for other in start.places.values())  # cpu,cpuacct; all of v2
     if not cgroups.create(place) and not shared:

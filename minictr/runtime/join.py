@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import os
 
-from minictr.errors import SpecError, StepFailed
+from minictr.errors import MinictrError, SpecError, StepFailed
 from minictr.features.capabilities import CAPABILITIES, Capabilities
 from minictr.features.cgroups import Controller
 from minictr.features.join import Join, JoinedCwd, JoinedTty, JoinedUserNamespace
@@ -33,7 +33,7 @@ from minictr.kernel.core import lib
 from minictr.plan import plan
 from minictr.runtime.container import CACHED, started, to_the_end
 from minictr.runtime.launch import START_TIMEOUT, Start, reap
-from minictr.runtime.process import Process
+from minictr.runtime.process import Process, is_over
 from minictr.runtime.program import Program
 from minictr.runtime.resolve import caller_environment, check_program, fingerprint, look_up_user, told_by_fingerprint
 from minictr.spec import Spec
@@ -48,8 +48,9 @@ if TYPE_CHECKING:
     from minictr.kernel.cgroups import Place
     from minictr.runtime.console import Console
     from minictr.runtime.container import Result
+    from minictr.runtime.instance import Instance
 
-__all__ = ["REPEATED", "Target", "exec_popen", "exec_program", "exec_run", "exec_spec"]
+__all__ = ["REPEATED", "Target", "exec_popen", "exec_program", "exec_run", "exec_spec", "join", "target_of"]
 
 # What confines a program and not its world, by feature name: done again by each that joins. A label of a security
 # module (AppArmor, SELinux) is one of these: its name goes here, its step into LOCK or EXEC.
@@ -75,6 +76,16 @@ class Target(Value):
 
     def __hash__(self) -> int:
         return hash((self.pid, self.pidfd))
+
+
+def target_of(instance: Instance) -> Target:
+    """A running container as a target; its ``pidfd`` is the caller's to close. Raises WrongStatus, StepFailed."""
+    instance.must_be("running", verb="exec")
+    try:
+        pidfd = instance.process.pidfd()
+    except OSError as err:
+        raise StepFailed(f"exec {instance.label}", err.errno or 0, cure="it is over") from err
+    return Target(instance.process.pid, instance.state.spec, pidfd, instance.places())
 
 
 def exec_spec(
@@ -137,11 +148,17 @@ def exec_spec(
 
 
 def left_out(target: Target, without: Collection[str]) -> None:
-    """Every name in WITHOUT must be of something that could be joined or repeated. Raises SpecError."""
-    known = target.spec.names | target.places.keys()
+    """Every name in WITHOUT must be of something that is joined or repeated. Raises SpecError."""
+    features = target.spec.features
+    known = {
+        f.name for f in features if isinstance(f, (Namespace, Controller)) or f.name in REPEATED or f.name in ROOTS
+    }
+    known |= target.places.keys()
     for name in without:
         if name not in known:
-            raise SpecError(f"without {name}: the container has no such feature: {', '.join(sorted(known))}")
+            raise SpecError(
+                f"without {name}: exec neither joins nor repeats it here; it does {', '.join(sorted(known))}"
+            )
 
 
 def controllers(spec: Spec, without: Collection[str]) -> frozenset[str]:
@@ -186,8 +203,23 @@ def exec_program(target: Target, args: Sequence[str], **options: Any) -> Program
     """:func:`exec_spec` compiled: users and the program looked up in the root as it is now.
 
     Kept for the next time, while what was looked at is as it was. Raises SpecError, CommandNotFound,
-    CommandNotExecutable.
+    CommandNotExecutable; StepFailed (ESRCH) when the container is over.
     """
+    try:
+        return _program(target, args, options)
+    except MinictrError:
+        gone = is_over(target.pidfd, 0) if target.pidfd >= 0 else not os.path.exists(f"/proc/{target.pid}")
+        if gone:  # then what was not found means nothing
+            raise over(target.pid) from None
+        raise
+
+
+def over(pid: int) -> StepFailed:
+    """The container's first process is gone."""
+    return StepFailed(f"join process {pid}", 3, cure="the container is over")
+
+
+def _program(target: Target, args: Sequence[str], options: dict[str, Any]) -> Program:
     key = (target.pid, args if isinstance(args, str) else tuple(args), repr((target.places, options)))
     kept = _programs.get(key)
     if kept is not None and kept.target is target.spec and kept.seen == seen(kept.program.plan.spec):
@@ -275,7 +307,7 @@ def opened(pid: int) -> int:
     """A pidfd. Raises StepFailed (ESRCH)."""
     result = int(lib.mc_pidfd_open(pid, 0))
     if result < 0:
-        raise StepFailed(f"join process {pid}", -result, cure="the container is over")
+        raise over(pid)
     return result
 
 

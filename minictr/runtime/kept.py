@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import time
 
+from minictr.boot import booting
 from minictr.errors import StateError, WrongStatus
 from minictr.features.cgroups import Cpu, Freezer, Memory
 from minictr.plan import BARRIER, HOLD, plan
 from minictr.runtime import events
-from minictr.runtime.detached import Keeping, start_detached
+from minictr.runtime.detached import LOG_FILES, LOG_SIZE, Keeping, start_detached
 from minictr.runtime.ending import SETTLE
 from minictr.runtime.instance import LIVE, Instance
 from minictr.runtime.launch import START_TIMEOUT, new_record
@@ -38,6 +39,40 @@ SYSTEMD_HALT = 37  # SIGRTMIN+3 as glibc counts: systemd(1), "SIGNALS"
 def accounted(spec: Spec, without: tuple[str, ...] = ()) -> Spec:
     """SPEC with the groups of a kept container, but for those WITHOUT."""
     return spec.with_(*(one for one in ACCOUNTING if one.name not in spec.names and one.name not in without))
+
+
+def keep(
+    spec: Spec,
+    *,
+    held: bool,
+    interactive: bool = False,
+    remove: bool = False,
+    log_size: int = LOG_SIZE,
+    log_files: int = LOG_FILES,
+    stop_signal: int = 0,
+    stop_timeout: float = 10.0,
+    accounting: bool = True,
+    root: str = "",
+    start_timeout: float = START_TIMEOUT,
+) -> Instance:
+    """A new kept container of SPEC, for Python: :meth:`Container.start` and :meth:`Container.create`.
+
+    ``interactive``: its input stays open for attach. ``remove``: it goes with its end. ``log_size`` in bytes (0: no
+    limit), ``log_files``: how many, the current one included (0: no log). ``stop_signal`` 0: what its program knows
+    (TERM; systemd's own). ``stop_timeout`` in seconds. ``accounting``: groups for memory, processor time and freezing.
+    ``root``: the state directory. Raises what :func:`make` does.
+    """
+    spec = booting(spec)
+    spec = accounted(spec) if accounting else spec
+    keeping = Keeping(
+        held=held,
+        remove=remove,
+        interactive=interactive,
+        log=(log_size, log_files),
+        stop_signal=stop_signal or stop_signal_of(spec),
+        stop_timeout=stop_timeout,
+    )
+    return make(spec, keeping, root=root, start_timeout=start_timeout)
 
 
 def compiled(spec: Spec, *, held: bool) -> Program:

@@ -197,3 +197,19 @@ def test_profiles(lab, sh, profile):
     assert (
         sh(boxed, "head -c 1 /dev/zero | wc -c; echo > /dev/null; test -d /sys/fs/cgroup && echo there") == "1\nthere"
     )
+
+
+def test_a_cgroup_of_the_callers_holds_programs_and_containers(box, requires):
+    """Without features the program is in the group itself; a container's own group is below it, and both limits hold."""
+    requires.root()
+    with mc.Cgroup("lab-run", memory="64M", pids=20) as cg:
+        done = mc.run(["cat", "/proc/self/cgroup"], cgroup=cg, capture_output=True, text=True)
+        assert any(line.endswith("/lab-run") and ":pids:" in line for line in done.stdout.splitlines())
+        contained = box.without("cgroupns")
+        done = contained.run(["cat", "/proc/self/cgroup"], cgroup=cg, capture_output=True, text=True)
+        rows = {line.split(":")[1]: line.split(":")[2] for line in done.stdout.splitlines()}
+        assert "/lab-run/minictr-" in rows["pids"]
+        assert rows["memory"].endswith("/lab-run")
+        assert cg.processes() == ()
+        assert cg.memory.peak > 0
+    assert mc.run(["cat", "/proc/self/cgroup"], capture_output=True, text=True).stdout.count("lab-run") == 0
