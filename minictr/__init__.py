@@ -33,7 +33,7 @@ _HOMES = {
     "minictr.steps": "Step Feature Support",
     "minictr.errors": (
         "MinictrError SpecError Unsupported StepFailed CommandNotFound CommandNotExecutable StartTimeout"
-        " ProgramError CalledProcessError TimeoutExpired"
+        " NoSuchContainer WrongStatus StateError ProgramError CalledProcessError TimeoutExpired"
     ),
     "minictr.features.namespaces": (
         "MountNamespace UtsNamespace IpcNamespace PidNamespace NetNamespace CgroupNamespace UserNamespace TimeNamespace"
