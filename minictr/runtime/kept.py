@@ -154,12 +154,12 @@ def start(instance: Instance, *, start_timeout: float = START_TIMEOUT) -> None:
         state = instance.refresh()
         if not state.held:
             raise WrongStatus(f"start {instance.label}: somebody else has just started it", instance.status)
+        events.tell(instance.store, instance.id, state.name, "start")  # before the monitor can tell that it died
         with attach.Client(record.fd) as client:
             attach.start(client, spec=state.spec, timeout=start_timeout)
         state = state.replace(held=False, started=time.time_ns())
         record.save(state.text())
         instance.take(state)
-    events.tell(instance.store, instance.id, state.name, "start")
 
 
 def start_again(instance: Instance, *, held: bool = False, start_timeout: float = START_TIMEOUT) -> None:
