@@ -30,6 +30,7 @@ HOT: dict[str, tuple[str, str, str, bool]] = {
     "create": ("minictr.cli.create", "create", RUN, COMMAND),
     "exec": ("minictr.cli.exec", "exec_", "minictr.cli.options_exec", COMMAND),
     "top": ("minictr.cli.top", "top", LIFE, COMMAND),
+    "exec": ("minictr.cli.exec", "exec_", "minictr.cli.options_exec", COMMAND),
     **{
         verb: (f"minictr.cli.{verb}", verb, LIFE, NAMES)
         for verb in (
