@@ -6,12 +6,18 @@ import os
 import pickle
 import resource  # noqa: F401 - see below: lib-dynload may be as unreadable
 import struct
+import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "runtime"))
+
+from boxes import box, lab
+from detached import detached, plain
 
 from minictr.kernel import (  # noqa: F401 - a child without privilege may be unable to read the library's files
     capabilities,
@@ -30,6 +36,8 @@ from minictr.kernel import (  # noqa: F401 - a child without privilege may be un
     trials,
     users,
 )
+
+__all__ = ["box", "detached", "lab", "plain"]
 
 NOBODY = 65534
 PR_SET_DUMPABLE = 4  # linux/prctl.h

@@ -8,5 +8,6 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parent.parent / "runtime"))
 
 from boxes import box, eventually, lab, mountinfo, sh, status
+from detached import detached, plain
 
-__all__ = ["box", "eventually", "lab", "mountinfo", "sh", "status"]
+__all__ = ["box", "detached", "eventually", "lab", "mountinfo", "plain", "sh", "status"]
