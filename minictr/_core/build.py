@@ -1,7 +1,8 @@
-"""Builds the C core: the static stub first, then the extension module that carries it as bytes.
+"""Builds the C core: two static programs first, then the extension module that carries them as bytes.
 
-Run by setuptools through ``cffi_modules`` (see setup.py). The stub is a static ELF program without libc: it becomes a
-sealed memory file at run time and is the only thing of minictr that exists inside a container.
+Run by setuptools through ``cffi_modules`` (see setup.py). Stub and monitor are static ELF programs without libc, sealed
+memory files at run time. The stub is the only thing of minictr that exists inside a container; the monitor is all that
+stays outside of a detached one.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ import tempfile
 import cffi
 
 HERE = pathlib.Path(__file__).resolve().parent
-STUB_FLAGS = (
+STATIC_FLAGS = (
     "-std=gnu11 -O2 -ffreestanding -fno-stack-protector -fno-asynchronous-unwind-tables -fno-pie -fcf-protection=none"
     " -mno-red-zone -Wall -Wextra -Werror"
 )
 LINK_FLAGS = "-static -nostdlib -nostartfiles -no-pie -Wl,--build-id=none -Wl,-z,noexecstack -Wl,-z,noseparate-code -s"
+PROGRAMS = ("stub", "monitor")
 SOURCES = (
     "text.c",
+    "process.c",
+    "messages.c",
     "paths.c",
     "ops_mount.c",
     "ops_mask.c",
@@ -32,31 +36,33 @@ SOURCES = (
     "ops_privilege.c",
     "interp.c",
     "spawn.c",
+    "detach.c",
+    "execute.c",
     "calls.c",
 )
 
 
-def stub_flags(machine: str) -> list[str]:
-    """The compiler flags of the stub: two of them exist on x86 only."""
-    flags = shlex.split(STUB_FLAGS)
+def static_flags(machine: str) -> list[str]:
+    """The compiler flags of the static programs: two of them exist on x86 only."""
+    flags = shlex.split(STATIC_FLAGS)
     return flags if machine == "x86_64" else [f for f in flags if f not in ("-fcf-protection=none", "-mno-red-zone")]
 
 
-def build_stub(include: pathlib.Path) -> None:
-    """Compile the stub and write it as ``stub_bytes.inc``, a C initialiser, into INCLUDE."""
+def build_program(name: str, include: pathlib.Path) -> None:
+    """Compile the static program NAME and write it as ``NAME_bytes.inc``, a C initialiser, into INCLUDE."""
     compiler = shlex.split(os.environ.get("CC", "gcc"))
-    program = include / "stub"
+    program = include / name
     command = [
         *compiler,
-        *stub_flags(os.uname().machine),
+        *static_flags(os.uname().machine),
         *shlex.split(LINK_FLAGS),
         "-o",
         str(program),
-        str(HERE / "stub.c"),
+        str(HERE / f"{name}.c"),
     ]
     subprocess.run(command, check=True)
     data = program.read_bytes()
-    (include / "stub_bytes.inc").write_text(",".join(map(str, data)) + "\n", encoding="ascii")
+    (include / f"{name}_bytes.inc").write_text(",".join(map(str, data)) + "\n", encoding="ascii")
 
 
 def extension() -> cffi.FFI:
@@ -64,7 +70,8 @@ def extension() -> cffi.FFI:
     holder = tempfile.TemporaryDirectory(prefix="minictr-core-")
     atexit.register(holder.cleanup)  # the compiler runs after this function, and needs it until then
     include = pathlib.Path(holder.name)
-    build_stub(include)
+    for name in PROGRAMS:
+        build_program(name, include)
     builder = cffi.FFI()
     builder.cdef((HERE / "core.h").read_text(encoding="ascii"))
     builder.set_source(

@@ -123,6 +123,28 @@ long mc_setgroups(const char *groups, size_t count)
     return MC_CALL2(__NR_setgroups, count, groups);
 }
 
+long mc_fstatfs_type(int fd)
+{
+    long fs[25]; /* struct statfs, asm-generic/statfs.h: f_type is first, 120 bytes in all */
+    long result = MC_CALL2(__NR_fstatfs, fd, fs);
+    return result < 0 ? result : fs[0];
+}
+
+long mc_bpf(int cmd, const char *attr, unsigned int size)
+{
+    return MC_CALL3(__NR_bpf, cmd, attr, size);
+}
+
+long mc_inotify_init1(int flags)
+{
+    return MC_CALL1(__NR_inotify_init1, flags);
+}
+
+long mc_inotify_add_watch(int fd, const char *path, uint32_t mask)
+{
+    return MC_CALL3(__NR_inotify_add_watch, fd, path, mask);
+}
+
 static const unsigned char STUB[] = {
 #include "stub_bytes.inc"
 };
@@ -137,6 +159,20 @@ size_t mc_stub_size(void)
     return sizeof(STUB);
 }
 
+static const unsigned char MONITOR[] = {
+#include "monitor_bytes.inc"
+};
+
+const unsigned char *mc_monitor_program(void)
+{
+    return MONITOR;
+}
+
+size_t mc_monitor_program_size(void)
+{
+    return sizeof(MONITOR);
+}
+
 // clang-format off
 #define MC_NAMES(X) \
     X(prctl) X(read) X(unshare) X(setns) X(mount) X(open_tree) X(fsopen) X(fsconfig) X(fsmount) \
@@ -145,7 +181,8 @@ size_t mc_stub_size(void)
     X(setdomainname) X(socket) X(ioctl) X(prlimit64) X(umask) X(getcwd) X(statx) X(personality) X(keyctl) \
     X(setsid) X(dup3) X(fcntl) X(sendmsg) X(capget) X(capset) X(setgroups) X(setresgid) X(setresuid) \
     X(getresuid) X(getresgid) X(getgroups) X(seccomp) X(close_range) X(execve) X(execveat) X(clone3) \
-    X(rt_sigprocmask) X(mmap) X(pidfd_open) X(pidfd_send_signal) X(pidfd_getfd)
+    X(rt_sigprocmask) X(mmap) X(clone) X(pidfd_open) X(pidfd_send_signal) X(pidfd_getfd) X(inotify_init1) \
+    X(inotify_add_watch)
 // clang-format on
 
 const char *mc_syscall_name(int nr)

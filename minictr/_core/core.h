@@ -6,10 +6,12 @@
 enum mc_op_kind {
     MC_OP_PDEATHSIG,
     MC_OP_BARRIER,
+    MC_OP_CGROUP_ENTER,
     MC_OP_SUBREAPER,
     MC_OP_SIGRESET,
     MC_OP_UNSHARE,
     MC_OP_SETNS,
+    MC_OP_ENTER_ROOT,
     MC_OP_PROPAGATION,
     MC_OP_OPEN_TREE,
     MC_OP_FSMOUNT,
@@ -40,6 +42,7 @@ enum mc_op_kind {
     MC_OP_CONSOLE,
     MC_OP_STDIO,
     MC_OP_INIT,
+    MC_OP_FORK,
     MC_OP_SETGROUPS,
     MC_OP_SETRESGID,
     MC_OP_SETRESUID,
@@ -53,6 +56,7 @@ enum mc_op_kind {
     MC_OP_VERIFY_IDS,
     MC_OP_VERIFY_NO_NEW_PRIVS,
     MC_OP_VERIFY_ROOT,
+    MC_OP_HOLD,
     MC_OP_READY,
     MC_OP_EXEC,
     MC_OP_COUNT
@@ -65,14 +69,21 @@ enum mc_region_mark { MC_REGION_MAGIC = 0x6d637472, MC_REGION_VERSION = 1 };
 /* How far the child got: what the parent reads when the report pipe ends. */
 enum mc_state { MC_STATE_RUNNING, MC_STATE_EXEC, MC_STATE_FAILED };
 
-/* The start joins namespaces that others are in: not traceable from its first instruction (CVE-2016-9962). */
-enum mc_region_flag { MC_REGION_JOINS = 1 };
+/* The start joins namespaces that others are in: not traceable from its first instruction (CVE-2016-9962). It goes on in
+ * a child born in a joined pid namespace: there is a page behind the region (enum mc_born). */
+enum mc_region_flag { MC_REGION_JOINS = 1, MC_REGION_FORKS = 2 };
 
 /* flags of mount, attach, remount and chdir */
 enum mc_path_flag { MC_MKDIR = 1, MC_MKFILE = 2, MC_RECURSIVE = 4, MC_NOFOLLOW = 8 };
 
 /* flags of init: keep the parent death signal; fork with a copy of the memory (a new time namespace needs it) */
 enum mc_init_flag { MC_INIT_DIE_WITH_PARENT = 1, MC_INIT_COPY = 2 };
+
+/* flags of fork: the child's parent is ours (CLONE_PARENT); or nobody, as we leave when it runs */
+enum mc_fork_flag { MC_FORK_SIBLING = 1, MC_FORK_ORPHAN = 2 };
+
+/* Where a fork tells the child's pid: behind the region, at the next multiple of this, in a page that the child has not */
+enum mc_born { MC_BORN_ALIGN = 65536 };
 
 /* flags of console */
 enum mc_console_flag { MC_CONSOLE_BIND = 1 };
@@ -115,16 +126,68 @@ struct mc_spawn {
     int32_t pid;        /* out */
     int32_t pidfd;      /* out */
     int32_t exec_error; /* out: errno of the exec of the stub */
+    char name[64];      /* argv[0] */
+};
+
+enum mc_monitor_mark { MC_MONITOR_MAGIC = 0x6d636d6f, MC_MONITOR_VERSION = 1 };
+
+enum mc_monitor_limit { MC_MAX_CLIENTS = 16, MC_MAX_FINALS = 64, MC_CHUNK = 16384, MC_EXIT_RECORD = 256 };
+
+/* The monitor's own descriptors; -1 where there is none. */
+enum mc_monitor_fd {
+    MC_FD_CONTROL, /* SOCK_SEQPACKET to the starter, until the commit */
+    MC_FD_LISTEN,  /* SOCK_SEQPACKET, listening: clients */
+    MC_FD_STDIN,   /* our ends of the container's pipes */
+    MC_FD_STDOUT,
+    MC_FD_STDERR,
+    MC_FD_STATUS,    /* init's last word */
+    MC_FD_DIRECTORY, /* the container's state directory: rotation and final copies happen in it */
+    MC_FD_LOCK,      /* a flock'd open file that is held until the container has ended */
+    MC_FD_LOG,
+    MC_FD_EXIT, /* the exit record, 256 bytes that are there already */
+    MC_FD_EVENTS,
+    MC_FD_NULL, /* /dev/null */
+    MC_FD_COUNT
+};
+
+/* flags of a client's "a", and of the monitor's answer */
+enum mc_attach_flag { MC_ATTACH_STDIN = 1, MC_ATTACH_TERMINAL = 2, MC_ATTACH_HELD = 4 };
+
+/* A file to be copied when the container has ended: NAME below the directory FD, to TARGET below the state directory.
+ */
+struct mc_final {
+    int32_t fd;
+    uint32_t name, target; /* offsets from the beginning of struct mc_monitor */
+};
+
+/* All that a monitor is told, in a memory file; strings stand behind it. See docs/monitor.md. */
+struct mc_monitor {
+    uint32_t magic;
+    uint32_t version;
+    uint32_t size;        /* bytes of the whole */
+    uint32_t stop_signal; /* what SIGTERM to the monitor is for the container; 0: nothing */
+    struct mc_spawn spawn;
+    int32_t pidns_fd;                  /* the container is born in this pid namespace, or -1 */
+    int32_t fd[12];                    /* by enum mc_monitor_fd */
+    uint32_t log_files;                /* how many there may be, the current one included */
+    uint64_t log_max;                  /* bytes of a log file; 0: no limit */
+    uint32_t event;                    /* offset of the beginning of the die event, up to its action */
+    uint32_t argv, n_argv, env, n_env; /* the exit command; packed as for the op exec */
+    uint32_t n_finals;
+    struct mc_final finals[64];
     uint32_t n_keep;
-    int32_t keep[96];
+    int32_t keep[96]; /* what the stub keeps */
 };
 
 /* All of these return >= 0 or -errno, and never touch errno. */
-int mc_spawn(struct mc_spawn *s);
+int mc_spawn(struct mc_spawn *s, const int32_t *keep, uint32_t n_keep);
+int mc_spawn_detached(struct mc_spawn *s, const int32_t *keep, uint32_t n_keep);
 int mc_execute(struct mc_op *ops, uint32_t n_ops, char *blob, int32_t *slots, uint32_t *failed, int32_t *failed_nr);
 const char *mc_syscall_name(int nr);
 const unsigned char *mc_stub(void);
 size_t mc_stub_size(void);
+const unsigned char *mc_monitor_program(void);
+size_t mc_monitor_program_size(void);
 
 long mc_unshare(uint64_t flags);
 long mc_setns(int fd, int nstype);
@@ -152,3 +215,7 @@ long mc_setdomainname(const char *name, size_t length);
 long mc_keyctl(int operation, const char *name);
 long mc_personality(unsigned long persona);
 long mc_setgroups(const char *groups, size_t count);
+long mc_fstatfs_type(int fd); /* f_type: *_MAGIC of linux/magic.h */
+long mc_bpf(int cmd, const char *attr, unsigned int size);
+long mc_inotify_init1(int flags);
+long mc_inotify_add_watch(int fd, const char *path, uint32_t mask);

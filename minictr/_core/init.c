@@ -193,24 +193,38 @@ long mc_op_init(struct mc_machine *m, struct mc_op *op)
     init_main(program, status_fd);
 }
 
+static long not_traceable(struct mc_machine *m)
+{
+    /* said again: with fs.suid_dumpable=1 a change of user or capabilities has undone it (proc_sys_fs(5)) */
+    return m->region->flags & MC_REGION_JOINS ? MC_CALL5(__NR_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0) : 0;
+}
+
+/* Born in the pid namespace that was joined, the child is what others in there see first: a copy, sharing no memory with
+ * whoever is outside. clone and not clone3: a filter that is loaded already is more likely to know it. */
+long mc_op_fork(struct mc_machine *m, struct mc_op *op)
+{
+    int orphan = op->arg[0] == MC_FORK_ORPHAN;
+    long how = orphan ? CLONE_VFORK : CLONE_PARENT | CLONE_PARENT_SETTID;
+    long self = MC_CALL0(__NR_getpid), ret = not_traceable(m);
+    if (ret < 0)
+        return ret;
+    if (!orphan && !m->born)
+        return -MC_EINVAL;
+    long child = MC_CALL5(__NR_clone, how | SIGCHLD, 0, m->born, 0, 0);
+    if (child < 0)
+        return child;
+    while (child)
+        mc_raw(__NR_exit_group, 0, 0, 0, 0, 0, 0);
+    ret = MC_CALL5(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0); /* a parent that is gone already: "ready" looks */
+    return ret >= 0 && orphan && MC_CALL0(__NR_getppid) != self ? -MC_EPIPE : ret;
+}
+
 static int has_init(const struct mc_machine *m)
 {
     for (uint32_t i = 0; i < m->n_ops; i++)
         if (m->ops[i].kind == MC_OP_INIT)
             return 1;
     return 0;
-}
-
-/* A packed list of COUNT strings becomes the array of pointers that execve wants. The parent left room for it, eight
- * bytes an entry and one more, before the strings. */
-static char **pointers(char *packed, int64_t count)
-{
-    char **array = (char **)(void *)packed;
-    char *text = packed + ((size_t)count + 1) * sizeof(char *);
-    for (int64_t i = 0; i < count; i++, text += mc_strlen(text) + 1)
-        array[i] = text;
-    array[count] = 0;
-    return array;
 }
 
 /* POLLERR on the report pipe: nobody reads it any more, the parent is gone (design: the child dies before "go"). */
@@ -222,6 +236,14 @@ static int parent_is_gone(int report_fd)
     } poll = {report_fd, 0, 0};
     int64_t now[2] = {0, 0};
     return mc_raw(__NR_ppoll, (long)&poll, 1, (long)now, 0, 0, 0) == 1 && (poll.revents & 8);
+}
+
+/* The second half of a two-phase start: everything is done but the exec. Says so, and waits for one byte; end of file
+ * means that the monitor, who kept the other end, is gone. */
+long mc_op_hold(struct mc_machine *m, struct mc_op *op)
+{
+    long ret = mc_write_all(m->region->report_fd, "h", 1);
+    return ret < 0 ? ret : mc_op_barrier(m, op);
 }
 
 /* The last op before a filter that may forbid everything but execve. */
@@ -238,7 +260,7 @@ long mc_op_ready(struct mc_machine *m, struct mc_op *op)
 
 long mc_op_exec(struct mc_machine *m, struct mc_op *op)
 {
-    char **argv = pointers(m->blob + op->str[0], op->arg[0]), **env = pointers(m->blob + op->str[1], op->arg[1]);
+    char **argv = mc_pointers(m->blob + op->str[0], op->arg[0]), **env = mc_pointers(m->blob + op->str[1], op->arg[1]);
     const char *path = mc_text(m, op, 2);
     long ret = -MC_ENOENT, denied = 0;
     __atomic_store_n(&m->region->state, MC_STATE_EXEC, __ATOMIC_SEQ_CST);

@@ -11,7 +11,7 @@ static long open_root(void)
 
 /* "/" as a directory: an absolute path restarts there, and ".." stops there. The stub, alone in its process, keeps it
  * from one op to the next until its root changes; in a caller's thread it is opened each time. */
-#ifdef MC_STUB
+#ifdef MC_STATIC
 static long kept_root = -1;
 
 static long take_root(void)
@@ -46,16 +46,6 @@ void mc_root_changes(void)
 {
 }
 #endif
-
-/* FD moved above the standard streams, which are going to be replaced and whose numbers may be free until then. */
-long mc_above_stdio(long fd)
-{
-    if (fd < 0 || fd > 2)
-        return fd;
-    long high = MC_CALL3(__NR_fcntl, fd, MC_F_DUPFD_CLOEXEC, 3);
-    mc_close((int)fd);
-    return high;
-}
 
 long mc_open_inside(const char *path, uint64_t flags, int path_flags)
 {
@@ -143,20 +133,6 @@ long mc_mount_point(const char *path, int path_flags)
     if (fd == -MC_ENOENT && (path_flags & (MC_MKDIR | MC_MKFILE)))
         return make_path(path, path_flags);
     return fd;
-}
-
-long mc_write_all(int fd, const char *data, size_t length)
-{
-    size_t done = 0;
-    while (done < length) {
-        long n = MC_CALL3(__NR_write, fd, data + done, length - done);
-        if (n == -MC_EINTR)
-            continue;
-        if (n <= 0)
-            return n ? n : -MC_EIO;
-        done += (size_t)n;
-    }
-    return 0;
 }
 
 int mc_is_directory(int fd)

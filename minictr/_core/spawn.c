@@ -1,4 +1,4 @@
-/* The start of a start, in the calling thread: clone3, and in the child nothing but the exec of the static stub.
+/* The start of a start, in the thread of a caller or in a monitor: clone3, and in the child nothing but an exec.
  *
  * The child shares our memory (no page table is copied: 0.1 ms instead of 70 ms under a 400 MiB heap) for some ten
  * system calls, on a stack of its own, all signals blocked, while CLONE_VFORK holds this thread. */
@@ -8,6 +8,8 @@
 
 struct mc_trampoline {
     struct mc_spawn *spawn;
+    const int32_t *keep;
+    uint32_t n_keep;
     char region[24];
     char *argv[3];
     char *env[1];
@@ -33,8 +35,8 @@ static void child_main(void *argument)
 {
     struct mc_trampoline *t = argument;
     long ret = 0;
-    for (uint32_t i = 0; ret >= 0 && i < t->spawn->n_keep; i++)
-        ret = mc_raw(__NR_fcntl, t->spawn->keep[i], 2 /* F_SETFD */, 0, 0, 0, 0);
+    for (uint32_t i = 0; ret >= 0 && i < t->n_keep; i++)
+        ret = mc_raw(__NR_fcntl, t->keep[i], 2 /* F_SETFD */, 0, 0, 0, 0);
     if (ret >= 0 && t->spawn->raise_caps)
         ret = raise_all();
     if (ret >= 0)
@@ -50,7 +52,7 @@ static void *new_stack(void)
     return (void *)MC_CALL6(__NR_mmap, 0, MC_SPAWN_STACK, 3, 0x20022, -1, 0);
 }
 
-int mc_spawn(struct mc_spawn *s)
+int mc_spawn(struct mc_spawn *s, const int32_t *keep, uint32_t n_keep)
 {
     struct mc_trampoline t;
     struct clone_args args;
@@ -59,8 +61,10 @@ int mc_spawn(struct mc_spawn *s)
     if ((unsigned long)stack > -4096UL)
         return (int)(long)stack;
     t.spawn = s;
+    t.keep = keep;
+    t.n_keep = n_keep;
     mc_append_number(t.region, (uint64_t)s->region_fd);
-    t.argv[0] = "minictr-init";
+    t.argv[0] = s->name;
     t.argv[1] = t.region;
     t.argv[2] = t.env[0] = 0;
     s->pidfd = -1;
@@ -79,37 +83,4 @@ int mc_spawn(struct mc_spawn *s)
     mc_raw(__NR_munmap, (long)stack, MC_SPAWN_STACK, 0, 0, 0, 0);
     s->pid = (int32_t)pid;
     return (int)pid;
-}
-
-int mc_execute(struct mc_op *ops, uint32_t n_ops, char *blob, int32_t *slots, uint32_t *failed, int32_t *failed_nr)
-{
-    volatile uint32_t current = 0;
-    struct mc_machine m;
-    mc_zero(&m, sizeof(m));
-    m.ops = ops;
-    m.n_ops = n_ops;
-    m.blob = blob;
-    m.slots = slots;
-    m.current = &current;
-    m.mask_base = -1;
-    long ret = mc_run(&m, 0);
-    *failed = current;
-    *failed_nr = mc_failed_nr;
-    return (int)ret;
-}
-
-/* A caller's thread cannot become an init or the program: those ops belong to the stub. */
-long mc_op_init(struct mc_machine *m MC_UNUSED, struct mc_op *op MC_UNUSED)
-{
-    return -MC_EINVAL;
-}
-
-long mc_op_ready(struct mc_machine *m MC_UNUSED, struct mc_op *op MC_UNUSED)
-{
-    return -MC_EINVAL;
-}
-
-long mc_op_exec(struct mc_machine *m MC_UNUSED, struct mc_op *op MC_UNUSED)
-{
-    return -MC_EINVAL;
 }

@@ -16,7 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#ifdef MC_STUB
+#ifdef MC_STATIC
 #define MC_THREAD
 #else
 #define MC_THREAD __thread
@@ -115,6 +115,9 @@ static inline long mc_clone3(struct clone_args *args, void (*fn)(void *), void *
 #define MC_O_CREAT 0100
 #define MC_O_EXCL 0200
 #define MC_O_NOCTTY 0400
+#define MC_O_TRUNC 01000
+#define MC_O_APPEND 02000
+#define MC_O_NONBLOCK 04000
 #define MC_O_CLOEXEC 02000000
 #define MC_O_PATH 010000000
 #if defined(__aarch64__)
@@ -134,15 +137,19 @@ static inline long mc_clone3(struct clone_args *args, void (*fn)(void *), void *
 #define MC_EIO 5
 #define MC_EAGAIN 11
 #define MC_EACCES 13
+#define MC_EBUSY 16
 #define MC_EEXIST 17
 #define MC_EXDEV 18
 #define MC_ENODEV 19
 #define MC_ENOTDIR 20
 #define MC_EINVAL 22
+#define MC_EMFILE 24
+#define MC_ENOSPC 28
 #define MC_EPIPE 32
 #define MC_ENAMETOOLONG 36
 #define MC_ENOSYS 38
 #define MC_ELOOP 40
+#define MC_EALREADY 114
 #define MC_ESTALE 116
 #define MC_EMEDIUMTYPE 124
 

@@ -33,6 +33,14 @@ int mc_same(const void *a, const void *b, size_t n)
     return 1;
 }
 
+/* TEXT at TO, without its end; the place behind it. */
+char *mc_append(char *to, const char *text)
+{
+    while (*text)
+        *to++ = *text++;
+    return to;
+}
+
 size_t mc_append_number(char *to, uint64_t value)
 {
     char digits[20];
