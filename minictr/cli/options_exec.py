@@ -28,7 +28,7 @@ EXEC_OPTIONS: tuple[Row, ...] = (
 
 # Options of docker and runc that are knowingly not here: (flags, reason).
 REFUSED = (
-    (("--detach-keys",), "a program of exec ends with this command; -d leaves it to the container"),
+    (("--detach-keys",), "no keys are kept from the program; -d leaves it to the container"),
     (("--pid-file",), "--json-status-fd tells the pid"),
     (("-p", "--process"), "name the command, and give options"),
 )

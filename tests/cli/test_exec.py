@@ -7,7 +7,6 @@ import fcntl
 import json
 import os
 import select
-import signal
 import subprocess
 import termios
 import time
@@ -23,24 +22,28 @@ Exec = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
-def store(tmp_path, monkeypatch) -> str:
-    monkeypatch.setenv("MINICTR_ROOT", str(tmp_path / "store"))
-    return str(tmp_path / "store")
-
-
-@pytest.fixture
-def lab(store, rootfs, requires) -> Iterator[mc.Process]:
+def lab(started) -> mc.Process:
     """A container of this process's."""
-    requires.root()
-    with mc.Container(rootfs).popen(["sleep", "1000"]) as process:
-        yield process
+    process: mc.Process = started("lab", profile="default")
+    return process
 
 
 @pytest.fixture
-def name(lab, store) -> str:
-    """What it is found by: its id."""
-    (found,) = os.listdir(os.path.join(store, "containers"))
-    return found
+def name(lab) -> str:
+    return "lab"
+
+
+@pytest.fixture
+def eventually() -> Callable[[Callable[[], object]], None]:
+    """``eventually(check)``: check() is true within ten seconds."""
+
+    def wait(check: Callable[[], object]) -> None:
+        deadline = time.monotonic() + 10
+        while not check():
+            assert time.monotonic() < deadline, "it never came true"
+            time.sleep(0.01)
+
+    return wait
 
 
 @pytest.fixture
@@ -60,8 +63,9 @@ def test_it_is_inside(inside, lab):
     assert done.stdout.split("\n")[:3] == ["minictr", os.readlink(f"/proc/{lab.pid}/ns/mnt"), "sleep 1000"]
 
 
-def test_a_beginning_of_the_id_is_enough(run_cli, name):
-    assert run_cli("exec", name[:8], "echo", "in").stdout == "in\n"
+def test_a_beginning_of_the_id_is_enough(run_cli, lab, store):
+    (identity,) = store.ids()
+    assert run_cli("exec", identity[:8], "echo", "in").stdout == "in\n"
 
 
 @pytest.mark.parametrize(
@@ -172,8 +176,8 @@ def test_mistakes(run_cli, name, words, said):
     assert done.stderr.startswith("minictr exec: ") and said in done.stderr and done.stderr.count("\n") == 1
 
 
-def test_one_that_is_over(run_cli, lab, name, store):
-    os.kill(lab.pid, signal.SIGKILL)
+def test_one_that_is_over(run_cli, lab, name):
+    lab.kill()
     lab.wait()
     done = run_cli("exec", name, "true")
     assert done.returncode == 125 and done.stderr.count("\n") == 1
@@ -240,9 +244,9 @@ def test_called_from_a_terminal_it_has_one_of_its_own(minictr_cli, name):
     command = [*minictr_cli, "exec", "-e", "PS1=ready> ", name, "bash", "--norc", "--noprofile", "-i"]
     with on_terminal(command) as (master, process):
         shown(master, "ready> ")
-        os.write(master, b"tty; stty size; sleep 100\n")
-        assert "/dev/pts/0" in shown(master, "/dev/pts/0")
-        os.write(master, b"\x03")
+        os.write(master, b"tty; sh -c 'echo go''ing; exec sleep 100'\n")
+        assert "/dev/pts/0" in shown(master, "going")
+        os.write(master, b"\x03")  # it is the job's, not ours
         shown(master, "ready> ")
         os.write(master, b"exit 9\n")
         assert process.wait(15) == 9
