@@ -181,7 +181,8 @@ class _Log:
 
     def _watch(self) -> None:
         """One watch for all: inotify(7) of a directory tells of what is in it."""
-        self._inotify = check(lib.mc_inotify_init(), "inotify_init1", "raise fs.inotify.max_user_instances")
+        flags = os.O_NONBLOCK | os.O_CLOEXEC  # IN_NONBLOCK, IN_CLOEXEC
+        self._inotify = check(lib.mc_inotify_init1(flags), "inotify_init1", "raise fs.inotify.max_user_instances")
         path = f"/proc/self/fd/{self.directory}".encode()
         check(lib.mc_inotify_add_watch(self._inotify, path, _CHANGES), "inotify_add_watch of the state directory")
 
