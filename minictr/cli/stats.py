@@ -136,7 +136,7 @@ def row(instance: Instance, last: Reading | None, now: Reading, whole: bool) -> 
     cpu = memory = limit = pids = throttled = None
     read = written = None
     if usage is not None:
-        cpu = share(usage.cpu and usage.cpu.usage, before and before.cpu and before.cpu.usage, seconds)
+        cpu = share(used(usage), used(before), seconds)
         throttled = stopped(usage, before)
         if usage.memory is not None:
             memory, limit = usage.memory.current, usage.memory.limit
@@ -161,6 +161,11 @@ def row(instance: Instance, last: Reading | None, now: Reading, whole: bool) -> 
         "read_bytes": read,
         "written_bytes": written,
     }
+
+
+def used(usage: Usage | None) -> float | None:
+    """Seconds of processor time."""
+    return None if usage is None or usage.cpu is None else usage.cpu.usage
 
 
 def share(now: float | None, before: float | None, seconds: float) -> float | None:
