@@ -127,6 +127,11 @@ def reading(instance: Instance) -> Usage | None:
         return None
 
 
+def spent(usage: Usage | None) -> float | None:
+    """Seconds of processor time."""
+    return usage.cpu.usage if usage is not None and usage.cpu is not None else None
+
+
 def row(instance: Instance, last: Reading | None, now: Reading, whole: bool) -> dict[str, Any]:
     """The fields of one container: docker's names, as texts; then the numbers."""
     usage = now[1]
@@ -135,7 +140,7 @@ def row(instance: Instance, last: Reading | None, now: Reading, whole: bool) -> 
     cpu = memory = limit = pids = throttled = None
     read = written = None
     if usage is not None:
-        cpu = share(usage.cpu and usage.cpu.usage, before and before.cpu and before.cpu.usage, seconds)
+        cpu = share(spent(usage), spent(before), seconds)
         throttled = stopped(usage, before)
         if usage.memory is not None:
             memory, limit = usage.memory.current, usage.memory.limit

@@ -148,14 +148,15 @@ def start(instance: Instance, *, start_timeout: float = START_TIMEOUT) -> None:
     if instance.status != "created":
         start_again(instance, start_timeout=start_timeout)
         return
-    from minictr.runtime import attach
+    from minictr.runtime.attach import Client
+    from minictr.runtime.attach import start as let_go
 
     with instance.record() as record, record.editing():
         state = instance.refresh()
         if not state.held:
             raise WrongStatus(f"start {instance.label}: somebody else has just started it", instance.status)
-        with attach.Client(record.fd) as client:
-            attach.start(client, spec=state.spec, timeout=start_timeout)
+        with Client(record.fd) as client:
+            let_go(client, spec=state.spec, timeout=start_timeout)
         state = state.replace(held=False, started=time.time_ns())
         record.save(state.text())
         instance.take(state)
