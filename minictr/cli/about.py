@@ -40,14 +40,7 @@ ABOUT: dict[str, tuple[str, str, str]] = {
         "COMMAND [ARGUMENT]...",
         "Print every kernel operation that 'minictr run' with the same words would do, in order. Does none.",
     ),
-    "exec": (
-        "Run a command in a running container.",
-        "NAME COMMAND [ARGUMENT]...",
-        """Run COMMAND in the container NAME, which runs.
 
-        It joins all that the container has, and is confined as the container's own program is. Exit codes are those of
-        'minictr run'.""",
-    ),
     "ps": (
         "List containers.",
         "",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from os import F_OK, access
 
-from minictr.errors import SpecError
+from minictr.errors import SpecError, StepFailed
 from minictr.kernel.cgroup_files import (
     device_limits,
     limit,
@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 
     from minictr.kernel.cgroup_files import Form, Row, Table
 
-__all__ = ["CONTROLLED", "FILES", "LACKS", "enable", "raw_controllers", "rows", "write_settings"]
+__all__ = ["CONTROLLED", "FILES", "LACKS", "enable", "raw_controllers", "refuse_invalid", "rows", "write_settings"]
 
 # controllers that must be in the parent's cgroup.subtree_control; the others' files are in every group
+EOPNOTSUPP = 95
 CONTROLLED = frozenset({"cpu", "cpuset", "memory", "pids", "io", "hugetlb", "rdma", "misc"})
 
 
@@ -184,3 +185,17 @@ def enable(directory: str, controller: str) -> None:
         directory = parent
     for inner in reversed(waiting):
         write(inner, "cgroup.subtree_control", f"+{controller}")
+
+
+def refuse_invalid(directory: str) -> None:
+    """Raise StepFailed for a group that takes no process: one below a group that has processes and gives controllers.
+
+    The kernel lets a group with processes give cpu and pids, by which it becomes a threaded domain and the groups below
+    it "domain invalid": without this look the first who enters would be refused (EOPNOTSUPP).
+    """
+    if "invalid" in read(directory, "cgroup.type"):
+        from minictr.kernel.cgroup_cures import inner_processes
+
+        parent = directory.rpartition("/")[0]
+        words = inner_processes(parent, "", "controllers").replace("{{", "{").replace("}}", "}")
+        raise StepFailed(f"use {directory}, whose cgroup.type is 'domain invalid'", EOPNOTSUPP, cure=words)

@@ -78,10 +78,11 @@ def create(place: Place) -> bool:
     try:
         _make(place.directory, place.version == 1 and place.controller == "cpuset", made)
         if place.version == 2:
-            from minictr.kernel.cgroup2 import CONTROLLED, enable
+            from minictr.kernel.cgroup2 import CONTROLLED, enable, refuse_invalid
 
             if place.controller in CONTROLLED:
                 enable(place.directory.rpartition("/")[0], place.controller)
+            refuse_invalid(place.directory)
     except BaseException:
         for directory in reversed(made):
             _gone(directory, None, directory)

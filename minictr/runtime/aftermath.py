@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 from minictr.errors import MinictrError
@@ -40,15 +41,21 @@ class Aftermath:
     A cgroup that cannot be removed keeps its journal, and the next sweep tries again.
     """
 
-    def __init__(self, record: Record, places: tuple[Place, ...], name: str = "") -> None:
+    def __init__(self, record: Record | None, places: tuple[Place, ...], name: str = "") -> None:
         self.record, self.places, self.name = record, places, name
 
     def __call__(self) -> Usage | None:
         try:
             usage = self._take_back() if self.places else None
-            self.record.forget(self.name)
+            if self.record is not None:
+                self.record.forget(self.name)
+            else:
+                from minictr.runtime import ledger
+
+                ledger.close_entry()
         except (MinictrError, OSError):
-            self.record.close()
+            if self.record is not None:
+                self.record.close()
             return None
         return usage
 
@@ -57,7 +64,16 @@ class Aftermath:
 
         usage = cgroups.usage(self.places)
         for place in reversed(self.places):
-            if cgroups.processes(place.directory):  # without a pid namespace descendants live on
-                cgroups.kill(self.places)
-            cgroups.remove(place.directory, recorded=True)
+            try:
+                os.rmdir(place.directory)
+            except OSError:
+                self._insist(place)
         return usage
+
+    def _insist(self, place: Place) -> None:
+        """Something is in there yet: groups that the container made, or without a pid namespace its descendants."""
+        from minictr.kernel import cgroups
+
+        if cgroups.processes(place.directory):
+            cgroups.kill(self.places)
+        cgroups.remove(place.directory, recorded=True)

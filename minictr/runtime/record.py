@@ -188,6 +188,11 @@ class Record(Handle):
         self._close_journal()
         self._unlink("journal")
 
+    def forget_rows(self, limit: int) -> None:
+        """The journal begins anew if it is longer than LIMIT bytes: all it announced is gone."""
+        if self._journal >= 0 and os.fstat(self._journal).st_size > limit:
+            os.ftruncate(self._journal, 0)
+
     # --- the state ---
 
     def save(self, text: str) -> None:

@@ -17,8 +17,9 @@ from pathlib import Path
 
 Look = dict[str, frozenset[str]]
 
-# The library keeps one sealed copy of its start program per process: the same one at the end as after the first start.
-KEPT_DESCRIPTOR = re.compile(r"/memfd:minictr-init( \(deleted\))?$")
+# The library keeps one sealed copy of its start program, and one of the monitor, per process: the same at the end as
+# after the first start.
+KEPT_DESCRIPTOR = re.compile(r"/memfd:minictr-(init|mon)( \(deleted\))?$")
 
 # Where a thing that is *gone* is a fault as well: a test has taken the host's own away, or changed it.
 OURS_TO_KEEP = frozenset({"mounts", "state", "links", "netns", "nft tables"})
