@@ -25,7 +25,7 @@ FIRST = 0.2  # seconds between the two readings of --no-stream: usage is a diffe
 
 
 def stats(opts: dict[str, Any], words: tuple[str, ...]) -> int:
-    """A table, anew every second in a terminal; once with ``--no-stream``, or where the output is a file."""
+    """A table, anew every second, in a terminal in place of the one before; once with ``--no-stream``."""
     shape = format_of(opts, "table", "json")
     pause = interval(opts)
     store = Store()
@@ -44,6 +44,7 @@ def stats(opts: dict[str, Any], words: tuple[str, ...]) -> int:
             redraw(text) if shape == "table" and sys.stdout.isatty() else write(text)
             time.sleep(pause)
     except KeyboardInterrupt:
+        sys.stdout.write("\n" if sys.stdout.isatty() else "")
         return 0
 
 

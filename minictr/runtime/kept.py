@@ -155,12 +155,13 @@ def start(instance: Instance, *, start_timeout: float = START_TIMEOUT) -> None:
         state = instance.refresh()
         if not state.held:
             raise WrongStatus(f"start {instance.label}: somebody else has just started it", instance.status)
-        with Client(record.fd) as client:
-            let_go(client, spec=state.spec, timeout=start_timeout)
+        # first of all: should we die here, it must not be taken for one that has done nothing yet
         state = state.replace(held=False, started=time.time_ns())
         record.save(state.text())
         instance.take(state)
-    events.tell(instance.store, instance.id, state.name, "start")
+        events.tell(instance.store, instance.id, state.name, "start")  # before the monitor can tell that it died
+        with Client(record.fd) as client:
+            let_go(client, spec=state.spec, timeout=start_timeout)
 
 
 def start_again(instance: Instance, *, held: bool = False, start_timeout: float = START_TIMEOUT) -> None:
