@@ -128,6 +128,11 @@ def reading(instance: Instance) -> Usage | None:
         return None
 
 
+def spent(usage: Usage | None) -> float | None:
+    """Seconds of processor time."""
+    return usage.cpu.usage if usage is not None and usage.cpu is not None else None
+
+
 def row(instance: Instance, last: Reading | None, now: Reading, whole: bool) -> dict[str, Any]:
     """The fields of one container: docker's names, as texts; then the numbers."""
     usage = now[1]
@@ -136,7 +141,7 @@ def row(instance: Instance, last: Reading | None, now: Reading, whole: bool) -> 
     cpu = memory = limit = pids = throttled = None
     read = written = None
     if usage is not None:
-        cpu = share(used(usage), used(before), seconds)
+        cpu = share(spent(usage), spent(before), seconds)
         throttled = stopped(usage, before)
         if usage.memory is not None:
             memory, limit = usage.memory.current, usage.memory.limit
@@ -161,11 +166,6 @@ def row(instance: Instance, last: Reading | None, now: Reading, whole: bool) -> 
         "read_bytes": read,
         "written_bytes": written,
     }
-
-
-def used(usage: Usage | None) -> float | None:
-    """Seconds of processor time."""
-    return None if usage is None or usage.cpu is None else usage.cpu.usage
 
 
 def share(now: float | None, before: float | None, seconds: float) -> float | None:

@@ -7,7 +7,7 @@ oom             memory.events "oom", by inotify                        memory.oo
 oom_kill        memory.events "oom_kill", by inotify                   memory.oom_control "oom_kill", at an oom
 memory_max      memory.events "max", by inotify                        memory.failcnt, when else something is told
 memory_high     memory.events "high", by inotify                       memory.usage_in_bytes above ``high``, eventfd
-pids_max        pids.events "max", by inotify                          the same, Linux 4.8
+pids_max        pids.events "max", by inotify                          the same, looked at every 0.1 s, Linux 4.8
 ==============  =====================================================  ============================================
 """
 
@@ -33,6 +33,9 @@ __all__ = ["Event", "Events"]
 
 IN_MODIFY, IN_NONBLOCK, IN_CLOEXEC = 0x2, 0o4000, 0o2000000  # linux/inotify.h
 LOOK_AGAIN = 0.02  # seconds: v1 tells an oom before it counts the kill
+# seconds between two looks at v1's pids.events: since Linux 6.11 the kernel notifies a file that v1 does not have
+# (events_local_file of kernel/cgroup/pids.c), and inotify and poll are silent
+LOOK_PIDS = 0.1
 LOOK_LONG = 0.5  # seconds after an oom during which a kill is looked for
 
 # (version, controller) -> files watched by inotify, and (event, file, name in the file; "" for a file of one number)
@@ -84,6 +87,8 @@ class Events(Handle):
         self._notified: dict[int, str] = {}  # eventfd -> event
         self._counts: dict[str, int] = {}
         self._look_until = 0.0
+        polled = any((place.version, place.controller) == (1, "pids") for place in self.places)
+        self._pause = LOOK_PIDS if polled else None
         try:
             self._epoll = select.epoll()
             self._inotify = check(lib.mc_inotify_init1(IN_NONBLOCK | IN_CLOEXEC), "inotify_init1")
@@ -125,7 +130,7 @@ class Events(Handle):
         return f"<events of {', '.join(place.directory for place in self.places)}>"
 
     def fileno(self) -> int:
-        """For poll(2): readable when there may be something."""
+        """For poll(2): readable when there may be something; a v1 group's pids limit is not told so."""
         return self._epoll.fileno()
 
     def wait(self, timeout: float | None = None) -> tuple[Event, ...]:
@@ -143,8 +148,9 @@ class Events(Handle):
             left = None if deadline is None else deadline - monotonic()
             if left is not None and left <= 0:
                 return ()
-            if monotonic() < self._look_until:
-                left = LOOK_AGAIN if left is None else min(left, LOOK_AGAIN)
+            pause = LOOK_AGAIN if monotonic() < self._look_until else self._pause
+            if pause is not None:
+                left = pause if left is None else min(left, pause)
             self._epoll.poll(-1 if left is None else left)
 
     def __iter__(self) -> Iterator[Event]:

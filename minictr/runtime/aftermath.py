@@ -41,21 +41,22 @@ class Aftermath:
     A cgroup that cannot be removed keeps its journal, and the next sweep tries again.
     """
 
-    def __init__(self, record: Record | None, places: tuple[Place, ...], name: str = "") -> None:
-        self.record, self.places, self.name = record, places, name
+    def __init__(self, journal: Record, own: bool, places: tuple[Place, ...], name: str = "") -> None:
+        """OWN: the journal is this container's alone, and its record; else the process's ledger."""
+        self.journal, self.own, self.places, self.name = journal, own, places, name
 
     def __call__(self) -> Usage | None:
         try:
             usage = self._take_back() if self.places else None
-            if self.record is not None:
-                self.record.forget(self.name)
+            if self.own:
+                self.journal.forget(self.name)
             else:
                 from minictr.runtime import ledger
 
-                ledger.close_entry()
+                ledger.close_entry(self.journal)
         except (MinictrError, OSError):
-            if self.record is not None:
-                self.record.close()
+            if self.own:
+                self.journal.close()
             return None
         return usage
 

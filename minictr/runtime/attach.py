@@ -227,8 +227,9 @@ def attach(
 
     STDIN -1: output only. A terminal at STDIN is in raw mode meanwhile if the container has one too; then KEYS detach.
     ``sig_proxy``: SIGHUP, INT, QUIT, TERM, USR1 and USR2 to this process go on to the container; without it they
-    detach. Input that ends closes the container's. BEGIN is called once nothing of its output can be
-    missed. Raises SpecError for KEYS; StepFailed when the monitor is gone.
+    detach. Input that ends closes the container's. BEGIN is called once nothing of its output can be missed.
+
+    Raises SpecError for KEYS; StepFailed when the monitor is gone.
     """
     sequence = parse_detach_keys(keys)
     flags = client.attach(stdin=stdin >= 0)

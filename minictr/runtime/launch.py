@@ -68,7 +68,8 @@ def launch(
     if run.journal is not None:
         from minictr.runtime.aftermath import Aftermath
 
-        process.aftermath = Aftermath(run.record, tuple(run.places.values()), program.plan.spec.name)
+        own, places = run.record is not None, tuple(run.places.values())
+        process.aftermath = Aftermath(run.journal, own, places, program.plan.spec.name)
     return process
 
 
@@ -154,7 +155,7 @@ class Start:
             from minictr.runtime import ledger
 
             self.journal, self.group = ledger.open_entry()
-            self.on_failure.push(ledger.close_entry)
+            self.on_failure.push(ledger.close_entry, self.journal)
         self._parent_steps(PREPARE)
         self._parent_steps(CLONE)
 

@@ -28,19 +28,30 @@ def open_entry() -> tuple[Record, str]:
     """The ledger, and the name of the next container's cgroups. Raises StateError."""
     global _ledger, _owner, _entries, _numbered
     with _using:
-        if _ledger is None or _owner != os.getpid() or not _ledger.is_there():
+        if _ledger is not None and _owner == os.getpid() and not _is_good(_ledger):
+            _close()
+        if _ledger is None or _owner != os.getpid():
             _ledger, _owner, _entries, _numbered = _opened(), os.getpid(), 0, 0
         _entries, _numbered = _entries + 1, _numbered + 1
         return _ledger, f"{_ledger.group}-{_numbered}"
 
 
-def close_entry() -> None:
-    """One container is over, and nothing of it left."""
+def close_entry(journal: Record) -> None:
+    """One container that JOURNAL has rows of is over, and nothing of it left."""
     global _entries
     with _using:
-        _entries = max(0, _entries - 1)
-        if not _entries and _ledger is not None and _owner == os.getpid():
+        if journal is not _ledger or _owner != os.getpid():
+            return  # of a store that is not used any more: its directory goes with this process's lock of it
+        _entries -= 1
+        if not _entries:
             _ledger.forget_rows(LONG)
+
+
+def _is_good(record: Record) -> bool:
+    """Whether RECORD is of the store that is in use now, and was not removed under us."""
+    from minictr.runtime.store import Store
+
+    return record.store.path == Store().path and record.is_there()
 
 
 def _opened() -> Record:
@@ -55,14 +66,15 @@ def _opened() -> Record:
 
 
 def _close() -> None:
-    """At the interpreter's end. What is still under way keeps its rows: the next sweep ends it."""
+    """At the interpreter's end, or for another store. Rows of what is still under way stay, and so does the lock: it is
+    this process's as long as that lives, and then the next sweep's."""
     global _ledger
     if _ledger is None or _owner != os.getpid():
         return
     record, _ledger = _ledger, None
     try:
         if _entries:
-            record.close()
+            record.lend()
         else:
             record.forget()
     except Exception:

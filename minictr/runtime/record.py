@@ -155,11 +155,15 @@ class Record(Handle):
             self.owned = True
         return self.is_there()
 
+    def lend(self) -> None:
+        """The descriptors stay open, and the lock ours, until this process ends: nobody closes it any more."""
+        self._open = False
+
     def is_there(self) -> bool:
         """Whether our descriptor is still what the path names."""
         try:
             return os.stat(self.directory).st_ino == os.fstat(self.fd).st_ino
-        except FileNotFoundError:
+        except OSError:
             return False
 
     # --- the journal ---

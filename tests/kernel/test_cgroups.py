@@ -11,7 +11,7 @@ import pytest
 from cgrouptools import outcome, start, text
 
 from minictr.errors import SpecError, StepFailed, Unsupported
-from minictr.kernel import cgroup_places, cgroup_tasks, cgroups
+from minictr.kernel import cgroup2, cgroup_places, cgroup_tasks, cgroups
 from minictr.kernel.cgroups import Hierarchy, Place
 from minictr.kernel.child import Child
 
@@ -36,7 +36,8 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Any:
     def become(own: str, mounts: str, controllers: str = "memory pids\n") -> None:
         files = {"/proc/self/cgroup": own, "/proc/self/mountinfo": mounts}
         monkeypatch.setattr(cgroup_places, "_bytes", lambda path: files.get(path, controllers).encode())
-        monkeypatch.setattr(cgroup_places._Seen, "text", b"")
+        for name, empty in (("text", b""), ("hierarchies", ()), ("homes", {})):
+            monkeypatch.setattr(cgroup_places._Seen, name, empty)
 
     return become
 
@@ -87,7 +88,7 @@ def test_a_hierarchy_that_is_mounted_nowhere(host: Any) -> None:
 
 
 def test_inside_a_container(host: Any) -> None:
-    """The outer runtime mounted only the container's part, and /proc tells paths from the host's root, or from its own."""
+    """The outer runtime mounted the container's part only; /proc tells paths from the host's root, or from its own."""
     host("1:pids:/docker/abc\n", "9 1 0:1 /docker/abc /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n")
     assert cgroups.locate("pids", "lab").directory == "/sys/fs/cgroup/pids/lab"
     host("1:pids:/\n", "9 1 0:1 /../.. /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n")
@@ -185,7 +186,8 @@ def test_entrance(group: Any) -> None:
             with Child(cgroup=fd) as child:
                 assert cgroups.processes(place.directory) == (child.pid,)
             return
-        program = f"import os\nos.setgid(65534); os.setuid(65534)\nos.write({fd}, b'0')\nprint(open('/proc/self/cgroup').read())"
+        program = "import os\nos.setgid(65534); os.setuid(65534)\n"
+        program += f"os.write({fd}, b'0')\nprint(open('/proc/self/cgroup').read())"
         with start(program, pass_fds=(fd,)) as process:
             assert f":pids:{place.directory.removeprefix(place.mount)}\n" in process.communicate(timeout=10)[0]
     finally:
@@ -275,12 +277,8 @@ def test_step_aside(group: Any, in_child: Any) -> None:
 
 def test_a_controller_that_the_parent_does_not_have(group: Any) -> None:
     inner = group("unified", "inner")
-    with pytest.raises(
-        StepFailed, match=r"write '\+nonsense' to .*subtree_control: (EINVAL|ENOENT).*cgroup.controllers has"
-    ):
-        from minictr.kernel.cgroup2 import enable
-
-        enable(inner.directory, "nonsense")
+    with pytest.raises(StepFailed, match=r"write '\+nonsense' to .*subtree_control: (EINVAL|ENOENT).*controllers has"):
+        cgroup2.enable(inner.directory, "nonsense")
 
 
 def test_too_many_groups(group: Any) -> None:
