@@ -23,6 +23,7 @@ _HOMES = {
     "minictr.runtime.process": "Process PIPE STDOUT DEVNULL",
     "minictr.runtime.console": "Console",
     "minictr.runtime.cgroup": "Cgroup",
+    "minictr.runtime.instance": "Instance container containers",
     "minictr.runtime.timeline": "Timeline Row",
     "minictr.runtime.support": "support supports",
     "minictr.runtime.effort": "LeftOut best_effort",
@@ -32,7 +33,7 @@ _HOMES = {
     "minictr.steps": "Step Feature Support",
     "minictr.errors": (
         "MinictrError SpecError Unsupported StepFailed CommandNotFound CommandNotExecutable StartTimeout"
-        " ProgramError CalledProcessError TimeoutExpired"
+        " NoSuchContainer WrongStatus StateError ProgramError CalledProcessError TimeoutExpired"
     ),
     "minictr.features.namespaces": (
         "MountNamespace UtsNamespace IpcNamespace PidNamespace NetNamespace CgroupNamespace UserNamespace TimeNamespace"

@@ -51,6 +51,8 @@ def loads(text: str) -> Any:
         value, end = _scan(text, 0)
     except StopIteration as err:
         raise ValueError(f"no JSON value at character {err.value}") from None
+    except SystemError:  # the C scanner looks for json.decoder's exception, which nobody has imported
+        raise ValueError("breaks off, or is no JSON value in its middle") from None
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if end != len(text):

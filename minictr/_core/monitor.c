@@ -116,6 +116,17 @@ static void prepare(struct mc_watch *w, struct mc_monitor *wish)
             mc_raw(__NR_fcntl, wish->fd[i], 4 /* F_SETFL */, MC_O_NONBLOCK, 0, 0, 0);
 }
 
+/* /dev/null as 0, 1 and 2. The container may want the starter's: until it is cloned only free numbers are taken, lest
+ * a descriptor of ours become one of the three. */
+static long fill_stdio(const struct mc_watch *w, int is_cloned)
+{
+    long ret = 0;
+    for (int fd = 0; ret >= 0 && fd < 3; fd++)
+        if (is_cloned || mc_raw(__NR_fcntl, fd, 1 /* F_GETFD */, 0, 0, 0, 0) < 0)
+            ret = MC_CALL3(__NR_dup3, w->fd[MC_FD_NULL], fd, 0);
+    return ret;
+}
+
 /* A daemon's place: after the clone, for the container starts as the starter would have started it. */
 static long settle(struct mc_watch *w)
 {
@@ -123,9 +134,7 @@ static long settle(struct mc_watch *w)
     mc_raw(__NR_umask, 077, 0, 0, 0, 0, 0);
     if (ret >= 0)
         ret = MC_CALL1(__NR_chdir, "/");
-    for (int fd = 0; ret >= 0 && fd < 3; fd++)
-        ret = MC_CALL3(__NR_dup3, w->fd[MC_FD_NULL], fd, 0);
-    return ret;
+    return ret < 0 ? ret : fill_stdio(w, 1);
 }
 
 static void on_signal(struct mc_watch *w)
@@ -249,6 +258,8 @@ _Noreturn void mc_main(long *stack)
     /* orphans of a container without a pid namespace and without init become ours, not the host's */
     mc_raw(__NR_prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0, 0);
     long ret = keep_listed(&watch, 0);
+    if (ret >= 0)
+        ret = fill_stdio(&watch, 0);
     if (ret >= 0)
         ret = MC_CALL3(__NR_close_range, 0, ~0U, 4 /* CLOSE_RANGE_CLOEXEC */);
     if (ret >= 0)

@@ -27,8 +27,9 @@ def stay(instance: Instance, opts: dict[str, Any], *, stdin: bool, begin: Callab
     if not instance.state.detached:
         raise SpecError(f"attach {instance.label}: its streams are those of the process that started it")
     from minictr.runtime import events
-    from minictr.runtime.attach import DETACH_KEYS, Client
+    from minictr.runtime.attach import Client
     from minictr.runtime.attach import attach as tie
+    from minictr.runtime.terminal import DETACH_KEYS
 
     with Client(instance.directory) as client:
         events.tell(instance.store, instance.id, instance.name, "attach")

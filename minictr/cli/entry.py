@@ -28,8 +28,8 @@ HOT: dict[str, tuple[str, str, str, bool]] = {
     "run": ("minictr.cli.run", "run", RUN, COMMAND),
     "plan": ("minictr.cli.plan", "plan", RUN, COMMAND),
     "create": ("minictr.cli.create", "create", RUN, COMMAND),
-    "exec": ("minictr.cli.exec", "exec_", "minictr.cli.options_exec", COMMAND),
     "top": ("minictr.cli.top", "top", LIFE, COMMAND),
+    "exec": ("minictr.cli.exec", "exec_", "minictr.cli.options_exec", COMMAND),
     **{
         verb: (f"minictr.cli.{verb}", verb, LIFE, NAMES)
         for verb in (

@@ -83,6 +83,11 @@ def shaped(shape: str) -> Callable[[Event], str]:
 
 def as_text(event: Event) -> str:
     """docker's line: time, kind, action, id, and what else is known."""
+    event = dict(event)
+    if event.get("action") == "die" and isinstance(event.get("status"), int):
+        signal = event["status"] & 0x7F  # as waitpid(2) has it
+        event["exitCode"] = 128 + signal if signal else event["status"] >> 8
+        del event["status"]
     more = {"name": event.get("name", ""), **{key: value for key, value in event.items() if key not in PLAIN}}
     told = ", ".join(f"{key}={value}" for key, value in more.items())
     return f"{stamp(event['time'])} container {event.get('action', '')} {event.get('id', '')} ({told})"

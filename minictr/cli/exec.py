@@ -8,6 +8,7 @@ from minictr.cli.build import variables
 from minictr.cli.run import attended, keep_standard_streams, told
 from minictr.cli.settings import settings
 from minictr.errors import SpecError
+from minictr.runtime.instance import find
 from minictr.runtime.join import exec_program, join, target_of
 
 TYPE_CHECKING = False
@@ -20,20 +21,13 @@ if TYPE_CHECKING:
     from minictr.runtime.process import Process
 
 
-def exec_(opts: dict[str, Any], words: tuple[str, ...], find: Callable[[str, str], Any] | None = None) -> int:
-    """Run the command in WORDS[1:] in the container called WORDS[0], as OPTS say; the exit code.
-
-    FIND: (name, root of the store) -> the container. Raises MinictrError.
-    """
+def exec_(opts: dict[str, Any], words: tuple[str, ...]) -> int:
+    """Run the command in WORDS[1:] in the container called WORDS[0], as OPTS say; the exit code."""
     if len(words) < 2:
         raise SpecError("no command: name the program to run after the container" if words else "no container named")
-    if find is None:
-        from minictr.runtime import instance
-
-        find = instance.find
     keep_standard_streams()
     chosen = settings(opts)
-    target = target_of(find(words[0], opts.get("root", "")))
+    target = target_of(find(words[0]))
     try:
         options = chosen_options(opts, target)
         program = exec_program(target, words[1:], **options)

@@ -55,7 +55,9 @@ def unit(instance: Instance, policy: str, seconds: float | None) -> str:
     if not state.name:
         raise SpecError(f"container {instance.label} has no name: give it one (minictr rename {instance.label} NAME)")
     if not state.command_line:
-        raise SpecError(f"container {instance.label} was not made by minictr run -d or minictr create: no words to repeat")
+        raise SpecError(
+            f"container {instance.label} was not made by minictr run -d or minictr create: no words to repeat"
+        )
     wait = state.stop_timeout if seconds is None else seconds
     program = [*launcher(), "--root", instance.store.path]
     command = [*program, "run", *repeated(state.command_line, state.name)]

@@ -55,7 +55,7 @@ class HotVerb(click.Command):
     def __init__(self, verb: str) -> None:
         self.table, _ = entry.table_of(verb)
         line, words, text = ABOUT[verb]
-        names = entry.HOT[verb][3] == entry.NAMES or verb == "top"
+        names = entry.HOT[verb][3] == entry.NAMES or verb in ("top", "exec")
         command = click.Argument(
             ["command"],
             nargs=-1,

@@ -26,7 +26,12 @@ EXEC_OPTIONS: tuple[Row, ...] = (
     (("--preserve-fds",), "preserve_fds", VALUE, "N", "Pass file descriptors 3 to 3+N-1 on.", RUNNING),
 )
 
+# Options of docker and runc that are knowingly not here: (flags, reason).
+REFUSED = (
+    (("--detach-keys",), "no keys are kept from the program; -d leaves it to the container"),
+    (("--pid-file",), "--json-status-fd tells the pid"),
+    (("-p", "--process"), "name the command, and give options"),
+)
+
 TABLES = {"exec": EXEC_OPTIONS}
-REFUSALS: dict[str, tuple[tuple[tuple[str, ...], str], ...]] = {
-    "exec": ((("--detach-keys",), "a program of exec ends with this command; -d leaves it to the container"),),
-}
+REFUSALS = {"exec": REFUSED}

@@ -200,8 +200,10 @@ class Relay:
     container.
     """
 
-    FORWARDED = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM, _signal.SIGUSR1, _signal.SIGUSR2)
-    FORWARDED += (_signal.SIGRTMIN + 3,)  # "halt" to systemd as PID 1: systemd(1)
+    FORWARDED: tuple[int, ...] = (
+        *(_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM, _signal.SIGUSR1, _signal.SIGUSR2),
+        _signal.SIGRTMIN + 3,  # "halt" to systemd as PID 1: systemd(1)
+    )
 
     def __init__(self, chosen: Settings, *, window: bool) -> None:
         self.chosen = chosen

@@ -25,7 +25,7 @@ FIRST = 0.2  # seconds between the two readings of --no-stream: usage is a diffe
 
 
 def stats(opts: dict[str, Any], words: tuple[str, ...]) -> int:
-    """A table, anew every second in a terminal; once with ``--no-stream``, or where the output is a file."""
+    """A table, anew every second, in a terminal in place of the one before; once with ``--no-stream``."""
     shape = format_of(opts, "table", "json")
     pause = interval(opts)
     store = Store()
@@ -44,6 +44,7 @@ def stats(opts: dict[str, Any], words: tuple[str, ...]) -> int:
             redraw(text) if shape == "table" and sys.stdout.isatty() else write(text)
             time.sleep(pause)
     except KeyboardInterrupt:
+        sys.stdout.write("\n" if sys.stdout.isatty() else "")
         return 0
 
 
@@ -127,6 +128,11 @@ def reading(instance: Instance) -> Usage | None:
         return None
 
 
+def spent(usage: Usage | None) -> float | None:
+    """Seconds of processor time."""
+    return usage.cpu.usage if usage is not None and usage.cpu is not None else None
+
+
 def row(instance: Instance, last: Reading | None, now: Reading, whole: bool) -> dict[str, Any]:
     """The fields of one container: docker's names, as texts; then the numbers."""
     usage = now[1]
@@ -135,7 +141,7 @@ def row(instance: Instance, last: Reading | None, now: Reading, whole: bool) -> 
     cpu = memory = limit = pids = throttled = None
     read = written = None
     if usage is not None:
-        cpu = share(usage.cpu and usage.cpu.usage, before and before.cpu and before.cpu.usage, seconds)
+        cpu = share(spent(usage), spent(before), seconds)
         throttled = stopped(usage, before)
         if usage.memory is not None:
             memory, limit = usage.memory.current, usage.memory.limit

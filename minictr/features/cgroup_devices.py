@@ -77,9 +77,9 @@ class Io(Controller):
         what = f"io {field}"
         found = []
         for name, value in pairs(getattr(self, field), what):
-            amount = measure(value, f"{what} {name}")
+            amount = measure(value, f"{what} {shown(name)}")
             if amount is None:
-                raise SpecError(f"{what} {name}: no number is given")
+                raise SpecError(f"{what} {shown(name)}: no number is given")
             found.append((device(name, what), amount))
         return pairs(tuple(found), what)
 

@@ -89,7 +89,7 @@ def io_weight(text: str, what: str = "--blkio-weight") -> int | None:
 def device_weight(text: str) -> tuple[Number | str, int]:
     """``DEVICE:WEIGHT``."""
     name, weight = _device(text, "/dev/sda:500")
-    value = io_weight(weight, name)
+    value = io_weight(weight, shown(name))
     if value is None:
         raise SpecError(f"{shown(text)}: a weight of 0 is none: leave it out")
     return device(name, "device"), value
@@ -98,13 +98,13 @@ def device_weight(text: str) -> tuple[Number | str, int]:
 def device_bps(text: str) -> tuple[Number | str, int]:
     """``DEVICE:SIZE``, bytes a second."""
     name, rate = _device(text, "/dev/sda:1mb")
-    return device(name, "device"), size(rate, name)
+    return device(name, "device"), size(rate, shown(name))
 
 
 def device_iops(text: str) -> tuple[Number | str, int]:
     """``DEVICE:NUMBER``, operations a second."""
     name, rate = _device(text, "/dev/sda:100")
-    return device(name, "device"), number(rate, name, 1, RATE_MAX)
+    return device(name, "device"), number(rate, shown(name), 1, RATE_MAX)
 
 
 def _device(text: str, example: str) -> tuple[str, str]:

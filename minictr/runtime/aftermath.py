@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 from minictr.errors import MinictrError
@@ -40,15 +41,22 @@ class Aftermath:
     A cgroup that cannot be removed keeps its journal, and the next sweep tries again.
     """
 
-    def __init__(self, record: Record, places: tuple[Place, ...], name: str = "") -> None:
-        self.record, self.places, self.name = record, places, name
+    def __init__(self, journal: Record, own: bool, places: tuple[Place, ...], name: str = "") -> None:
+        """OWN: the journal is this container's alone, and its record; else the process's ledger."""
+        self.journal, self.own, self.places, self.name = journal, own, places, name
 
     def __call__(self) -> Usage | None:
         try:
             usage = self._take_back() if self.places else None
-            self.record.forget(self.name)
+            if self.own:
+                self.journal.forget(self.name)
+            else:
+                from minictr.runtime import ledger
+
+                ledger.close_entry(self.journal)
         except (MinictrError, OSError):
-            self.record.close()
+            if self.own:
+                self.journal.close()
             return None
         return usage
 
@@ -57,7 +65,16 @@ class Aftermath:
 
         usage = cgroups.usage(self.places)
         for place in reversed(self.places):
-            if cgroups.processes(place.directory):  # without a pid namespace descendants live on
-                cgroups.kill(self.places)
-            cgroups.remove(place.directory, recorded=True)
+            try:
+                os.rmdir(place.directory)
+            except OSError:
+                self._insist(place)
         return usage
+
+    def _insist(self, place: Place) -> None:
+        """Something is in there yet: groups that the container made, or without a pid namespace its descendants."""
+        from minictr.kernel import cgroups
+
+        if cgroups.processes(place.directory):
+            cgroups.kill(self.places)
+        cgroups.remove(place.directory, recorded=True)

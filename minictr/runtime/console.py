@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import fcntl
 import os
-import select
 import socket
 import termios
 
+from minictr.runtime.terminal import CHUNK, Peer, tie, window_size
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Self
+    from collections.abc import Callable
+    from typing import Self
 
     from minictr.runtime.process import Process
-
-CHUNK = 65536
 
 
 class Console:
@@ -64,11 +64,9 @@ class Console:
 
     def copy_size(self, terminal: int) -> None:
         """The window size of TERMINAL, a descriptor, becomes ours. Nothing happens if it has none."""
-        try:
-            size = fcntl.ioctl(terminal, termios.TIOCGWINSZ, bytes(8))
-        except OSError:
-            return
-        fcntl.ioctl(self.master, termios.TIOCSWINSZ, size)
+        size = window_size(terminal)
+        if size is not None:
+            fcntl.ioctl(self.master, termios.TIOCSWINSZ, size)
 
     def close(self) -> None:
         self._ours.close()
@@ -84,121 +82,62 @@ class Console:
         self.close()
 
 
-def make_raw(terminal: int) -> list[Any]:
-    """Put TERMINAL into raw mode as cfmakeraw(3) does; the attributes it had."""
-    before = termios.tcgetattr(terminal)
-    mode = [*before[:6], list(before[6])]
-    mode[0] &= ~(
-        termios.IGNBRK
-        | termios.BRKINT
-        | termios.PARMRK
-        | termios.ISTRIP
-        | termios.INLCR
-        | termios.IGNCR
-        | termios.ICRNL
-        | termios.IXON
-    )
-    mode[1] &= ~termios.OPOST
-    mode[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
-    mode[2] = mode[2] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
-    termios.tcsetattr(terminal, termios.TCSANOW, mode)
-    return before
-
-
 def interact(console: Console, process: Process, stdin: int = 0, stdout: int = 1) -> None:
     """Tie STDIN and STDOUT to the console until the program is gone; the terminal is put back whatever happens.
 
     Window size and its changes are passed on; in raw mode Ctrl-C and Ctrl-Z are the container's own.
     """
-    terminal = next((fd for fd in (stdin, stdout) if os.isatty(fd)), -1)
-    before = make_raw(stdin) if os.isatty(stdin) else None
-    resized, previous = _on_resize() if terminal >= 0 else ((-1, -1), None)
-    try:
-        if terminal >= 0:
-            console.copy_size(terminal)
-        _copy(console, process, stdin, stdout, terminal, resized[0])
-    finally:
-        if before is not None:
-            termios.tcsetattr(stdin, termios.TCSAFLUSH, before)
-        _no_more_resize(resized, previous)
+    tie(_Pty(console, process), stdin, stdout)
 
 
-def _on_resize() -> tuple[tuple[int, int], Any]:
-    """A pipe that becomes readable at SIGWINCH. Only the main thread may handle signals: elsewhere it stays silent."""
-    import _signal
+class _Pty(Peer):
+    """A terminal whose master is here, and its process."""
 
-    read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        previous = _signal.signal(_signal.SIGWINCH, lambda *_: _poke(write))
-    except ValueError:
-        previous = None
-    return (read, write), previous
+    def __init__(self, console: Console, process: Process) -> None:
+        self.console, self.process, self.input = console, process, console.master
+        self._is_open = True
+        os.set_blocking(console.master, False)
 
+    def waits(self) -> tuple[int, ...]:
+        # when every slave is closed, all that is left is the program's end
+        return (self.input, self.process.pidfd) if self._is_open else (self.process.pidfd,)
 
-def _poke(fd: int) -> None:
-    try:
-        os.write(fd, b"w")
-    except BlockingIOError:
-        pass  # it is readable already
-
-
-def _no_more_resize(pipe: tuple[int, int], previous: Any) -> None:
-    import _signal
-
-    if previous is not None:
-        _signal.signal(_signal.SIGWINCH, previous)
-    for fd in pipe:
-        if fd >= 0:
-            os.close(fd)
-
-
-def _copy(console: Console, process: Process, stdin: int, stdout: int, terminal: int, resized: int) -> None:
-    poll = select.poll()
-    poll.register(console.master, select.POLLIN)
-    poll.register(stdin, select.POLLIN)
-    poll.register(process.pidfd, select.POLLIN)
-    if resized >= 0:
-        poll.register(resized, select.POLLIN)
-    while True:
-        ready = {fd for fd, _ in poll.poll()}
-        if resized in ready:
-            os.read(resized, CHUNK)
-            console.copy_size(terminal)
-        if console.master in ready and not _forward(console.master, stdout):
-            poll.unregister(console.master)  # every slave is closed: all that is left is the program's end
-        if stdin in ready and not _forward(stdin, console.master):
-            poll.unregister(stdin)
-            _end_of_input(console.master)
-        if process.pidfd in ready:
-            _drain(console.master, stdout)
-            return
-
-
-def _forward(source: int, target: int) -> bool:
-    """One read and its writes; False at the end. EIO is how a pty master says that no slave is open."""
-    try:
-        data = os.read(source, CHUNK)
-    except OSError:
+    def take(self, fd: int, show: Callable[[str, bytes], None]) -> bool:
+        if fd == self.input:
+            self._is_open = self._read(show) != b""
+            return True
+        while self._read(show):  # what the program wrote before it ended
+            pass
         return False
-    view = memoryview(data)
-    while view:
+
+    def _read(self, show: Callable[[str, bytes], None]) -> bytes | None:
+        """One read, shown. EIO is how a pty's master says that no slave is open; None: nothing at the moment."""
         try:
-            view = view[os.write(target, view) :]
+            data = os.read(self.input, CHUNK)
+        except BlockingIOError:
+            return None
         except OSError:
+            return b""
+        show("stdout", data)
+        return data
+
+    def send(self, data: memoryview) -> int:
+        try:
+            return os.write(self.input, data)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            return len(data)  # nobody will read it
+
+    def end_of_input(self) -> bool:
+        """Our input ended (a pipe or file): the terminal's end-of-file character tells the program."""
+        try:
+            os.write(self.input, termios.tcgetattr(self.input)[6][termios.VEOF])
+        except BlockingIOError:
             return False
-    return bool(data)
+        except OSError:
+            pass  # the program closed its terminal already
+        return True
 
-
-def _end_of_input(master: int) -> None:
-    """Our input ended (a pipe or file): the terminal's end-of-file character tells the program."""
-    try:
-        os.write(master, termios.tcgetattr(master)[6][termios.VEOF])
-    except OSError:
-        pass  # the program closed its terminal already
-
-
-def _drain(master: int, stdout: int) -> None:
-    """What the program wrote before it ended."""
-    os.set_blocking(master, False)
-    while _forward(master, stdout):
-        pass
+    def resize(self, terminal: int, *, redraw: bool = False) -> None:
+        self.console.copy_size(terminal)

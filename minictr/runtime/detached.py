@@ -233,13 +233,13 @@ class DetachedStart(Start):
         record.save(self.state.text())
         if held:
             self.monitor.give_hold(self.report, self.region, self.hold)
-        self.monitor.commit()
-        # should we die before this line: it lives, and is removed at its end, as nobody was ever told of it
-        record.write_ahead(("committed",))
-        if not self.created:
+        if not self.created:  # told first: what the monitor has to tell, that it died, comes after
             events.tell(record.store, record.id, spec.name, "create")
         if not held:
             events.tell(record.store, record.id, spec.name, "start")
+        self.monitor.commit()
+        # should we die before this line: it lives, and is removed at its end, as nobody was ever told of it
+        record.write_ahead(("committed",))
 
     def _death(self) -> int:
         """The monitor ends the child and tells its wait status."""

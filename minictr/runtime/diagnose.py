@@ -106,6 +106,8 @@ def parent_failed(step: Step, err: StepFailed, index: int, total: int) -> StepFa
     """A parent's step failed: the same error, with its place in the plan."""
     number = err.errno or 0
     cure = err.cure or _cure(step.call, number)
+    if step.call == "cgroup" and number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        cure = f"{cure}, or do without (--without {step.feature})".removeprefix(", ")
     return StepFailed(err.what, number, index=index, total=total, feature=step.feature, cure=cure)
 
 

@@ -96,9 +96,9 @@ def cgroup(start: Start, *, controller: str, parent: str, settings: tuple[tuple[
             cgroups.home(controller)  # says why not
         start.fds[word] = -1
         return
-    assert start.record is not None
-    place = cgroups.locate(controller, start.record.group, parent)
-    start.record.write_ahead(("cgroup", place.version, controller, place.directory))
+    assert start.journal is not None
+    place = cgroups.locate(controller, start.group, parent)
+    start.journal.write_ahead(("cgroup", place.version, controller, place.directory))
     start.on_failure.push(remove_cgroup, place.directory)
     shared = any(place.directory == other.directory for other in start.places.values())  # cpu,cpuacct; all of v2
     if not cgroups.create(place) and not shared:

@@ -109,7 +109,7 @@ def make(
 
 
 def with_layer(program: Program, record: Record, keeping: Keeping) -> tuple[Program, Keeping]:
-    """An overlay whose changes would be thrown away keeps them beside the state: for diff, commit and the next start."""
+    """An overlay whose changes would be lost keeps them beside the state: for diff, commit and the next start."""
     overlay = program.plan.spec.get("overlay")
     if overlay is None:
         return program, keeping
@@ -148,18 +148,20 @@ def start(instance: Instance, *, start_timeout: float = START_TIMEOUT) -> None:
     if instance.status != "created":
         start_again(instance, start_timeout=start_timeout)
         return
-    from minictr.runtime import attach
+    from minictr.runtime.attach import Client
+    from minictr.runtime.attach import start as let_go
 
     with instance.record() as record, record.editing():
         state = instance.refresh()
         if not state.held:
             raise WrongStatus(f"start {instance.label}: somebody else has just started it", instance.status)
-        with attach.Client(record.fd) as client:
-            attach.start(client, spec=state.spec, timeout=start_timeout)
+        # first of all: should we die here, it must not be taken for one that has done nothing yet
         state = state.replace(held=False, started=time.time_ns())
         record.save(state.text())
         instance.take(state)
-    events.tell(instance.store, instance.id, state.name, "start")
+        events.tell(instance.store, instance.id, state.name, "start")  # before the monitor can tell that it died
+        with Client(record.fd) as client:
+            let_go(client, spec=state.spec, timeout=start_timeout)
 
 
 def start_again(instance: Instance, *, held: bool = False, start_timeout: float = START_TIMEOUT) -> None:

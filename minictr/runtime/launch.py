@@ -57,7 +57,7 @@ def launch(
 
     FDS: descriptors by word: "stdin", "stdout", "stderr" (unused with a console). ``preserve_fds``: so many from 3 on
     are passed on as well. ``start_timeout``: seconds. ``record``: the container's directory, owned by us; it goes with
-    the process. Without one, a program that needs host resources gets one of its own.
+    the process. Without one nobody finds it by name; what it needs of the host is in this process's ledger.
 
     Raises :class:`StepFailed` (one kernel operation failed; everything was undone), :class:`CommandNotFound`,
     :class:`CommandNotExecutable`, :class:`StartTimeout`.
@@ -65,10 +65,11 @@ def launch(
     run = Start(program, dict(fds), preserve_fds, start_timeout, console, record)
     run.through("prepare", "clone", "attach", "take_console", "await_exec", "register")
     process = Process(run.pid, run.pidfd, program.plan.spec.argv, run.clock, status_fd=run.status)
-    if run.record is not None:
+    if run.journal is not None:
         from minictr.runtime.aftermath import Aftermath
 
-        process.aftermath = Aftermath(run.record, tuple(run.places.values()), program.plan.spec.name)
+        own, places = run.record is not None, tuple(run.places.values())
+        process.aftermath = Aftermath(run.journal, own, places, program.plan.spec.name)
     return process
 
 
@@ -86,6 +87,8 @@ class Start:
     ) -> None:
         self.program, self.fds, self.preserve, self.timeout = program, fds, preserve, timeout
         self.console, self.record = console, record
+        self.journal: Record | None = None  # where what must not be left behind is written down before it is made
+        self.group = ""  # the name of the container's cgroups
         self.places: dict[str, Place] = {}  # controller -> the container's own cgroup
         self.identity: ProcessIdentity | None = None
         self.cgroup_fd = -1  # of the cgroup v2 directory that the child is born in
@@ -145,10 +148,14 @@ class Start:
                 _must_be_open(self.fds[name], name)
         for fd in range(3, 3 + self.preserve):
             _must_be_open(fd, f"--preserve-fds {self.preserve}")
-        if self.record is None and any(step.call in RECORDED for _, step in self.program.parent):
-            self.record = new_record()
         if self.record is not None:
             self._own_record(self.record)
+            self.journal, self.group = self.record, self.record.group
+        elif any(step.call in RECORDED for _, step in self.program.parent):
+            from minictr.runtime import ledger
+
+            self.journal, self.group = ledger.open_entry()
+            self.on_failure.push(ledger.close_entry, self.journal)
         self._parent_steps(PREPARE)
         self._parent_steps(CLONE)
 
@@ -202,14 +209,14 @@ class Start:
 
     def _write_down(self) -> None:
         """Who the child is, before "go": a sweep ends it if we should be killed."""
-        if self.record is not None:
+        if self.journal is not None:
             from minictr.runtime.identity import ProcessIdentity
 
             try:
                 self.identity = ProcessIdentity.of(self.pid)
             except OSError:
                 return  # it died, and a monitor has reaped it: the report says of what
-            self.record.write_ahead(("process", self.identity.pid, self.identity.start, self.identity.boot))
+            self.journal.write_ahead(("process", self.identity.pid, self.identity.start, self.identity.boot))
 
     def _pipe(self) -> tuple[int, int]:
         ends = os.pipe()

@@ -155,11 +155,15 @@ class Record(Handle):
             self.owned = True
         return self.is_there()
 
+    def lend(self) -> None:
+        """The descriptors stay open, and the lock ours, until this process ends: nobody closes it any more."""
+        self._open = False
+
     def is_there(self) -> bool:
         """Whether our descriptor is still what the path names."""
         try:
             return os.stat(self.directory).st_ino == os.fstat(self.fd).st_ino
-        except FileNotFoundError:
+        except OSError:
             return False
 
     # --- the journal ---
@@ -187,6 +191,11 @@ class Record(Handle):
         """All that the journal announced is gone: it begins anew."""
         self._close_journal()
         self._unlink("journal")
+
+    def forget_rows(self, limit: int) -> None:
+        """The journal begins anew if it is longer than LIMIT bytes: all it announced is gone."""
+        if self._journal >= 0 and os.fstat(self._journal).st_size > limit:
+            os.ftruncate(self._journal, 0)
 
     # --- the state ---
 

@@ -188,6 +188,16 @@ def open_regular(root: str, path: str) -> int:
     return open_inside(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
 
 
+def removed(layer: str, path: str) -> bool:
+    """Whether PATH is a whiteout of LAYER: device 0:0, which says that no layer below has it. overlayfs.rst."""
+    fd = open_inside(layer, path, os.O_PATH)
+    try:
+        stat = os.fstat(fd)
+        return stat.st_mode >> 12 == 0o02 and stat.st_rdev == 0
+    finally:
+        os.close(fd)
+
+
 def _rows(spec: Spec, path: str) -> Iterator[list[str]]:
     """The rows of a database file of the root, from the topmost layer that has it; none if there is none."""
     overlay: Any = spec.get("overlay")
@@ -196,6 +206,8 @@ def _rows(spec: Spec, path: str) -> Iterator[list[str]]:
         try:
             fd = open_regular(layer, path)
         except OSError as err:
+            if err.errno == 22 and removed(layer, path):
+                return
             if err.errno == 22:
                 raise SpecError(f"rootfs {spec.rootfs}: {path} is not a regular file") from None
             continue

@@ -68,6 +68,24 @@ def written(store: Store) -> Iterator[Made]:
 
 
 @pytest.fixture
+def detached(store: Store, rootfs: Path, requires: Any, run_cli: Any) -> Iterator[Callable[..., str]]:
+    """``detached("web", "sleep", "60", options=("-m", "64m"))``: a real container in the background; its id."""
+    requires.root()
+
+    def start(name: str, *argv: str, options: tuple[str, ...] = (), verb: tuple[str, ...] = ("run", "-d")) -> str:
+        named = ("--name", name) if name else ()
+        done = run_cli(*verb, *named, "--rootfs", rootfs, *options, "--", *(argv or ("sleep", "1000")))
+        assert done.returncode == 0, done.stderr
+        return str(done.stdout.strip())
+
+    yield start
+    done = run_cli("rm", "-f", "--all")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert os.listdir(store.containers) == []
+    assert os.listdir(store.names) == []
+
+
+@pytest.fixture
 def started(store: Store, rootfs: Path, requires: Any) -> Iterator[Callable[..., Process]]:
     """``started("web", ["sleep", "60"])``: a real container of this process, without cgroups."""
     requires.root()

@@ -166,6 +166,8 @@ def main(arguments: list[str]) -> int:
     if not arguments or arguments[0] not in MODES:
         print(f"usage: guest.py {'|'.join(MODES)} [pytest arguments | -- command]", file=sys.stderr)
         return 125
+    for number in (signal.SIGTERM, signal.SIGHUP):  # an exception: what stands in finally is done, and the guest ended
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     mode, rest = arguments[0], arguments[1:]
     command = rest[1:] if rest[:1] == ["--"] else pytest_command(rest)
     outcome = run(mode, command, deadline=600, follow=lambda new: print(new, end="", flush=True))

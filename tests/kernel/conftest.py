@@ -14,6 +14,11 @@ from typing import Any
 
 import pytest
 
+sys.path.append(str(Path(__file__).resolve().parent.parent / "runtime"))
+
+from boxes import box, lab
+from detached import detached, plain
+
 from minictr.kernel import (  # noqa: F401 - a child without privilege may be unable to read the library's files
     capabilities,
     cgroup1,
@@ -44,6 +49,8 @@ from minictr.kernel import (  # noqa: F401 - a child without privilege may be un
     trials,
     users,
 )
+
+__all__ = ["box", "detached", "lab", "plain"]
 
 sys.path.append(str(Path(__file__).resolve().parent))  # cgrouptools
 

@@ -200,7 +200,7 @@ def test_profiles(lab, sh, profile):
 
 
 def test_a_cgroup_of_the_callers_holds_programs_and_containers(box, requires):
-    """Without features the program is in the group itself; a container's own group is below it, and both limits hold."""
+    """Without features the program is in the group itself; a container's own is below it, and both limits hold."""
     requires.root()
     with mc.Cgroup("lab-run", memory="64M", pids=20) as cg:
         done = mc.run(["cat", "/proc/self/cgroup"], cgroup=cg, capture_output=True, text=True)

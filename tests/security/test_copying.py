@@ -253,6 +253,7 @@ def test_the_race_is_won_against_a_naive_copy(race, outside: Path, tmp_path: Pat
     pytest.fail("the naive copy was never led out")
 
 
+@pytest.mark.slow
 def test_copies_in(race, outside: Path, tmp_path: Path) -> None:
     _, fd = race
     (tmp_path / "tree/a/below").mkdir(parents=True)
@@ -280,6 +281,7 @@ def test_copies_in(race, outside: Path, tmp_path: Path) -> None:
     assert sorted(os.listdir(outside)) == ["below", "secret"]
 
 
+@pytest.mark.slow
 def test_copies_out(race, outside: Path, tmp_path: Path) -> None:
     _, fd = race
     before = listing(outside)
