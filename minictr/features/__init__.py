@@ -11,6 +11,9 @@ import sys
 
 from minictr.errors import SpecError
 from minictr.features.capabilities import Capabilities, NoNewPrivs
+from minictr.features.cgroup_devices import Device, Devices, Hugetlb, Io, Misc, Rdma
+from minictr.features.cgroupfs import Cgroupfs
+from minictr.features.cgroups import CgroupConf, CgroupParent, Cpu, Cpuset, Freezer, Memory, NamedCgroup, Pids
 from minictr.features.mounts import (
     Bind,
     Dev,
@@ -68,22 +71,35 @@ __all__ = [
     "REGISTRY",
     "Bind",
     "Capabilities",
+    "CgroupConf",
     "CgroupNamespace",
+    "CgroupParent",
+    "Cgroupfs",
     "Chroot",
+    "Cpu",
+    "Cpuset",
     "Cwd",
     "Dev",
+    "Device",
+    "Devices",
     "Devpts",
     "Domainname",
     "Env",
+    "Freezer",
     "Hostname",
+    "Hugetlb",
     "Identity",
     "Init",
+    "Io",
     "IpcNamespace",
     "Keyring",
     "Loopback",
     "MaskedPaths",
+    "Memory",
+    "Misc",
     "MountNamespace",
     "Mqueue",
+    "NamedCgroup",
     "NetNamespace",
     "NoNewPrivs",
     "OomScoreAdj",
@@ -91,8 +107,10 @@ __all__ = [
     "Pdeathsig",
     "Personality",
     "PidNamespace",
+    "Pids",
     "PivotRoot",
     "Proc",
+    "Rdma",
     "ReadonlyPaths",
     "ReadonlyRoot",
     "Rlimits",
@@ -111,7 +129,7 @@ __all__ = [
     "make",
 ]
 
-# In the order a person meets them: namespaces, root, mounts, process, user, privilege, network.
+# In the order a person meets them: namespaces, root, mounts, process, user, privilege, network, control groups.
 REGISTRY: dict[str, type[Feature]] = {
     kind.NAME: kind
     for kind in (
@@ -156,6 +174,21 @@ REGISTRY: dict[str, type[Feature]] = {
         NoNewPrivs,
         Seccomp,
         Loopback,
+        Memory,
+        Cpu,
+        Cpuset,
+        Pids,
+        Io,
+        Devices,
+        Device,
+        Hugetlb,
+        Rdma,
+        Misc,
+        Freezer,
+        NamedCgroup,
+        CgroupConf,
+        CgroupParent,
+        Cgroupfs,
     )
 }
 

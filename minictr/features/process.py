@@ -11,6 +11,7 @@ from minictr.steps import ATTACH, LOCK, SETUP, Context, Feature, Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import ClassVar
 
 HOST_NAME_MAX = 64  # linux/utsname.h, __NEW_UTS_LEN
 PER_LINUX = 0x0000  # linux/personality.h
@@ -324,7 +325,7 @@ class Tty(Feature):
 
     NAME = "tty"
     SUMMARY = "a terminal of its own as standard input and output"
-    NEEDS = (
+    NEEDS: ClassVar[tuple[tuple[str, str], ...]] = (
         ("devpts", "the terminal is one of the container's own"),
         ("session", "only a session leader can have a controlling terminal"),
     )

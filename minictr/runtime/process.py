@@ -13,9 +13,10 @@ from minictr.kernel.core import lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import IO, Any, Self
 
+    from minictr.kernel.cgroup_usage import Usage
     from minictr.runtime.timeline import Clock, Timeline
 
 PIPE, STDOUT, DEVNULL = -1, -2, -3  # the values of subprocess's
@@ -36,7 +37,7 @@ class Process:
     None while it runs, then its exit code, or minus the signal that killed it. ``signal``: that signal, or 0.
     ``rusage``: ``os.wait4``'s, of the whole container (its init and all it reaped); without init its ``ru_maxrss`` is
     at least the caller's, which exec charges to whoever shared its memory. ``elapsed``: seconds from the start's first
-    step to the end. ``timeline``: the start, step by step.
+    step to the end. ``timeline``: the start, step by step. ``usage``: its cgroups' last readings, if it had any.
 
     A process dropped while running warns ResourceWarning; ``with`` kills and reaps it.
     """
@@ -61,6 +62,8 @@ class Process:
         self.partial: dict[int, list[bytes]] = {}
         self.unsent: memoryview = memoryview(b"")
         self.text: tuple[str, str] | None = None  # encoding and errors, where the streams are text
+        self.usage: Usage | None = None
+        self.aftermath: Callable[[], Usage | None] | None = None
         self.clock, self._status_fd = clock, status_fd
         self._reaping = allocate_lock()
 
@@ -141,8 +144,12 @@ class Process:
         returncode = os.waitstatus_to_exitcode(status)
         self.signal = max(0, -returncode)
         self.elapsed = (time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW) - self.clock.begin_ns) / 1e9
-        self.returncode = returncode  # last but one: whoever sees it sees the rest too
-        self._close_fds()
+        try:
+            if self.aftermath is not None:
+                self.usage = self.aftermath()
+        finally:
+            self.returncode = returncode  # last but one: whoever sees it sees the rest too
+            self._close_fds()
 
     def _close_fds(self) -> None:
         for name in ("pidfd", "_status_fd"):

@@ -58,6 +58,13 @@ def test_a_run_with_options(rootfs, requires, options):
     assert FORBIDDEN & modules == set()
 
 
+def test_a_program_that_joins(started):
+    started("hot", profile="default")
+    code, modules, output = imported("exec", "-e", "A=1", "-u", "1:1", "-w", "/tmp", "hot", "echo", "done")
+    assert (code, output) == (0, "done\n")
+    assert FORBIDDEN & modules == set()
+
+
 def test_a_failure_costs_no_more(rootfs):
     code, modules, _ = imported("run", "--rootfs", "/nosuch", "--", "true")
     assert code == 125

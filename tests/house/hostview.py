@@ -17,8 +17,12 @@ from pathlib import Path
 
 Look = dict[str, frozenset[str]]
 
-# The library keeps one sealed copy of its start program per process: the same one at the end as after the first start.
-KEPT_DESCRIPTOR = re.compile(r"/memfd:minictr-(init|mon)( \(deleted\))?$")
+# The library keeps one sealed copy of its start program, and one of the monitor, per process: the same at the end as
+# after the first start.
+# And one ledger: the directory of its record, and the journal in it.
+KEPT_DESCRIPTOR = re.compile(
+    r"(/memfd:minictr-init|/memfd:minictr-mon|/containers/[0-9a-f]{64}(?:/journal)?)(?: \(deleted\))?$"
+)
 
 # Where a thing that is *gone* is a fault as well: a test has taken the host's own away, or changed it.
 OURS_TO_KEEP = frozenset({"mounts", "state", "links", "netns", "nft tables"})
@@ -106,8 +110,10 @@ def descriptors() -> frozenset[str]:
         target = link(f"/proc/self/fd/{number}")
         if not target:  # listdir's own, closed by now
             continue
-        if KEPT_DESCRIPTOR.match(target) and target not in kept:
-            kept.add(target)
+        match = KEPT_DESCRIPTOR.search(target)
+        kind = re.sub("[0-9a-f]{64}", "ID", match[1]) if match else ""
+        if kind and kind not in kept:
+            kept.add(kind)
             continue
         found.append(f"{number} -> {target}")
     return frozenset(found)

@@ -1,0 +1,21 @@
+"""``minictr cleanup``: what a container's monitor executes as its last act. Not for people: ``gc`` is."""
+
+from __future__ import annotations
+
+from minictr.cli.show import one
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def cleanup(opts: dict[str, Any], words: tuple[str, ...]) -> int:
+    """Take back what the container named had on the host, now that it is over."""
+    from minictr.errors import NoSuchContainer
+    from minictr.runtime.instance import find
+
+    try:
+        find(one("cleanup", words)).settle()
+    except NoSuchContainer:
+        return 0  # it was removed meanwhile
+    return 0
