@@ -79,11 +79,19 @@ def test_the_verbs_that_scripts_loop_over(detached, run_cli, words):
     assert FORBIDDEN & modules == set()
 
 
-@pytest.mark.parametrize("words", ["wait hot", "stop hot", "rm hot"])
+@pytest.mark.parametrize("words", ["wait hot", "stop hot", "rm hot", "start hot"])
 def test_the_verbs_of_an_end(detached, run_cli, words):
     detached("hot", "true")
     run_cli("wait", "hot")
     code, modules, _ = imported(*words.split())
+    assert code == 0
+    assert FORBIDDEN & modules == set()
+
+
+@pytest.mark.parametrize("verb", [["run", "-d"], ["run", "-d", "-t"], ["create"]])
+def test_a_container_in_the_background(detached, rootfs, verb):
+    detached("other")  # for its end: nothing stays of the one below either
+    code, modules, _ = imported(*verb, "--name", "hot", "--rootfs", rootfs, "--", "sleep", "1000")
     assert code == 0
     assert FORBIDDEN & modules == set()
 
