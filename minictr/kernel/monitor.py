@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import os
 import select
-import socket
 import struct
 
 from minictr.errors import StartTimeout, StepFailed
 from minictr.kernel.core import ffi, lib
 from minictr.kernel.handles import Handle
+from minictr.kernel.packets import Socket, connected_pair, receive, send, unbound
 from minictr.kernel.stub import (
     CLONE_INTO_CGROUP,
     CLONE_NEWUSER,
@@ -78,7 +78,7 @@ class Monitor(Handle):
     ) -> None:
         self.pid, self.pidfd = 0, -1
         self.container, self.container_pidfd, self._committed = 0, -1, False
-        self._control: socket.socket | None = None
+        self._control: Socket | None = None
         wish = self._wish = ffi.new("struct mc_monitor *")
         self._texts = bytearray()
         wish.magic, wish.version, wish.stop_signal = lib.MC_MONITOR_MAGIC, lib.MC_MONITOR_VERSION, stop_signal
@@ -138,7 +138,7 @@ class Monitor(Handle):
     def _start(self) -> None:
         """The monitor itself, its end of the control socket, /dev/null and the memory file with all it must know."""
         wish = self._wish
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours, theirs = connected_pair()
         null = memory = -1
         try:
             null = wish.fd[lib.MC_FD_NULL] = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -239,10 +239,7 @@ class Monitor(Handle):
     def _send(self, kind: bytes, *fds: int) -> None:
         assert self._control is not None, "spawn first"
         try:
-            if fds:
-                socket.send_fds(self._control, [kind], list(fds))
-            else:
-                self._control.send(kind)
+            send(self._control, kind, fds)
         except OSError as err:
             raise self._gone(err.errno or ECONNRESET) from err
 
@@ -250,11 +247,11 @@ class Monitor(Handle):
         """One message. Raises StepFailed when the monitor is gone, StartTimeout beyond TIMEOUT seconds."""
         assert self._control is not None, "spawn first"
         poll = select.poll()
-        poll.register(self._control, select.POLLIN)
+        poll.register(self._control.fileno(), select.POLLIN)
         if not poll.poll(max(timeout, 0) * 1000):
             raise StartTimeout("the monitor's answer", timeout)
         try:
-            data, fds, _, _ = socket.recv_fds(self._control, 16, n_fds, socket.MSG_CMSG_CLOEXEC)
+            data, fds = receive(self._control, 16, n_fds)
         except OSError as err:
             raise self._gone(err.errno or ECONNRESET) from err
         if not data or (data[:1] == b"p" and not fds):
@@ -300,11 +297,14 @@ def listening_socket(directory: int, name: str = "attach") -> int:
     By descriptor, for a path may not be longer than 107 bytes. Raises StepFailed: EADDRINUSE when NAME is there.
     """
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as made:
+        made = unbound()
+        try:
             os.fchmod(made.fileno(), 0o600)  # the mode that bind gives the file
             made.bind(f"/proc/self/fd/{directory}/{name}")
             made.listen(int(lib.MC_MAX_CLIENTS))
             return made.detach()
+        finally:
+            made.close()
     except OSError as err:
         raise StepFailed(f"listen on {name}", err.errno or 0) from err
 
