@@ -10,7 +10,7 @@ import fcntl
 import os
 import termios
 
-from minictr.kernel.sockets import receive_fds, seqpacket_pair
+from minictr.kernel.packets import connected_pair, receive
 from minictr.runtime.terminal import CHUNK, Peer, tie, window_size
 
 TYPE_CHECKING = False
@@ -30,7 +30,7 @@ class Console:
     """
 
     def __init__(self, terminal: int = -1, window: tuple[int, int] = (0, 0)) -> None:
-        self._ours, self._theirs = seqpacket_pair()
+        self._ours, self._theirs = connected_pair()
         self.terminal, self.window, self.master = terminal, window, -1
 
     @property
@@ -45,7 +45,7 @@ class Console:
         self._theirs.close()  # the child has its copy, and its death must be the end of file here
         self._ours.settimeout(max(timeout, 0.001))
         try:
-            _, fds = receive_fds(self._ours, 1, 1)
+            _, fds = receive(self._ours, 1, 1)
             if fds:
                 self.master = fds[0]
                 if self.terminal >= 0:
