@@ -305,7 +305,9 @@ class Exit(Value):
     """An exit record.
 
     ``status``: the raw wait status; ``maxrss`` in KiB; ``utime`` and ``stime`` in us; ``finished``: CLOCK_REALTIME, ns;
-    ``elapsed``: ns since the program was started; ``lost``: bytes of output that could not be logged.
+    ``elapsed``: ns since the program was started; ``lost``: bytes of output that could not be logged; ``halt``: 1 when
+    its first process halted or powered off by reboot(2), 2 when it asked for a restart (``status`` is then an exit code
+    of 0, or of 133 as systemd-nspawn's).
     """
 
     status: int
@@ -315,6 +317,7 @@ class Exit(Value):
     finished: int
     elapsed: int
     lost: int = 0
+    halt: int = 0
 
 
 def blank_exit(directory: int, name: str = "exit") -> int:
@@ -340,6 +343,6 @@ def read_exit(data: bytes) -> Exit | None:
         raise ValueError("not an exit record of version 1")
     pairs = dict(word.split("=", 1) for word in words[2:] if "=" in word)
     try:
-        return Exit(**{name: int(pairs[name]) for name in Exit._fields if name in pairs or name != "lost"})
+        return Exit(**{name: int(pairs[name]) for name in Exit._fields if name in pairs or name not in Exit._defaults})
     except KeyError as err:
         raise ValueError(f"an exit record without {err.args[0]}") from None
