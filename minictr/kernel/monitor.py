@@ -15,7 +15,11 @@ import struct
 from minictr.errors import StartTimeout, StepFailed
 from minictr.kernel.core import ffi, lib
 from minictr.kernel.handles import Handle
+<<<<<<< HEAD
 from minictr.kernel.sockets import receive_fds, send_fds, seqpacket, seqpacket_pair
+=======
+from minictr.kernel.packets import Socket, connected_pair, receive, send, unbound
+>>>>>>> monitor
 from minictr.kernel.stub import (
     CLONE_INTO_CGROUP,
     CLONE_NEWUSER,
@@ -140,7 +144,11 @@ class Monitor(Handle):
     def _start(self) -> None:
         """The monitor itself, its end of the control socket, /dev/null and the memory file with all it must know."""
         wish = self._wish
+<<<<<<< HEAD
         ours, theirs = seqpacket_pair()
+=======
+        ours, theirs = connected_pair()
+>>>>>>> monitor
         null = memory = -1
         try:
             null = wish.fd[lib.MC_FD_NULL] = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -241,10 +249,14 @@ class Monitor(Handle):
     def _send(self, kind: bytes, *fds: int) -> None:
         assert self._control is not None, "spawn first"
         try:
+<<<<<<< HEAD
             if fds:
                 send_fds(self._control, kind, fds)
             else:
                 self._control.send(kind)
+=======
+            send(self._control, kind, fds)
+>>>>>>> monitor
         except OSError as err:
             raise self._gone(err.errno or ECONNRESET) from err
 
@@ -252,11 +264,15 @@ class Monitor(Handle):
         """One message. Raises StepFailed when the monitor is gone, StartTimeout beyond TIMEOUT seconds."""
         assert self._control is not None, "spawn first"
         poll = select.poll()
-        poll.register(self._control, select.POLLIN)
+        poll.register(self._control.fileno(), select.POLLIN)
         if not poll.poll(max(timeout, 0) * 1000):
             raise StartTimeout("the monitor's answer", timeout)
         try:
+<<<<<<< HEAD
             data, fds = receive_fds(self._control, 16, n_fds)
+=======
+            data, fds = receive(self._control, 16, n_fds)
+>>>>>>> monitor
         except OSError as err:
             raise self._gone(err.errno or ECONNRESET) from err
         if not data or (data[:1] == b"p" and not fds):
@@ -303,11 +319,22 @@ def listening_socket(directory: int, name: str = "attach") -> int:
     """
     made = None
     try:
+<<<<<<< HEAD
         made = seqpacket()
         os.fchmod(made.fileno(), 0o600)  # the mode that bind gives the file
         made.bind(f"/proc/self/fd/{directory}/{name}")
         made.listen(int(lib.MC_MAX_CLIENTS))
         return made.detach()
+=======
+        made = unbound()
+        try:
+            os.fchmod(made.fileno(), 0o600)  # the mode that bind gives the file
+            made.bind(f"/proc/self/fd/{directory}/{name}")
+            made.listen(int(lib.MC_MAX_CLIENTS))
+            return made.detach()
+        finally:
+            made.close()
+>>>>>>> monitor
     except OSError as err:
         if made is not None:
             made.close()

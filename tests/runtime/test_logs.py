@@ -188,10 +188,11 @@ def test_a_full_disk(in_namespace: Callable[..., Any], detached: Make, tmp_path:
                 client.wait(10)
             found = one.exit()
             told = [data for _, stream, data in read(str(state)) if stream == "minictr"]
-            assert len(told) == 1
-            counted = re.fullmatch(rb"(\d+) lines \((\d+) bytes\) of output could not be logged\n", told[0])
-            assert counted is not None
-            assert int(counted[2]) == found.lost > 100_000
+            counts = [
+                re.fullmatch(rb"(\d+) lines \((\d+) bytes\) of output could not be logged\n", line) for line in told
+            ]
+            assert sum(int(count[2]) for count in counts if count) == found.lost > 100_000
+            assert len(told) < 10, "a few, where the rest of the last page took something small"
             kept = logged(state) + logged(state, "stderr")
             assert len(kept) + found.lost == sum(len(b"%d\n" % n) for n in range(1, 100011)) + len("ready\nend\n")
             assert logged(state).endswith(b"100010\nend\n")
