@@ -15,11 +15,7 @@ import struct
 from minictr.errors import StartTimeout, StepFailed
 from minictr.kernel.core import ffi, lib
 from minictr.kernel.handles import Handle
-<<<<<<< HEAD
-from minictr.kernel.sockets import receive_fds, send_fds, seqpacket, seqpacket_pair
-=======
 from minictr.kernel.packets import Socket, connected_pair, receive, send, unbound
->>>>>>> monitor
 from minictr.kernel.stub import (
     CLONE_INTO_CGROUP,
     CLONE_NEWUSER,
@@ -34,8 +30,6 @@ from minictr.values import Value
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
-
-    from minictr.kernel.sockets import Socket
 
 __all__ = ["CHUNK", "EXIT_SIZE", "Exit", "Monitor", "blank_exit", "listening_socket", "read_exit"]
 
@@ -144,11 +138,7 @@ class Monitor(Handle):
     def _start(self) -> None:
         """The monitor itself, its end of the control socket, /dev/null and the memory file with all it must know."""
         wish = self._wish
-<<<<<<< HEAD
-        ours, theirs = seqpacket_pair()
-=======
         ours, theirs = connected_pair()
->>>>>>> monitor
         null = memory = -1
         try:
             null = wish.fd[lib.MC_FD_NULL] = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -249,14 +239,7 @@ class Monitor(Handle):
     def _send(self, kind: bytes, *fds: int) -> None:
         assert self._control is not None, "spawn first"
         try:
-<<<<<<< HEAD
-            if fds:
-                send_fds(self._control, kind, fds)
-            else:
-                self._control.send(kind)
-=======
             send(self._control, kind, fds)
->>>>>>> monitor
         except OSError as err:
             raise self._gone(err.errno or ECONNRESET) from err
 
@@ -268,11 +251,7 @@ class Monitor(Handle):
         if not poll.poll(max(timeout, 0) * 1000):
             raise StartTimeout("the monitor's answer", timeout)
         try:
-<<<<<<< HEAD
-            data, fds = receive_fds(self._control, 16, n_fds)
-=======
             data, fds = receive(self._control, 16, n_fds)
->>>>>>> monitor
         except OSError as err:
             raise self._gone(err.errno or ECONNRESET) from err
         if not data or (data[:1] == b"p" and not fds):
@@ -317,15 +296,7 @@ def listening_socket(directory: int, name: str = "attach") -> int:
 
     By descriptor, for a path may not be longer than 107 bytes. Raises StepFailed: EADDRINUSE when NAME is there.
     """
-    made = None
     try:
-<<<<<<< HEAD
-        made = seqpacket()
-        os.fchmod(made.fileno(), 0o600)  # the mode that bind gives the file
-        made.bind(f"/proc/self/fd/{directory}/{name}")
-        made.listen(int(lib.MC_MAX_CLIENTS))
-        return made.detach()
-=======
         made = unbound()
         try:
             os.fchmod(made.fileno(), 0o600)  # the mode that bind gives the file
@@ -334,10 +305,7 @@ def listening_socket(directory: int, name: str = "attach") -> int:
             return made.detach()
         finally:
             made.close()
->>>>>>> monitor
     except OSError as err:
-        if made is not None:
-            made.close()
         raise StepFailed(f"listen on {name}", err.errno or 0) from err
 
 
@@ -345,9 +313,7 @@ class Exit(Value):
     """An exit record.
 
     ``status``: the raw wait status; ``maxrss`` in KiB; ``utime`` and ``stime`` in us; ``finished``: CLOCK_REALTIME, ns;
-    ``elapsed``: ns since the program was started; ``lost``: bytes of output that could not be logged; ``halt``: 1 when
-    its first process halted or powered off by reboot(2), 2 when it asked for a restart (``status`` is then an exit code
-    of 0, or of 133 as systemd-nspawn's).
+    ``elapsed``: ns since the program was started; ``lost``: bytes of output that could not be logged.
     """
 
     status: int
@@ -357,7 +323,6 @@ class Exit(Value):
     finished: int
     elapsed: int
     lost: int = 0
-    halt: int = 0
 
 
 def blank_exit(directory: int, name: str = "exit") -> int:
@@ -383,6 +348,6 @@ def read_exit(data: bytes) -> Exit | None:
         raise ValueError("not an exit record of version 1")
     pairs = dict(word.split("=", 1) for word in words[2:] if "=" in word)
     try:
-        return Exit(**{name: int(pairs[name]) for name in Exit._fields if name in pairs or name not in Exit._defaults})
+        return Exit(**{name: int(pairs[name]) for name in Exit._fields if name in pairs or name != "lost"})
     except KeyError as err:
         raise ValueError(f"an exit record without {err.args[0]}") from None

@@ -10,11 +10,7 @@ import fcntl
 import os
 import termios
 
-<<<<<<< HEAD
-from minictr.kernel.sockets import receive_fds, seqpacket_pair
-=======
 from minictr.kernel.packets import connected_pair, receive
->>>>>>> monitor
 from minictr.runtime.terminal import CHUNK, Peer, tie, window_size
 
 TYPE_CHECKING = False
@@ -30,18 +26,12 @@ class Console:
 
     Give it to a start; afterwards ``master`` is the pty's descriptor. ``socket`` is the container's end of the socket
     pair until then. The window size is that of ``terminal``, a descriptor, from before the program runs; without one
-    it is ``window``, rows and columns, or 0 by 0. ``with`` or ``close()`` closes all.
+    it is ``window``, rows and columns. ``with`` or ``close()`` closes all.
     """
 
-<<<<<<< HEAD
     def __init__(self, terminal: int = -1, window: tuple[int, int] = (0, 0)) -> None:
-        self._ours, self._theirs = seqpacket_pair()
-        self.terminal, self.window, self.master = terminal, window, -1
-=======
-    def __init__(self, terminal: int = -1) -> None:
         self._ours, self._theirs = connected_pair()
-        self.terminal, self.master = terminal, -1
->>>>>>> monitor
+        self.terminal, self.window, self.master = terminal, window, -1
 
     @property
     def socket(self) -> int:
@@ -55,11 +45,7 @@ class Console:
         self._theirs.close()  # the child has its copy, and its death must be the end of file here
         self._ours.settimeout(max(timeout, 0.001))
         try:
-<<<<<<< HEAD
-            _, fds = receive_fds(self._ours, 1, 1)
-=======
             _, fds = receive(self._ours, 1, 1)
->>>>>>> monitor
             if fds:
                 self.master = fds[0]
                 if self.terminal >= 0:
