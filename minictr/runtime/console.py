@@ -26,7 +26,7 @@ class Console:
 
     Give it to a start; afterwards ``master`` is the pty's descriptor. ``socket`` is the container's end of the socket
     pair until then. The window size is that of ``terminal``, a descriptor, from before the program runs; without one
-    it is ``window``, rows and columns, or 0 by 0. ``with`` or ``close()`` closes all.
+    it is ``window``, rows and columns. ``with`` or ``close()`` closes all.
     """
 
     def __init__(self, terminal: int = -1, window: tuple[int, int] = (0, 0)) -> None:

@@ -34,8 +34,8 @@ __all__ = ["ACCOUNTING", "accounted", "make", "start", "start_again", "stop_sign
 ACCOUNTING: tuple[Feature, ...] = (Memory(), Cpu(), Freezer())
 SIGTERM = 15
 REBOOT_INTERVAL = 2.0  # seconds
-# systemd(1), "SIGNALS": SIGRTMIN+3 as glibc counts; busybox init: SIGUSR2 is power-off, and TERM a reboot; what lxc-stop
-# sends to others: SIGPWR, for which LXC's templates put "p0::powerfail:/sbin/init 0" into /etc/inittab
+# systemd(1), "SIGNALS": SIGRTMIN+3 as glibc counts; busybox init: SIGUSR2 is power-off, and TERM a reboot; to others
+# what lxc-stop sends: SIGPWR, for which LXC's templates put "p0::powerfail:/sbin/init 0" into /etc/inittab
 STOP_SIGNALS = {"systemd": 37, "busybox": 12, "init": 30}
 
 
