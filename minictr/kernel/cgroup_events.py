@@ -36,6 +36,7 @@ LOOK_AGAIN = 0.02  # seconds: v1 tells an oom before it counts the kill
 # seconds between two looks at v1's pids.events: since Linux 6.11 the kernel notifies a file that v1 does not have
 # (events_local_file of kernel/cgroup/pids.c), and inotify and poll are silent
 LOOK_PIDS = 0.1
+LOOK_GONE = 1.0  # seconds between two looks whether the groups are there: kernfs need not tell of a removal
 LOOK_LONG = 0.5  # seconds after an oom during which a kill is looked for
 
 # (version, controller) -> files watched by inotify, and (event, file, name in the file; "" for a file of one number)
@@ -88,7 +89,7 @@ class Events(Handle):
         self._counts: dict[str, int] = {}
         self._look_until = 0.0
         polled = any((place.version, place.controller) == (1, "pids") for place in self.places)
-        self._pause = LOOK_PIDS if polled else None
+        self._pause = LOOK_PIDS if polled else LOOK_GONE
         try:
             self._epoll = select.epoll()
             self._inotify = check(lib.mc_inotify_init1(IN_NONBLOCK | IN_CLOEXEC), "inotify_init1")
@@ -149,9 +150,7 @@ class Events(Handle):
             if left is not None and left <= 0:
                 return ()
             pause = LOOK_AGAIN if monotonic() < self._look_until else self._pause
-            if pause is not None:
-                left = pause if left is None else min(left, pause)
-            self._epoll.poll(-1 if left is None else left)
+            self._epoll.poll(pause if left is None else min(left, pause))
 
     def __iter__(self) -> Iterator[Event]:
         """Every event until the groups are gone."""

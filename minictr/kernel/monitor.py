@@ -77,7 +77,7 @@ class Monitor(Handle):
         title: str = "",
     ) -> None:
         self.pid, self.pidfd = 0, -1
-        self.container, self.container_pidfd = 0, -1
+        self.container, self.container_pidfd, self._committed = 0, -1, False
         self._control: socket.socket | None = None
         wish = self._wish = ffi.new("struct mc_monitor *")
         self._texts = bytearray()
@@ -185,18 +185,23 @@ class Monitor(Handle):
         """Two-phase start: what ``start`` needs. REPORT: our end of the report pipe; HOLD: our end of the op's pipe."""
         self._send(b"h", report, region, hold)
 
-    def commit(self, timeout: float = TIMEOUT) -> None:
-        """From here on the container lives on its own. Raises StepFailed, StartTimeout; then it does not."""
+    def commit(self, timeout: float = TIMEOUT, *, final: bool = True) -> None:
+        """From here on the container does not end with this process. Raises StepFailed, StartTimeout; then it does.
+
+        Not ``final``: the start may still be undone (:meth:`abort`), until :meth:`close` says farewell. So a held start
+        is committed before its program runs, and no program ever runs uncommitted.
+        """
         self._send(b"c")
         data, _ = self._receive(timeout, 0)
         if data[:1] != b"c":
             raise StepFailed("hand the container over to its monitor", _NUMBER.unpack_from(data, 1)[0])
-        self._open = False
-        self._forget()
+        self._committed = True
+        if final:
+            self.close()
 
     def abort(self, timeout: float = 5.0) -> int:
-        """Kill the uncommitted container: its raw wait status, 0 where nobody can say. The monitor leaves, and executes
-        no exit command: undoing the start is the caller's."""
+        """Kill the container: its raw wait status, 0 where nobody can say. The monitor leaves, and executes no exit
+        command: undoing the start is the caller's."""
         if not self._open:
             return 0
         self._open = False
@@ -216,8 +221,11 @@ class Monitor(Handle):
             self._forget()
 
     def _close(self) -> None:
-        self._open = True
-        self.abort()
+        if self._committed:
+            self._forget()
+        else:
+            self._open = True
+            self.abort()
 
     def _forget(self) -> None:
         if self._control is not None:

@@ -155,7 +155,7 @@ class Container:
         """Run ARGS in the background: a container that outlives this process, with a monitor and a log.
 
         OPTIONS: those of :func:`minictr.runtime.kept.keep`: ``interactive``, ``remove``, ``log_size``, ``log_files``,
-        ``stop_signal``, ``stop_timeout``, ``accounting``, ``root``. Its ``name`` is the container's, taken for it alone.
+        ``stop_signal``, ``stop_timeout``, ``accounting``, ``root``. The container's ``name`` is taken for it alone.
         """
         from minictr.runtime.kept import keep
 

@@ -109,7 +109,7 @@ def make(
 
 
 def with_layer(program: Program, record: Record, keeping: Keeping) -> tuple[Program, Keeping]:
-    """An overlay whose changes would be thrown away keeps them beside the state: for diff, commit and the next start."""
+    """An overlay whose changes would be lost keeps them beside the state: for diff, commit and the next start."""
     overlay = program.plan.spec.get("overlay")
     if overlay is None:
         return program, keeping

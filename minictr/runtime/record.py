@@ -306,10 +306,12 @@ class Record(Handle):
         self.close()
 
     def _remove_tree(self, entry: str) -> None:
-        """A directory below ours, by descriptors: what a container wrote may hold links to anywhere."""
-        from shutil import rmtree
+        from minictr.runtime.removal import remove_tree
 
-        rmtree(entry, dir_fd=self.fd)
+        try:
+            remove_tree(entry, self.fd)
+        except OSError as err:
+            raise self._failed("remove", entry, err) from err
 
     # --- files ---
 

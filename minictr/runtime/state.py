@@ -37,8 +37,8 @@ class State(Value):
     ``created``, ``started``: nanoseconds since 1970, 0 when not yet. ``held``: set up, and waiting for ``start``.
     ``detached``: has a monitor; otherwise it ends with the process that started it. ``remove``: goes with its end.
     ``process``, ``monitor``: who they are. ``stop_signal``: what ``stop`` sends; ``stop_timeout``: seconds until it
-    kills. ``log``: bytes of a log file, number of files. ``command_line``: the words that made it, for unit files; ``directory``: where
-    they were said.
+    kills. ``log``: bytes of a log file, number of files. ``command_line``: the words that made it, for unit files;
+    ``directory``: where they were said.
     """
 
     id: str

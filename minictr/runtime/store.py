@@ -7,7 +7,8 @@
     ROOT/events            see runtime/events.py
 
 ROOT is what :func:`choose_root` said (``--root``), else ``MINICTR_ROOT``, else /run/minictr for root, and for others
-``XDG_RUNTIME_DIR``/minictr. All of it is the user's alone: who could write here could make us kill or remove what is not ours.
+``XDG_RUNTIME_DIR``/minictr. All of it is the user's alone: who could write here could make us kill or remove
+what is not ours.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ class Store:
         return target if is_id(target) else ""
 
     def candidates(self, word: str) -> list[str]:
-        """The ids that WORD may stand for: the one so named, or all that begin so. SpecError for what can be neither."""
+        """The ids that WORD may stand for: the one so named, or all that begin so. SpecError if it can be neither."""
         if not word or not (word[0].isalnum() and word.replace("-", "").replace("_", "").replace(".", "").isalnum()):
             raise SpecError(f"container {word!r}: neither a name nor an id")
         found = self.named(word)

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,6 @@ from minictr.kernel.monitor import EXIT_SIZE, Exit, Monitor, blank_exit, read_ex
 from minictr.plan import HOLD, plan
 
 Make = Callable[..., Detached]
-STAGES = ("spawned", "went", "held", "running")
 
 
 def is_alive(pid: int) -> bool:
@@ -53,12 +53,15 @@ def test_it_is_a_daemon(detached: Make) -> None:
     assert os.getsid(pid) not in (os.getsid(0), pid), "in a session of its own, which it does not lead"
     assert os.readlink(f"/proc/{pid}/cwd") == "/"
     assert os.readlink(f"/proc/{pid}/exe").startswith("/memfd:minictr-mon")
-    fds = {int(fd): os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
-    assert [fds.pop(fd) for fd in (0, 1, 2)] == [os.devnull] * 3
-    kinds = sorted(name.partition(":")[0].replace(str(one.state), "") for name in fds.values())
+    assert [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in (0, 1, 2)] == [os.devnull] * 3
+
+    def kinds() -> list[str]:
+        links = (os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd") if int(fd) > 2)
+        return sorted(link.partition(":")[0].replace(str(one.state), "") for link in links)
+
     # the state directory, three files of it and the lock; the container's pidfd and signals; three pipes; the socket
     expected = ["", "/events", "/exit", "/lock", "/log", os.devnull, "anon_inode", "anon_inode"]
-    assert kinds == sorted([*expected, "pipe", "pipe", "pipe", "socket"]), fds
+    sleep_until(lambda: kinds() == sorted([*expected, "pipe", "pipe", "pipe", "socket"]))
     assert one.pid in map(int, procfs.read(pid, f"task/{pid}/children").split())
 
 
@@ -231,7 +234,8 @@ def test_a_starter_that_ignores_sigchld(detached: Make) -> None:
 
 
 def stages(one: Detached) -> Any:
-    """The life of a start until its commit, with a pause after each stage."""
+    """The life of a start, with a pause after each stage: before the barrier, after it, and when the program runs, or
+    is held, before the commit."""
     one.spawn()
     yield
     one.await_report(1)
@@ -246,44 +250,56 @@ def stages(one: Detached) -> Any:
     yield
 
 
-@pytest.mark.parametrize("hold", [False, True])
+def start_and_wait(one: Detached, stage: int, reader: int, writer: int) -> int:
+    """A starter, in a process of its own: as far as STAGE, and on after SIGUSR1. 3: it was told of the death."""
+    try:
+        os.close(reader)
+        signal.alarm(30)
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+        life = stages(one)
+        for _ in range(stage + 1):
+            next(life)
+        os.write(writer, b"%d %d" % (one.pid, one.monitor_pid))
+        signal.sigwait([signal.SIGUSR1])
+        one.commit()
+        return 1
+    except StepFailed:
+        one.close()
+        return 3
+    except BaseException:
+        traceback.print_exc()
+        return 2
+
+
 @pytest.mark.parametrize("init", [True, False])
-@pytest.mark.parametrize("stage", [0, 1, 2])
-@pytest.mark.parametrize("victims", ["starter", "monitor", "both"])
+@pytest.mark.parametrize(
+    ("victims", "stage", "hold"),
+    # both at once, with the program running uncommitted, is what the hold is there for: see docs/monitor.md
+    [
+        (victims, stage, hold)
+        for victims in ("starter", "monitor", "both")
+        for stage in range(3)
+        for hold in (False, True)
+        if (victims, stage, hold) != ("both", 2, False)
+    ],
+)
 def test_a_death_before_the_commit(
     detached: Make, box: mc.Container, victims: str, stage: int, init: bool, hold: bool
 ) -> None:
     """Whoever dies, and whenever: no container goes on that nobody committed."""
     which = box if init else box.without("init")
-    script = "touch /dev/shm/ran; exec sleep 1000"
     reader, writer = os.pipe()
     starter = os.fork()
     if starter == 0:
-        os.close(reader)
-        signal.alarm(30)
-        one = detached(["bash", "-c", script], which, hold=hold)
-        try:
-            life = stages(one)
-            for _ in range(stage + 1):
-                next(life)
-            os.write(writer, b"%d %d" % (one.pid, one.monitor_pid))
-            if victims == "monitor":
-                try:
-                    one.commit()
-                except (StepFailed, StartTimeout):
-                    one.close()
-                    os._exit(3)
-            time.sleep(1000)
-        finally:
-            os._exit(1)
+        os._exit(start_and_wait(detached(["sleep", "1000"], which, hold=hold), stage, reader, writer))
     os.close(writer)
     with os.fdopen(reader) as file:
         pid, monitor = (int(word) for word in os.read(file.fileno(), 64).split())
         pidfds = [os.pidfd_open(pid), os.pidfd_open(monitor)]
         if victims != "starter":
             os.kill(monitor, signal.SIGKILL)
-        if victims != "monitor":
-            os.kill(starter, signal.SIGKILL)
+            over(pidfds[1], 5)
+        os.kill(starter, signal.SIGUSR1 if victims == "monitor" else signal.SIGKILL)
         _, status = os.waitpid(starter, 0)
         gone = [over(pidfd, 10) for pidfd in pidfds]
         for pidfd, is_gone in zip(pidfds, gone):
@@ -417,6 +433,47 @@ def test_a_held_container_has_run_nothing(detached: Make) -> None:
     assert logged(one.state) == b""
     lib.mc_pidfd_send_signal(one.pidfd, signal.SIGKILL, 0)
     assert one.exit().status == signal.SIGKILL
+
+
+def test_a_commit_before_the_program_runs(detached: Make) -> None:
+    """Held, committed, released: at no moment has anything run that nobody answered for."""
+    one = detached(["bash", "-c", "echo ran; exit 9"], hold=True)
+    one.spawn()
+    one.let_go()
+    one.monitor.commit(final=False)
+    assert one.release().state == lib.MC_STATE_EXEC
+    assert over(one.pidfd, 5)
+    assert not over(one.monitor_pidfd, 0.2), "the starter may still undo it"
+    one.monitor.close()
+    assert os.waitstatus_to_exitcode(one.exit().status) == 9
+    assert logged(one.state) == b"ran\n"
+
+
+def test_a_commit_that_is_undone(detached: Make, tmp_path: Path) -> None:
+    """The program could not be executed: the starter is there, and undoes the start itself."""
+    command = ["/bin/sh", "-c", f"echo ran > {tmp_path}/cleaned"]
+    one = detached(["/nonexistent"], hold=True, command=command)
+    one.spawn()
+    one.let_go()
+    one.monitor.commit(final=False)
+    outcome = one.release()
+    assert (outcome.state, outcome.error) == (lib.MC_STATE_FAILED, 2)
+    assert os.waitstatus_to_exitcode(one.monitor.abort()) == 125
+    assert over(one.monitor_pidfd, 5)
+    assert not (tmp_path / "cleaned").exists()
+    assert (one.state / "events").read_text() == ""
+
+
+def test_a_starter_that_dies_between_commit_and_release(detached: Make) -> None:
+    """What it leaves is a created container: held, with a monitor, for somebody to start or remove."""
+    one = detached(["sleep", "1000"], hold=True)
+    one.spawn()
+    one.let_go()
+    one.monitor.commit(final=False)
+    one.monitor._forget()  # as if it had died
+    one.monitor._open = False
+    assert not over(one.pidfd, 0.2)
+    assert procfs.status(one.pid)["Name"] == "minictr-init"
 
 
 def test_a_held_container_ends_with_its_monitor(detached: Make) -> None:

@@ -115,6 +115,12 @@ class Detached:
         self.monitor.commit()
         self.forget()
 
+    def release(self) -> Outcome:
+        """What was held runs; what became of it."""
+        os.write(self.hold, b"g")
+        self.await_report(0)
+        return self.outcome()
+
     def forget(self) -> None:
         """What the starter had."""
         for fd in self.fds:
@@ -186,8 +192,8 @@ def logged(state: Path, stream: str = "stdout") -> bytes:
     return b"".join(data for _, which, data in read(str(state)) if which == stream)
 
 
-def sleep_until(check: Callable[[], object], seconds: float = 10) -> None:
+def sleep_until(check: Callable[[], object], seconds: float = 10, note: Callable[[], object] = str) -> None:
     deadline = time.monotonic() + seconds
     while not check():
-        assert time.monotonic() < deadline, "it never came true"
+        assert time.monotonic() < deadline, f"it never came true {note()}"
         time.sleep(0.01)

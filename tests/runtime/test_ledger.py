@@ -1,4 +1,4 @@
-"""What the library's own runs write down: one journal a process, gone with it, and taken back by others if it is killed."""
+"""What the library's own runs write down: one journal a process, taken back by others if it is killed."""
 
 from __future__ import annotations
 
