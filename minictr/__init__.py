@@ -41,7 +41,8 @@ _HOMES = {
     "minictr.features.mounts": "Proc Sysfs Dev Devpts Shm Mqueue Tmpfs Bind MaskedPaths ReadonlyPaths",
     "minictr.features.rootfs": "PivotRoot Chroot Overlay ReadonlyRoot",
     "minictr.features.process": (
-        "Hostname Domainname Env Cwd Umask Rlimits OomScoreAdj Sysctl Keyring Personality Session Tty Pdeathsig Init"
+        "Hostname Domainname Env Cwd Umask Rlimits OomScoreAdj Sysctl BootId Keyring Personality"
+        " Session Tty Pdeathsig Init"
     ),
     "minictr.features.users": "Identity",
     "minictr.features.capabilities": "Capabilities NoNewPrivs",

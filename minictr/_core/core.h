@@ -30,6 +30,7 @@ enum mc_op_kind {
     MC_OP_MKNOD,
     MC_OP_SYMLINK,
     MC_OP_WRITE_FILE,
+    MC_OP_BOOT_ID,
     MC_OP_SETHOSTNAME,
     MC_OP_SETDOMAINNAME,
     MC_OP_LOOPBACK_UP,

@@ -204,10 +204,7 @@ def process(spec: Spec, opts: Options) -> Spec:
     if "domainname" in opts:
         wanted.append(said("--domainname", Domainname, opts["domainname"]))
     spec = spec.with_(*wanted)
-    if "init" in opts:
-        spec = spec.with_("init") if opts["init"] else spec.without("init")
-    else:
-        spec = booting(spec)
+    spec = spec.with_("init") if opts.get("init") else booting(spec.without("init") if "init" in opts else spec)
     return spec.with_(Pdeathsig()) if opts.get("die_with_parent") else spec
 
 

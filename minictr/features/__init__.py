@@ -38,6 +38,7 @@ from minictr.features.namespaces import (
 )
 from minictr.features.network import Loopback
 from minictr.features.process import (
+    BootId,
     Cwd,
     Domainname,
     Env,
@@ -70,6 +71,7 @@ __all__ = [
     "PROFILES",
     "REGISTRY",
     "Bind",
+    "BootId",
     "Capabilities",
     "CgroupConf",
     "CgroupNamespace",
@@ -163,6 +165,7 @@ REGISTRY: dict[str, type[Feature]] = {
         Rlimits,
         OomScoreAdj,
         Sysctl,
+        BootId,
         Keyring,
         Personality,
         Session,

@@ -282,6 +282,20 @@ def mapped_range(value: str, ctx: Context) -> str:
     return f"{bounds[0]} {min(int(bounds[1]), last)}" if last >= 0 else value
 
 
+class BootId(Feature):
+    """A random boot id of its own, new at each start, so that journals tell its boots apart. random(4).
+
+    Over /proc/sys/kernel/random/boot_id, read-only, as LXC and systemd-nspawn do.
+    """
+
+    NAME = "boot_id"
+    SUMMARY = "a boot id of its own, new at each start"
+    NEEDS = (("proc", "it stands below /proc/sys"), ("dev", "the file that holds it would be made in the image"))
+
+    def steps(self, ctx: Context) -> Iterator[Step]:
+        yield self.step("boot_id", SETUP, "a random one", path="/dev/.boot_id")
+
+
 class Keyring(Feature):
     """A new and empty session keyring, so that the host's keys cannot be read. Linux 2.6.10, keyrings(7)."""
 

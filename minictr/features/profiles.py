@@ -2,16 +2,15 @@
 
 ``bare``     chroot-like: the root file system as /, a clean environment, and nothing else. Not a wall: what
              containment costs is measured against it.
-``lxc``      what Debian's lxc-execute gives as root with its common configuration.
+``lxc``      what Debian's lxc-start gives as root with its common configuration: made for system containers.
 ``docker``   what Docker 24 and later gives to ``docker run --network none`` as root.
 ``default``  stricter than Docker's, and still runs ordinary images.
 
 Not in them yet, for they are features of later work: seccomp policies, LSM labels, bridges. Known differences: Docker's
 groups of hugetlb, rdma, perf_event and the network classes, which nothing is set in, are not made; LXC leaves
 /sys/fs/cgroup to the container's init where there are cgroup namespaces (its cgroup:mixed without ":force"), here it is
-mounted as cgroup:mixed:force does. Docker's overlay is made by its daemon (add ``Overlay()`` to have one); LXC keeps
-/proc/sys/net and /sys/devices/virtual/net writable within what is read-only, binds four ttys, and its Debian
-configuration may add a veth.
+mounted as cgroup:mixed:force does. Docker's overlay is made by its daemon (add ``Overlay()`` to have one); LXC has four
+ttys beside the console, binds /sys/fs/fuse/connections, and its Debian configuration may add a veth.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from minictr.features.namespaces import (
     UtsNamespace,
 )
 from minictr.features.network import Loopback
-from minictr.features.process import Env, Hostname, Init, Keyring, Rlimits, Session, Sysctl, Umask
+from minictr.features.process import BootId, Env, Hostname, Init, Keyring, Rlimits, Session, Sysctl, Umask
 from minictr.features.rootfs import Chroot, PivotRoot
 from minictr.features.users import Identity
 
@@ -105,7 +104,8 @@ NAMESPACES = (
 BARE: tuple[Feature, ...] = (Chroot(), Env())
 
 LXC: tuple[Feature, ...] = (
-    *NAMESPACES,
+    *NAMESPACES[1:],
+    MountNamespace("shared"),  # services with mount tables of their own see what is mounted later: conf.c
     PivotRoot(),
     Proc(),
     Sysfs(),
@@ -113,10 +113,11 @@ LXC: tuple[Feature, ...] = (
     Devpts(),
     Shm(size="", inodes=0),
     Mqueue(),
-    ReadonlyPaths(("/proc/sys", "/proc/sysrq-trigger")),
+    ReadonlyPaths(("/proc/sys", "/proc/sysrq-trigger"), writable=("/proc/sys/net", "/sys/devices/virtual/net")),
+    BootId(),
     Hostname(HOSTNAME),
     Loopback(),
-    Env((("container", "lxc"),), clear=False),
+    Env((("container", "lxc"),)),
     Keyring(),
     Session(),
     Identity(),

@@ -86,6 +86,8 @@ class Events(Handle):
             raise Unsupported("cgroup events", "none of these groups tells events", "give a memory or a pids group")
         self._fds: list[int] = []
         self._notified: dict[int, str] = {}  # eventfd -> event
+        self._signals: dict[int, int] = {}  # eventfd -> how often it was written to
+        self._began_above = False
         self._counts: dict[str, int] = {}
         self._look_until = 0.0
         polled = any((place.version, place.controller) == (1, "pids") for place in self.places)
@@ -103,8 +105,8 @@ class Events(Handle):
                 if (place.version, place.controller) == (1, "memory"):
                     self._register(place.directory, "oom", "memory.oom_control", "")
                     if high >= 0:
+                        self._began_above = int(get(place.directory, "memory.usage_in_bytes")) >= high
                         self._register(place.directory, "memory_high", "memory.usage_in_bytes", f" {high}")
-            self._high = high
             self._counts = self._read()
         except BaseException:
             self._forget()
@@ -169,23 +171,16 @@ class Events(Handle):
             block = _drain(notified)
             if not block or not any(os.path.isdir(place.directory) for place in self.places):
                 continue  # v1 notifies all that listen when a group is removed
+            times = self._signals.get(notified, 0) + int.from_bytes(block, byteorder)
+            self._signals[notified] = times
             if event == "oom":
                 self._look_until = monotonic() + LOOK_LONG
-            elif not self._above_high():
-                continue  # told on the way down as well
-            counts[event] = self._counts[event] + int.from_bytes(block, byteorder)
+                counts[event] = times
+            else:  # told on the way up and on the way down
+                counts[event] = (times + (not self._began_above)) // 2
         before, self._counts = self._counts, counts
         changed = ((kind, count - before.get(kind, 0), count) for kind, count in counts.items())
         return tuple(Event(kind, new, count) for kind, new, count in changed if new > 0)
-
-    def _above_high(self) -> bool:
-        for place in self.places:
-            if (place.version, place.controller) == (1, "memory"):
-                try:
-                    return int(get(place.directory, "memory.usage_in_bytes")) >= self._high
-                except (OSError, ValueError):
-                    return False
-        return False
 
     def _read(self) -> dict[str, int]:
         """The counters of all places that are still there."""

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import os
 import select
-import socket
 import struct
 
 from minictr.errors import StartTimeout, StepFailed
 from minictr.kernel.core import ffi, lib
 from minictr.kernel.handles import Handle
+from minictr.kernel.sockets import receive_fds, send_fds, seqpacket, seqpacket_pair
 from minictr.kernel.stub import (
     CLONE_INTO_CGROUP,
     CLONE_NEWUSER,
@@ -30,6 +30,8 @@ from minictr.values import Value
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
+
+    from minictr.kernel.sockets import Socket
 
 __all__ = ["CHUNK", "EXIT_SIZE", "Exit", "Monitor", "blank_exit", "listening_socket", "read_exit"]
 
@@ -78,7 +80,7 @@ class Monitor(Handle):
     ) -> None:
         self.pid, self.pidfd = 0, -1
         self.container, self.container_pidfd, self._committed = 0, -1, False
-        self._control: socket.socket | None = None
+        self._control: Socket | None = None
         wish = self._wish = ffi.new("struct mc_monitor *")
         self._texts = bytearray()
         wish.magic, wish.version, wish.stop_signal = lib.MC_MONITOR_MAGIC, lib.MC_MONITOR_VERSION, stop_signal
@@ -138,7 +140,7 @@ class Monitor(Handle):
     def _start(self) -> None:
         """The monitor itself, its end of the control socket, /dev/null and the memory file with all it must know."""
         wish = self._wish
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours, theirs = seqpacket_pair()
         null = memory = -1
         try:
             null = wish.fd[lib.MC_FD_NULL] = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -240,7 +242,7 @@ class Monitor(Handle):
         assert self._control is not None, "spawn first"
         try:
             if fds:
-                socket.send_fds(self._control, [kind], list(fds))
+                send_fds(self._control, kind, fds)
             else:
                 self._control.send(kind)
         except OSError as err:
@@ -254,7 +256,7 @@ class Monitor(Handle):
         if not poll.poll(max(timeout, 0) * 1000):
             raise StartTimeout("the monitor's answer", timeout)
         try:
-            data, fds, _, _ = socket.recv_fds(self._control, 16, n_fds, socket.MSG_CMSG_CLOEXEC)
+            data, fds = receive_fds(self._control, 16, n_fds)
         except OSError as err:
             raise self._gone(err.errno or ECONNRESET) from err
         if not data or (data[:1] == b"p" and not fds):
@@ -299,13 +301,16 @@ def listening_socket(directory: int, name: str = "attach") -> int:
 
     By descriptor, for a path may not be longer than 107 bytes. Raises StepFailed: EADDRINUSE when NAME is there.
     """
+    made = None
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as made:
-            os.fchmod(made.fileno(), 0o600)  # the mode that bind gives the file
-            made.bind(f"/proc/self/fd/{directory}/{name}")
-            made.listen(int(lib.MC_MAX_CLIENTS))
-            return made.detach()
+        made = seqpacket()
+        os.fchmod(made.fileno(), 0o600)  # the mode that bind gives the file
+        made.bind(f"/proc/self/fd/{directory}/{name}")
+        made.listen(int(lib.MC_MAX_CLIENTS))
+        return made.detach()
     except OSError as err:
+        if made is not None:
+            made.close()
         raise StepFailed(f"listen on {name}", err.errno or 0) from err
 
 
@@ -313,7 +318,9 @@ class Exit(Value):
     """An exit record.
 
     ``status``: the raw wait status; ``maxrss`` in KiB; ``utime`` and ``stime`` in us; ``finished``: CLOCK_REALTIME, ns;
-    ``elapsed``: ns since the program was started; ``lost``: bytes of output that could not be logged.
+    ``elapsed``: ns since the program was started; ``lost``: bytes of output that could not be logged; ``halt``: 1 when
+    its first process halted or powered off by reboot(2), 2 when it asked for a restart (``status`` is then an exit code
+    of 0, or of 133 as systemd-nspawn's).
     """
 
     status: int
@@ -323,6 +330,7 @@ class Exit(Value):
     finished: int
     elapsed: int
     lost: int = 0
+    halt: int = 0
 
 
 def blank_exit(directory: int, name: str = "exit") -> int:
@@ -348,6 +356,6 @@ def read_exit(data: bytes) -> Exit | None:
         raise ValueError("not an exit record of version 1")
     pairs = dict(word.split("=", 1) for word in words[2:] if "=" in word)
     try:
-        return Exit(**{name: int(pairs[name]) for name in Exit._fields if name in pairs or name != "lost"})
+        return Exit(**{name: int(pairs[name]) for name in Exit._fields if name in pairs or name not in Exit._defaults})
     except KeyError as err:
         raise ValueError(f"an exit record without {err.args[0]}") from None

@@ -196,6 +196,12 @@ TRIALS: dict[str, dict[str, Trial]] = {
         "rlimits": Trial([("rlimit", {"resource": RLIMIT_CORE, "soft": 0, "hard": 0})]),
         "oom_score_adj": Trial([("umask", {"mask": 0})], outside=raise_oom_score),
         "sysctl": Trial([("write_file", NET_SETTING)], NEWNET, since="4.11", config="CONFIG_SYSCTL and IPv4"),
+        "boot_id": Trial(
+            in_empty_root(attached("fs", "/proc"), ("boot_id", {"path": "/id"}), before=[tree("proc", "fs")]),
+            NEWNS | NEWPID,
+            since="5.12",
+            refused=MASKED,
+        ),
         "keyring": Trial([("keyring", {"keyring": ""})], since="2.6.10", config="CONFIG_KEYS", refused=FILTERED),
         "personality": Trial([("personality", {"persona": ADDR_NO_RANDOMIZE})], since="2.6.12", refused=FILTERED),
         "session": Trial([("setsid", {})]),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import select
-import socket
 import struct
 
 from minictr.errors import MinictrError, StartTimeout, StepFailed
@@ -16,6 +15,7 @@ from minictr.kernel.core import lib
 from minictr.kernel.handles import Handle
 from minictr.kernel.monitor import CHUNK
 from minictr.kernel.ops import OP, SIGNATURES, what_failed
+from minictr.kernel.sockets import MSG_DONTWAIT, receive_fds, seqpacket
 from minictr.kernel.stub import HEADER_SIZE
 from minictr.runtime.program import Outcome
 from minictr.runtime.terminal import DETACH_KEYS, Detached, Peer, parse_detach_keys, tie, window_size
@@ -49,7 +49,7 @@ class Client(Handle):
         self.timeout, self.flags = timeout, 0
         self.status: int | None = None
         own = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if isinstance(directory, str) else -1
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket = seqpacket()
         try:
             self._socket.settimeout(timeout)
             # by descriptor: a path in sockaddr_un may not be longer than 107 bytes
@@ -98,7 +98,7 @@ class Client(Handle):
         """Input, at most CHUNK bytes at once: how many were taken, 0 when it would wait."""
         part = bytes(data[:CHUNK])
         try:
-            self._socket.send(b"i" + part, socket.MSG_DONTWAIT)
+            self._socket.send(b"i" + part, MSG_DONTWAIT)
         except BlockingIOError:
             return 0
         except OSError:
@@ -108,7 +108,7 @@ class Client(Handle):
     def end_of_input(self) -> bool:
         """A pipe is closed for good; a terminal gets its end-of-file character. False when it would wait."""
         try:
-            self._socket.send(b"e", socket.MSG_DONTWAIT)
+            self._socket.send(b"e", MSG_DONTWAIT)
         except BlockingIOError:
             return False
         except OSError:
@@ -166,7 +166,7 @@ class Client(Handle):
     def _packet(self, n_fds: int) -> tuple[bytes, list[int]]:
         for is_last in (False, True):
             try:
-                data, fds, _, _ = socket.recv_fds(self._socket, CHUNK + 1, n_fds, socket.MSG_CMSG_CLOEXEC)
+                data, fds = receive_fds(self._socket, CHUNK + 1, n_fds)
             except TimeoutError:
                 raise
             except ConnectionResetError as err:

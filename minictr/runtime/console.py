@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-import socket
 import termios
 
+from minictr.kernel.sockets import receive_fds, seqpacket_pair
 from minictr.runtime.terminal import CHUNK, Peer, tie, window_size
 
 TYPE_CHECKING = False
@@ -30,7 +30,7 @@ class Console:
     """
 
     def __init__(self, terminal: int = -1, window: tuple[int, int] = (0, 0)) -> None:
-        self._ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._ours, self._theirs = seqpacket_pair()
         self.terminal, self.window, self.master = terminal, window, -1
 
     @property
@@ -45,7 +45,7 @@ class Console:
         self._theirs.close()  # the child has its copy, and its death must be the end of file here
         self._ours.settimeout(max(timeout, 0.001))
         try:
-            _, fds, _, _ = socket.recv_fds(self._ours, 1, 1, socket.MSG_CMSG_CLOEXEC)
+            _, fds = receive_fds(self._ours, 1, 1)
             if fds:
                 self.master = fds[0]
                 if self.terminal >= 0:

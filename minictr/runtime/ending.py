@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 
+from minictr.boot import is_first
 from minictr.errors import NoSuchContainer, StateError, StepFailed
 from minictr.kernel.core import lib
 from minictr.runtime import events
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SETTLE", "finish", "remove", "send", "settle", "wait"]
 
-SIGKILL, ESRCH = 9, 3
+SIGKILL, SIGSTOP, ESRCH = 9, 19, 3
 SETTLE = 10.0  # seconds for the monitor to write down an end, and for its cleanup
 STARTER = 1.0  # seconds for the process that started a container to take note of its end
 
@@ -80,10 +81,12 @@ def _await(instance: Instance, timeout: float | None) -> None:
 def finish(instance: Instance, signal: int, seconds: float) -> None:
     """Ask by SIGNAL, kill after SECONDS. A frozen one is thawed: it could not hear. StateError when it does not go."""
     if seconds > 0:
-        send(instance, signal)
+        deadline = time.monotonic() + seconds
         instance.thaw()
+        _await_ears(instance, signal, deadline)
+        send(instance, signal)
         try:
-            instance.wait(seconds)
+            instance.wait(max(0.0, deadline - time.monotonic()))
             return
         except TimeoutError:
             pass
@@ -93,6 +96,26 @@ def finish(instance: Instance, signal: int, seconds: float) -> None:
         raise StateError(
             f"container {instance.label}: process {instance.process.pid} does not end: the kernel holds it"
         )
+
+
+def _await_ears(instance: Instance, signal: int, deadline: float) -> None:
+    """Until the first process catches SIGNAL, or waits for it by signalfd(2); until DEADLINE at most.
+
+    The kernel drops what PID 1 of a namespace has no handler for: an init that is just booting would never hear it.
+    """
+    if signal in (SIGKILL, SIGSTOP) or not is_first(instance.state.spec):
+        return
+    path, bit = f"/proc/{instance.process.pid}/status", 1 << (signal - 1)
+    while instance.process.alive and time.monotonic() < deadline:
+        try:
+            with open(path, "rb", buffering=0) as file:
+                lines = (file.read(1 << 16) or b"").splitlines()
+        except OSError:
+            return
+        masks = [int(line.split()[1], 16) for line in lines if line.startswith((b"SigCgt:", b"SigBlk:"))]
+        if any(mask & bit for mask in masks):
+            return
+        time.sleep(0.01)
 
 
 def _gone(process: ProcessIdentity, seconds: float) -> bool:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["inspect", "stamp"]
 
+HALTS = ("", "halted", "rebooted")  # by ExitRecord.halt
 MOUNTS = ("bind", "tmpfs", "overlay")
 
 
@@ -72,6 +73,7 @@ def _state(
         "OOMKilled": bool(usage.get("oom_kills")),
         "Pid": pid,
         "ExitCode": ended.exit_code if over and ended is not None else None,
+        "Halt": HALTS[ended.halt] if over and ended is not None and ended.halt < len(HALTS) else "",
         "Signal": 0 if status_word is None else status_word & 0x7F,
         "StartedAt": stamp(instance.state.started),
         "FinishedAt": stamp(ended.finished) if over and ended is not None else "",

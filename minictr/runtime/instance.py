@@ -195,6 +195,7 @@ class Instance:
         """
         seconds = self.state.stop_timeout if timeout is None else timeout
         with self.record() as record, record.editing():
+            record.mark_stopped()
             if self.process.alive:
                 ending.finish(self, signal or self.state.stop_signal, 0 if self.state.held else seconds)
                 events.tell(self.store, self.id, self.name, "stop")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 
-from minictr.boot import booting
+from minictr.boot import booting, is_init
 from minictr.errors import StateError, WrongStatus
 from minictr.features.cgroups import Cpu, Freezer, Memory
 from minictr.plan import BARRIER, HOLD, plan
@@ -33,7 +33,10 @@ __all__ = ["ACCOUNTING", "accounted", "make", "start", "start_again", "stop_sign
 
 ACCOUNTING: tuple[Feature, ...] = (Memory(), Cpu(), Freezer())
 SIGTERM = 15
-SYSTEMD_HALT = 37  # SIGRTMIN+3 as glibc counts: systemd(1), "SIGNALS"
+REBOOT_INTERVAL = 2.0  # seconds
+# systemd(1), "SIGNALS": SIGRTMIN+3 as glibc counts; busybox init: SIGUSR2 is power-off, and TERM a reboot; what lxc-stop
+# sends to others: SIGPWR, for which LXC's templates put "p0::powerfail:/sbin/init 0" into /etc/inittab
+STOP_SIGNALS = {"systemd": 37, "busybox": 12, "init": 30}
 
 
 def accounted(spec: Spec, without: tuple[str, ...] = ()) -> Spec:
@@ -164,12 +167,33 @@ def start(instance: Instance, *, start_timeout: float = START_TIMEOUT) -> None:
             let_go(client, spec=state.spec, timeout=start_timeout)
 
 
-def start_again(instance: Instance, *, held: bool = False, start_timeout: float = START_TIMEOUT) -> None:
+def reboot(instance: Instance, lived: float) -> None:
+    """INSTANCE, whose init called reboot(2) to be started again, is, as LXC does; unless it was asked to end.
+
+    LIVED: seconds. One that reboots all the time does so every REBOOT_INTERVAL seconds.
+    """
+    time.sleep(max(0.0, REBOOT_INTERVAL - lived))
+    try:
+        start_again(instance, unless_stopped=True)
+    except WrongStatus:
+        pass  # somebody else was faster
+
+
+def start_again(
+    instance: Instance,
+    *,
+    held: bool = False,
+    unless_stopped: bool = False,
+    start_timeout: float = START_TIMEOUT,
+) -> None:
     """A container that is over runs once more: same features, same layers, log continued. Raises WrongStatus.
 
-    ``held``: it is set up to just before its program, as by ``create``.
+    ``held``: it is set up to just before its program, as by ``create``. ``unless_stopped``: only if nobody asked it to
+    end since its last start.
     """
     with instance.record() as record, record.editing():
+        if unless_stopped and record.stopped:
+            return
         state = instance.refresh()
         status = instance.status
         if status in LIVE:
@@ -196,16 +220,18 @@ def start_again(instance: Instance, *, held: bool = False, start_timeout: float 
 
 
 def stop_signal_of(spec: Spec) -> int:
-    """What asks the program to end: systemd as PID 1 has a word of its own, everybody else knows TERM."""
+    """What asks the program to end: init systems as PID 1 have words of their own, everybody else knows TERM."""
     program = spec.argv[0]
-    if "init" in spec.names or not program.startswith("/") or not spec.rootfs:
+    if "init" in spec.names or not spec.rootfs or not is_init(spec):
         return SIGTERM
-    try:
-        fd = open_inside(spec.rootfs, program, os.O_PATH)
-    except OSError:
-        return SIGTERM
-    try:
-        target = os.readlink(f"/proc/self/fd/{fd}")
-    finally:
-        os.close(fd)
-    return SYSTEMD_HALT if target.rpartition("/")[2] == "systemd" else SIGTERM
+    target = program
+    if program.startswith("/"):
+        try:
+            fd = open_inside(spec.rootfs, program, os.O_PATH)
+        except OSError:
+            return SIGTERM
+        try:
+            target = os.readlink(f"/proc/self/fd/{fd}")
+        finally:
+            os.close(fd)
+    return STOP_SIGNALS.get(target.rpartition("/")[2], SIGTERM)

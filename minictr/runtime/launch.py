@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from minictr.runtime.record import Record
 
 SIGKILL = 9
+CLONE_NEWPID = 0x20000000  # linux/sched.h
 START_TIMEOUT = 10.0
 RECORDED = frozenset({"cgroup"})  # steps that make what outlives a killed parent: written down before they are done
 REAP_TIMEOUT = 5.0
@@ -64,7 +65,8 @@ def launch(
     """
     run = Start(program, dict(fds), preserve_fds, start_timeout, console, record)
     run.through("prepare", "clone", "attach", "take_console", "await_exec", "register")
-    process = Process(run.pid, run.pidfd, program.plan.spec.argv, run.clock, status_fd=run.status)
+    first = bool(run.flags & CLONE_NEWPID) and run.status < 0
+    process = Process(run.pid, run.pidfd, program.plan.spec.argv, run.clock, status_fd=run.status, first=first)
     if run.journal is not None:
         from minictr.runtime.aftermath import Aftermath
 

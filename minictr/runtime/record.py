@@ -8,6 +8,7 @@
         exit               how it ended, written once by the monitor into room made before
         final/             copies of the cgroups' last readings
         log, log.1 ...     output of a detached container
+        stopped            there when somebody asked it to end
         attach             socket of its monitor
 
 A journal's line is words separated by tabs. A last line without its newline was never finished, and what it announces
@@ -33,8 +34,10 @@ if TYPE_CHECKING:
 __all__ = ["EXIT_ROOM", "SCHEMA", "ExitRecord", "Record"]
 
 SCHEMA = 1  # of state.json: raised when an older minictr would read it wrongly
+HALTED, REBOOTED = 1, 2  # enum mc_halt of _core/monitor.h: powered off or halted; to be started again
 EXIT_ROOM = 256  # bytes of the exit record
 STATE_MAX = 8 << 20
+STOPPED = "stopped"  # an empty file
 JOURNAL_MAX = 1 << 20
 EAGAIN, EEXIST, ENOENT = 11, 17, 2
 
@@ -44,7 +47,8 @@ class ExitRecord(Value):
 
     ``status``: the raw wait status, None when nobody could see it (the monitor was killed). ``maxrss`` in KiB,
     ``utime``, ``stime`` in microseconds, ``finished`` in nanoseconds since 1970, ``elapsed`` in nanoseconds, ``lost``:
-    bytes of output that could not be logged.
+    bytes of output that could not be logged. ``halt``: whether its init called reboot(2), HALTED or REBOOTED; then
+    ``status`` is an exit code of 0 or 133, as systemd-nspawn's.
     """
 
     status: int | None = None
@@ -54,6 +58,7 @@ class ExitRecord(Value):
     finished: int = 0
     elapsed: int = 0
     lost: int = 0
+    halt: int = 0
 
     @property
     def exit_code(self) -> int | None:
@@ -259,10 +264,22 @@ class Record(Handle):
 
     def begin_anew(self) -> None:
         """What its last life left goes: exit record, readings, socket. Log and layers stay."""
-        for name in ("exit", "attach"):
+        for name in ("exit", "attach", STOPPED):
             self._unlink(name)
         if self._exists("final"):
             self._remove_tree("final")
+
+    def mark_stopped(self) -> None:
+        """Somebody asked it to end: it is not started again when its init says reboot."""
+        try:
+            os.close(os.open(STOPPED, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=self.fd))
+        except OSError:
+            pass  # a full disk must not keep anybody from stopping it
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was marked so since it was started."""
+        return self._exists(STOPPED)
 
     def write_exit(self, record: ExitRecord) -> None:
         """Into the room made before."""
