@@ -14,7 +14,7 @@ SOURCES := pyproject.toml setup.py MANIFEST.in $(wildcard scripts/minictr) \
            $(shell find minictr -name __pycache__ -prune -o \( -type d -o -name '*.py' -o -name '*.[chS]' \
              -o -name '*.pyi' -o -name py.typed \) -print)
 
-.PHONY: help install demo test lint bench clean packages packages-test packages-bench
+.PHONY: help install demo test lint guest bench clean packages packages-test packages-bench
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\): .*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -31,6 +31,9 @@ test: packages-test $(VENV)/.test-tools ## the whole suite; ends with the proof 
 
 lint: packages-test $(VENV)/.test-tools ## formatting, types, import rules, lengths, C syntax: a part of `make test`
 	$(PYTEST) -m lint tests/house $(ARGS)
+
+guest: packages-test $(VENV)/.test-tools ## pytest on another kernel: make guest ARGS="unified tests/kernel/test_mounts.py"
+	@$(BIN)/python tests/guests/guest.py $(or $(ARGS),unified tests/guests/inside.py)
 
 bench: packages-bench $(VENV)/.minictr ## start-to-exit, side by side with the other runtimes found here
 	$(BIN)/python -m bench $(or $(ARGS),lifecycle)

@@ -18,18 +18,22 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "minictr.runtime.container": "Container Result run run_async",
+    "minictr.runtime.container": "Container run run_async",
+    "minictr.runtime.result": "Result",
     "minictr.runtime.process": "Process PIPE STDOUT DEVNULL",
     "minictr.runtime.console": "Console",
+    "minictr.runtime.cgroup": "Cgroup",
+    "minictr.runtime.instance": "Instance container containers",
     "minictr.runtime.timeline": "Timeline Row",
     "minictr.runtime.support": "support supports",
+    "minictr.runtime.effort": "LeftOut best_effort",
     "minictr.runtime.front": "profiles",
     "minictr.spec": "Spec",
     "minictr.plan": "Plan",
     "minictr.steps": "Step Feature Support",
     "minictr.errors": (
         "MinictrError SpecError Unsupported StepFailed CommandNotFound CommandNotExecutable StartTimeout"
-        " ProgramError CalledProcessError TimeoutExpired"
+        " NoSuchContainer WrongStatus StateError ProgramError CalledProcessError TimeoutExpired"
     ),
     "minictr.features.namespaces": (
         "MountNamespace UtsNamespace IpcNamespace PidNamespace NetNamespace CgroupNamespace UserNamespace TimeNamespace"
@@ -37,12 +41,16 @@ _HOMES = {
     "minictr.features.mounts": "Proc Sysfs Dev Devpts Shm Mqueue Tmpfs Bind MaskedPaths ReadonlyPaths",
     "minictr.features.rootfs": "PivotRoot Chroot Overlay ReadonlyRoot",
     "minictr.features.process": (
-        "Hostname Domainname Env Cwd Umask Rlimits OomScoreAdj Sysctl Keyring Personality Session Tty Pdeathsig Init"
+        "Hostname Domainname Env Cwd Umask Rlimits OomScoreAdj Sysctl BootId Keyring Personality"
+        " Session Tty Pdeathsig Init"
     ),
     "minictr.features.users": "Identity",
     "minictr.features.capabilities": "Capabilities NoNewPrivs",
     "minictr.features.seccomp": "Seccomp",
     "minictr.features.network": "Loopback",
+    "minictr.features.cgroups": "Memory Cpu Cpuset Pids Freezer NamedCgroup CgroupConf CgroupParent",
+    "minictr.features.cgroup_devices": "Io Devices Device Hugetlb Rdma Misc",
+    "minictr.features.cgroupfs": "Cgroupfs",
     "minictr.kernel.namespaces": "unshare enter",
     "minictr.kernel.process": "sethostname setdomainname",
 }

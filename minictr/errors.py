@@ -8,7 +8,10 @@
     ├── StepFailed (OSError)     one kernel operation failed: .step .index .total .feature .errno .cure
     │   ├── CommandNotExecutable exit code 126
     │   └── CommandNotFound      exit code 127; the message names the PATH searched
-    └── StartTimeout             a start passed its deadline: names the step it hung in
+    ├── StartTimeout             a start passed its deadline: names the step it hung in
+    ├── NoSuchContainer          no container of that name or id
+    ├── WrongStatus              a container is not in the state that the operation needs: .status
+    └── StateError               what is written down of a container cannot be read or written: names the file
 
     ProgramError                 the *program* failed, the sandbox did its work
     ├── CalledProcessError       non-zero exit and check=True
@@ -99,6 +102,22 @@ class StartTimeout(MinictrError):
     def __init__(self, what: str, seconds: float) -> None:
         super().__init__(f"start passed its deadline of {seconds:g} s in {what}")
         self.what, self.seconds = what, seconds
+
+
+class NoSuchContainer(MinictrError, LookupError):
+    """No container of that name or id, or more than one whose id begins so."""
+
+
+class WrongStatus(MinictrError):
+    """A container is not in the state that an operation needs. ``status`` is the one it is in."""
+
+    def __init__(self, message: str, status: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class StateError(MinictrError):
+    """What is written down of a container cannot be read or written; the message names the file. Nothing was done."""
 
 
 class ProgramError(Exception):

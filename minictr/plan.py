@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 # at two places. Calls of one row mix, parents of a path before what lies below it; else the order of the features.
 ORDER: tuple[tuple[int, tuple[str, ...], str], ...] = (
     (PREPARE, ("open_namespace",), "a namespace that is not there ends the start before anything is made"),
+    (PREPARE, ("cgroup",), "the group and its limits are there before the first process is in it"),
     (PREPARE, ("make_directory",), "the layers of an overlay must be there when it is mounted"),
     (PREPARE, ("idmap_tree",), "needs privilege over the file system, which the child may not have"),
+    (PREPARE, ("open_cgroup",), "a cgroup that is gone ends the start before anything is made"),
+    (PREPARE, ("open_process",), "after all that was opened by its pid, which could be another's by now"),
     (CLONE, ("enter_pidns",), "decides where the child goes, so it is before the clone"),
     (CLONE, ("clone",), "all new namespaces are flags of one clone3"),
     (ATTACH, ("uid_map",), "the child is nobody until it is mapped"),
@@ -28,11 +31,19 @@ ORDER: tuple[tuple[int, tuple[str, ...], str], ...] = (
     (ATTACH, ("oom_score_adj",), "by the parent, who may still lower it"),
     (SETUP, ("start.pdeathsig",), "first of all: whatever happens now, no child outlives a dead parent"),
     (SETUP, ("barrier",), "wait for the maps"),
+    (SETUP, ("cgroup_enter",), "all that the start does from here on counts in the container's own groups"),
     (SETUP, ("timens.unshare",), "as the caller's user, who owns /proc/self until the next steps change that"),
     (SETUP, ("timens.write_file",), "offsets must be there before the first process is inside; needs the host's /proc"),
+    (SETUP, ("join.setgroups",), "in a user namespace that denies setgroups they could not be dropped any more"),
+    (SETUP, ("join.setns",), "all at once, while the caller's privilege is there for those that others own"),
     (SETUP, ("userns.setns",), "gives the privilege that joining the others needs"),
-    (SETUP, ("unshare",), "new namespaces inside a joined user namespace belong to it"),
+    (
+        SETUP,
+        ("unshare",),
+        "new namespaces inside a joined user namespace belong to it; a cgroup namespace's root is the group entered",
+    ),
     (SETUP, ("setns",), "before mounts: they show the namespaces of who mounts them"),
+    (SETUP, ("enter_root",), "from here on no host path is reachable"),
     (SETUP, ("propagation",), "before the first mount, so that none reaches the host"),
     (SETUP, ("open_tree", "adopt", "fsmount"), "host paths, while they can be reached, and as the caller's user"),
     (SETUP, ("setattr",), "on trees that nobody can see yet"),
@@ -45,7 +56,8 @@ ORDER: tuple[tuple[int, tuple[str, ...], str], ...] = (
     (SETUP, ("mount", "attach"), "inside the root, parents before children"),
     (SETUP, ("mkdir",), "in what is mounted"),
     (SETUP, ("mknod",), "in /dev, once it is mounted"),
-    (SETUP, ("symlink",), "in /dev, once it is mounted"),
+    (SETUP, ("symlink",), "in /dev and /sys/fs/cgroup, once they are mounted"),
+    (SETUP, ("boot_id",), "by way of /dev, before /proc/sys becomes read-only"),
     (SETUP, ("chdir",), "makes the directory while the root can be written and before the user changes"),
     (SETUP, ("loopback_up",), "needs the privilege over the network"),
     (SETUP, ("sethostname",), "needs the privilege over the host name"),
@@ -57,7 +69,7 @@ ORDER: tuple[tuple[int, tuple[str, ...], str], ...] = (
         "after the last step that needs /proc or /sys; in one run: the core shares a base among them",
     ),
     (SETUP, ("readonly_path",), "after the last write through them; recursive, so masks below stay"),
-    (SETUP, ("remount",), "the root read-only, after the last mount point was made in it"),
+    (SETUP, ("remount",), "the root read-only, and /sys/fs/cgroup, after the last mount point was made in it"),
     (SETUP, ("pdeathsig",), "a user change above has cleared it (prctl(2))"),
     (SETUP, ("subreaper",), "before init has children"),
     (SETUP, ("init",), "stays behind; everything after is the program's alone"),
@@ -79,6 +91,7 @@ ORDER: tuple[tuple[int, tuple[str, ...], str], ...] = (
     (LOCK, ("capset",), "after the user change, which clears the effective set"),
     (LOCK, ("ambient",), "after capset: ambient must be permitted and inheritable"),
     (LOCK, ("no_new_privs",), "last of the privileges: nothing can be gained any more"),
+    (LOCK, ("fork",), "into a joined pid namespace, where others see it from now on: with no privilege left to steal"),
     (LOCK, ("pdeathsig",), "after the user change, which clears it (prctl(2))"),
     (LOCK, ("chdir",), "as the user, who must be allowed in"),
     (VERIFY, ("verify_root",), "the root is the container's, and the working directory inside (CVE-2024-21626)"),
@@ -95,11 +108,17 @@ ORDER: tuple[tuple[int, tuple[str, ...], str], ...] = (
     (EXEC, ("exec",), "the program"),
 )
 
+# What only the program itself can have, which a fork into a joined pid namespace begins: these rows follow it then.
+AFTER_FORK = ("setsid", "console", "stdio")
+
 _RANK = {(phase, call): rank for rank, (phase, calls, _) in enumerate(ORDER) for call in calls}
 
 
-def rank(step: Step) -> tuple[int, int]:
-    """Where a step stands: its row in ORDER, and within mounts the depth of its path."""
+def rank(step: Step, *, forks: bool = False) -> tuple[int, int]:
+    """Where a step stands: its row in ORDER, and within mounts the depth of its path. ``forks``: whether the plan has
+    a fork."""
+    if forks and step.phase == LOCK and step.call in AFTER_FORK:
+        return _RANK[LOCK, "fork"], 1 + AFTER_FORK.index(step.call)
     place = _RANK.get((step.phase, f"{step.feature}.{step.call}"))
     if place is None:
         place = _RANK[step.phase, step.call]
@@ -258,5 +277,6 @@ def plan(spec: Spec, extra: tuple[Step, ...] = ()) -> Plan:
     if BARRIER not in extra and any(step.phase == ATTACH for step in steps):
         steps.append(BARRIER)
     steps.append(final(ctx, spec.environ))
-    steps.sort(key=lambda step: (step.phase, *rank(step)))
+    forks = any(step.call == "fork" for step in steps)
+    steps.sort(key=lambda step: (step.phase, *rank(step, forks=forks)))
     return Plan(tuple(steps), spec)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from minictr.errors import SpecError
 from minictr.features import feature_class, make
 from minictr.features.check import frozen, sequence, shown, word
-from minictr.features.mounts import Bind, MaskedPaths, ReadonlyPaths, Tmpfs
+from minictr.features.mounts import MaskedPaths, ReadonlyPaths
+from minictr.features.namespaces import GROUPED, OF_GROUPS
 from minictr.features.process import ARG_STRLEN_MAX, Sysctl, sysctl_owner
 from minictr.steps import Feature
 from minictr.values import Value
@@ -15,12 +16,14 @@ NAME_MAX = 64
 
 def label(feature: Feature) -> str:
     """What tells a feature from its like: its name, and for binds and tmpfs the target too (``tmpfs:/run``)."""
-    return feature.label if isinstance(feature, (Bind, Tmpfs)) else feature.name
+    return feature.label
 
 
 def narrowed(feature: Feature, names: frozenset[str]) -> Feature | None:
     """What is left of a wish where only NAMES are there for it to stand on: itself, less of it, or None."""
     if any(needed not in names for needed, _ in feature.NEEDS):
+        return None
+    if feature.name in OF_GROUPS and GROUPED.isdisjoint(names):
         return None
     if isinstance(feature, (MaskedPaths, ReadonlyPaths)):
         gone = tuple(f"{top}/" for top, name in (("/proc", "proc"), ("/sys", "sysfs")) if name not in names)

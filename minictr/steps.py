@@ -88,6 +88,11 @@ class Feature(Value):
         super().__init_subclass__()
         cls.name = cls.NAME
 
+    @property
+    def label(self) -> str:
+        """What tells it from its like: its name, and where MANY is true a word more, as in ``tmpfs:/run``."""
+        return self.name
+
     def steps(self, ctx: Context) -> Iterator[Step]:
         """The kernel operations that grant this wish, in any order: the plan sorts them."""
         raise NotImplementedError

@@ -15,6 +15,7 @@ from typing import Any
 
 from bench.lifecycle import probe
 from bench.lifecycle.lab import Lab, missing_for_probe
+from bench.lifecycle.shape import APART
 from bench.lifecycle.worker import ArmFailed, Command, Start, Worker
 
 
@@ -145,7 +146,7 @@ class Library(Arm):
 
     NAME = "minictr-lib"
     ABOUT = "minictr.Container.run in a Python process"
-    WITHOUT: tuple[str, ...] = ()
+    WITHOUT: tuple[str, ...] = APART
     TREE = False
 
     def command(self, argv: tuple[str, ...]) -> Command:
@@ -162,7 +163,7 @@ class Library(Arm):
 class LibraryNoInit(Library):
     NAME = "minictr-lib-noinit"
     ABOUT = "the same without the init feature"
-    WITHOUT = ("init",)
+    WITHOUT = (*APART, "init")
 
 
 class LibraryTree(Library):
@@ -187,8 +188,9 @@ class Tool(Arm):
 
 class CommandLine(Tool):
     NAME = "minictr-cli"
-    ABOUT = "minictr run --rootfs R -- /bin/true"
+    ABOUT = "minictr run --rootfs R -- /bin/true, without control groups"
     PROGRAM = "minictr"
 
     def command(self, argv: tuple[str, ...]) -> Command:
-        return serve(mode="spawn", argv=[self.executable(), "run", "--rootfs", self.lab.rootfs, "--", *argv])
+        without = [word for name in APART for word in ("--without", name)]
+        return serve(mode="spawn", argv=[self.executable(), "run", "--rootfs", self.lab.rootfs, *without, "--", *argv])

@@ -102,6 +102,10 @@ COVERED = frozenset(
     "sysctl loopback env umask rlimits keyring session user capabilities no_new_privs seccomp init".split()
 )
 
+# And those that none is asked for: bubblewrap and the floor know no control groups, crun makes none on a hybrid host,
+# and runc and LXC make one in every hierarchy. Their cost is a row each of minictr's own time line.
+APART = ("pids", "cgroupfs")
+
 
 def from_minictr() -> Shape:
     """The shape of minictr's default profile; the fallback above where minictr is not installed."""

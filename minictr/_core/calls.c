@@ -123,9 +123,21 @@ long mc_setgroups(const char *groups, size_t count)
     return MC_CALL2(__NR_setgroups, count, groups);
 }
 
-long mc_inotify_init(void)
+long mc_fstatfs_type(int fd)
 {
-    return MC_CALL1(__NR_inotify_init1, MC_O_NONBLOCK | MC_O_CLOEXEC);
+    long fs[25]; /* struct statfs, asm-generic/statfs.h: f_type is first, 120 bytes in all */
+    long result = MC_CALL2(__NR_fstatfs, fd, fs);
+    return result < 0 ? result : fs[0];
+}
+
+long mc_bpf(int cmd, const char *attr, unsigned int size)
+{
+    return MC_CALL3(__NR_bpf, cmd, attr, size);
+}
+
+long mc_inotify_init1(int flags)
+{
+    return MC_CALL1(__NR_inotify_init1, flags);
 }
 
 long mc_inotify_add_watch(int fd, const char *path, uint32_t mask)
@@ -169,7 +181,7 @@ size_t mc_monitor_program_size(void)
     X(setdomainname) X(socket) X(ioctl) X(prlimit64) X(umask) X(getcwd) X(statx) X(personality) X(keyctl) \
     X(setsid) X(dup3) X(fcntl) X(sendmsg) X(capget) X(capset) X(setgroups) X(setresgid) X(setresuid) \
     X(getresuid) X(getresgid) X(getgroups) X(seccomp) X(close_range) X(execve) X(execveat) X(clone3) \
-    X(rt_sigprocmask) X(mmap) X(pidfd_open) X(pidfd_send_signal) X(pidfd_getfd) X(inotify_init1) \
+    X(rt_sigprocmask) X(mmap) X(clone) X(pidfd_open) X(pidfd_send_signal) X(pidfd_getfd) X(inotify_init1) \
     X(inotify_add_watch)
 // clang-format on
 

@@ -6,10 +6,12 @@
 enum mc_op_kind {
     MC_OP_PDEATHSIG,
     MC_OP_BARRIER,
+    MC_OP_CGROUP_ENTER,
     MC_OP_SUBREAPER,
     MC_OP_SIGRESET,
     MC_OP_UNSHARE,
     MC_OP_SETNS,
+    MC_OP_ENTER_ROOT,
     MC_OP_PROPAGATION,
     MC_OP_OPEN_TREE,
     MC_OP_FSMOUNT,
@@ -28,6 +30,7 @@ enum mc_op_kind {
     MC_OP_MKNOD,
     MC_OP_SYMLINK,
     MC_OP_WRITE_FILE,
+    MC_OP_BOOT_ID,
     MC_OP_SETHOSTNAME,
     MC_OP_SETDOMAINNAME,
     MC_OP_LOOPBACK_UP,
@@ -40,6 +43,7 @@ enum mc_op_kind {
     MC_OP_CONSOLE,
     MC_OP_STDIO,
     MC_OP_INIT,
+    MC_OP_FORK,
     MC_OP_SETGROUPS,
     MC_OP_SETRESGID,
     MC_OP_SETRESUID,
@@ -66,14 +70,21 @@ enum mc_region_mark { MC_REGION_MAGIC = 0x6d637472, MC_REGION_VERSION = 1 };
 /* How far the child got: what the parent reads when the report pipe ends. */
 enum mc_state { MC_STATE_RUNNING, MC_STATE_EXEC, MC_STATE_FAILED };
 
-/* The start joins namespaces that others are in: not traceable from its first instruction (CVE-2016-9962). */
-enum mc_region_flag { MC_REGION_JOINS = 1 };
+/* The start joins namespaces that others are in: not traceable from its first instruction (CVE-2016-9962). It goes on in
+ * a child born in a joined pid namespace: there is a page behind the region (enum mc_born). */
+enum mc_region_flag { MC_REGION_JOINS = 1, MC_REGION_FORKS = 2 };
 
 /* flags of mount, attach, remount and chdir */
 enum mc_path_flag { MC_MKDIR = 1, MC_MKFILE = 2, MC_RECURSIVE = 4, MC_NOFOLLOW = 8 };
 
 /* flags of init: keep the parent death signal; fork with a copy of the memory (a new time namespace needs it) */
 enum mc_init_flag { MC_INIT_DIE_WITH_PARENT = 1, MC_INIT_COPY = 2 };
+
+/* flags of fork: the child's parent is ours (CLONE_PARENT); or nobody, as we leave when it runs */
+enum mc_fork_flag { MC_FORK_SIBLING = 1, MC_FORK_ORPHAN = 2 };
+
+/* Where a fork tells the child's pid: behind the region, at the next multiple of this, in a page that the child has not */
+enum mc_born { MC_BORN_ALIGN = 65536 };
 
 /* flags of console */
 enum mc_console_flag { MC_CONSOLE_BIND = 1 };
@@ -205,5 +216,7 @@ long mc_setdomainname(const char *name, size_t length);
 long mc_keyctl(int operation, const char *name);
 long mc_personality(unsigned long persona);
 long mc_setgroups(const char *groups, size_t count);
-long mc_inotify_init(void); /* non-blocking, close-on-exec */
+long mc_fstatfs_type(int fd); /* f_type: *_MAGIC of linux/magic.h */
+long mc_bpf(int cmd, const char *attr, unsigned int size);
+long mc_inotify_init1(int flags);
 long mc_inotify_add_watch(int fd, const char *path, uint32_t mask);

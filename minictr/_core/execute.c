@@ -29,6 +29,11 @@ long mc_op_hold(struct mc_machine *m MC_UNUSED, struct mc_op *op MC_UNUSED)
     return -MC_EINVAL;
 }
 
+long mc_op_fork(struct mc_machine *m MC_UNUSED, struct mc_op *op MC_UNUSED)
+{
+    return -MC_EINVAL;
+}
+
 long mc_op_ready(struct mc_machine *m MC_UNUSED, struct mc_op *op MC_UNUSED)
 {
     return -MC_EINVAL;

@@ -13,6 +13,7 @@ struct mc_machine {
     int32_t *slots;             /* handles by number: descriptors, -1 when empty */
     struct mc_region *region;   /* NULL when a caller's thread runs the ops (kernel.ops.execute) */
     volatile uint32_t *current; /* index of the op being done */
+    int32_t *born;              /* where a fork tells the child's pid; NULL in a start that joins nothing */
     int mask_over_root;         /* the base lies over "/" until the last mask of the run */
     int mask_base;              /* a private read-only tmpfs that masks are cut from, or -1 */
 };
@@ -66,15 +67,15 @@ typedef long mc_op_fn(struct mc_machine *m, struct mc_op *op);
 long mc_run(struct mc_machine *m, uint32_t first);
 
 /* one function an op; the table in interp.c names them all */
-mc_op_fn mc_op_pdeathsig, mc_op_barrier, mc_op_subreaper, mc_op_sigreset;
-mc_op_fn mc_op_unshare, mc_op_setns;
+mc_op_fn mc_op_pdeathsig, mc_op_barrier, mc_op_cgroup_enter, mc_op_subreaper, mc_op_sigreset;
+mc_op_fn mc_op_unshare, mc_op_setns, mc_op_enter_root;
 mc_op_fn mc_op_propagation, mc_op_open_tree, mc_op_fsmount, mc_op_adopt, mc_op_overlay, mc_op_setattr;
 mc_op_fn mc_op_root_attach, mc_op_pivot_root, mc_op_chroot;
 mc_op_fn mc_op_mount, mc_op_attach, mc_op_mask, mc_op_readonly_path, mc_op_remount;
-mc_op_fn mc_op_mkdir, mc_op_mknod, mc_op_symlink, mc_op_write_file;
+mc_op_fn mc_op_mkdir, mc_op_mknod, mc_op_symlink, mc_op_write_file, mc_op_boot_id;
 mc_op_fn mc_op_sethostname, mc_op_setdomainname, mc_op_loopback_up;
 mc_op_fn mc_op_rlimit, mc_op_umask, mc_op_chdir, mc_op_personality, mc_op_keyring, mc_op_setsid;
-mc_op_fn mc_op_console, mc_op_stdio, mc_op_init;
+mc_op_fn mc_op_console, mc_op_stdio, mc_op_init, mc_op_fork;
 mc_op_fn mc_op_setgroups, mc_op_setresgid, mc_op_setresuid, mc_op_keep_caps, mc_op_bounding, mc_op_capset;
 mc_op_fn mc_op_ambient, mc_op_no_new_privs, mc_op_seccomp;
 mc_op_fn mc_op_verify_caps, mc_op_verify_ids, mc_op_verify_no_new_privs, mc_op_verify_root;

@@ -50,6 +50,14 @@ struct mc_log {
     uint64_t total_lost;             /* bytes, of the whole life */
 };
 
+/* A container whose init called reboot(2); the exit code of a restart is systemd-nspawn's. */
+enum mc_halt {
+    MC_HALT_NONE,
+    MC_HALT_OFF,
+    MC_HALT_REBOOT,
+};
+#define MC_REBOOT_CODE 133
+
 struct mc_watch {
     struct mc_monitor *wish;
     const int32_t *fd; /* wish->fd */
@@ -64,6 +72,7 @@ struct mc_watch {
     uint8_t dismissed; /* the starter undoes the start itself */
     uint8_t reaped;
     int32_t status;
+    int32_t halt; /* enum mc_halt */
     int64_t maxrss, utime, stime;             /* KiB, us, us */
     uint64_t began, ended, finished, drained; /* MONOTONIC_RAW ns; `finished` REALTIME ns; `drained` a deadline */
     uint64_t listen_again;

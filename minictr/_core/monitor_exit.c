@@ -9,6 +9,17 @@ struct mc_usage {
     int64_t user[2], system[2], maxrss, rest[13];
 };
 
+/* How reboot(2) ends a pid namespace, pid_namespaces(7): its first process is killed by SIGINT for a halt or power-off,
+ * by SIGHUP for a restart. Nothing else is told so: no other signal of these two ever kills that process. */
+static void tell_halt(struct mc_watch *w)
+{
+    int signal = w->status & 0x7f;
+    if (w->fd[MC_FD_STATUS] >= 0 || !(w->wish->spawn.flags & CLONE_NEWPID) || (signal != SIGINT && signal != SIGHUP))
+        return;
+    w->halt = signal == SIGHUP ? MC_HALT_REBOOT : MC_HALT_OFF;
+    w->status = signal == SIGHUP ? MC_REBOOT_CODE << 8 : 0;
+}
+
 static void container_ended(struct mc_watch *w, int32_t status, const struct mc_usage *usage)
 {
     struct {
@@ -28,6 +39,7 @@ static void container_ended(struct mc_watch *w, int32_t status, const struct mc_
         w->status = word.status;
         w->maxrss = word.maxrss;
     }
+    tell_halt(w);
     mc_stream_last(w);
 }
 
@@ -61,6 +73,7 @@ static void write_record(const struct mc_watch *w)
     end = field(end, " finished=", w->finished);
     end = field(end, " elapsed=", w->ended - w->began);
     end = field(end, " lost=", w->log.total_lost);
+    end = field(end, " halt=", (uint64_t)w->halt);
     while (end < record + sizeof(record) - 1)
         *end++ = ' ';
     *end = '\n';

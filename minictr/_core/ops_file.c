@@ -1,6 +1,8 @@
 /* Files inside the root: directories, device nodes, links, and settings written through procfs. */
 #include "machine.h"
 
+#include <linux/magic.h>
+
 struct mc_statfs {
     long type;
     long rest[24];
@@ -81,5 +83,65 @@ long mc_op_write_file(struct mc_machine *m, struct mc_op *op)
     if (ret >= 0)
         ret = mc_write_all((int)fd, mc_text(m, op, 1), (size_t)op->arg[0]);
     mc_close((int)fd);
+    return ret;
+}
+
+/* A regular file of procfs, whatever may be mounted over a part of it. */
+static long open_procfs(const char *path)
+{
+    struct mc_statfs fs;
+    long fd = mc_open_inside(path, 0, MC_NOFOLLOW);
+    if (fd < 0)
+        return fd;
+    mc_zero(&fs, sizeof(fs));
+    long ret = MC_CALL2(__NR_fstatfs, fd, &fs);
+    if (ret >= 0 && fs.type != PROC_SUPER_MAGIC)
+        ret = -MC_EMEDIUMTYPE;
+    if (ret < 0)
+        mc_close((int)fd);
+    return ret < 0 ? ret : fd;
+}
+
+/* A new file with a random id, one line; its name is removed again by the caller. */
+static long random_id(long parent, const char *name)
+{
+    char id[64];
+    long from = open_procfs("/proc/sys/kernel/random/uuid");
+    if (from < 0)
+        return from;
+    long n = MC_CALL3(__NR_read, from, id, sizeof(id));
+    mc_close((int)from);
+    if (n < 0)
+        return n;
+    long file = MC_CALL4(__NR_openat, parent, name, MC_O_CREAT | MC_O_EXCL | MC_O_WRONLY | MC_O_CLOEXEC, 0444);
+    if (file < 0)
+        return file;
+    long ret = mc_write_all((int)file, id, (size_t)n);
+    if (ret >= 0)
+        ret = MC_CALL2(__NR_fchmod, file, 0444); /* whatever the umask */
+    mc_close((int)file);
+    return ret;
+}
+
+long mc_op_boot_id(struct mc_machine *m, struct mc_op *op)
+{
+    const char *last;
+    long parent = mc_parent_inside(mc_text(m, op, 0), &last);
+    if (parent < 0)
+        return parent;
+    long ret = random_id(parent, last);
+    if (ret >= 0) {
+        long tree = ret = MC_CALL3(__NR_open_tree, parent, last, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+        if (tree >= 0) {
+            uint64_t attr = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+            ret = mc_set_attributes((int)tree, 0, attr, 0, 0, -1);
+            if (ret >= 0)
+                ret = mc_move_inside(tree, "/proc/sys/kernel/random/boot_id", MC_NOFOLLOW);
+            mc_close((int)tree);
+        }
+        long gone = MC_CALL3(__NR_unlinkat, parent, last, 0);
+        ret = ret < 0 ? ret : gone;
+    }
+    mc_close((int)parent);
     return ret;
 }

@@ -22,6 +22,20 @@ long mc_op_barrier(struct mc_machine *m MC_UNUSED, struct mc_op *op)
     return n == 0 ? -MC_EPIPE : n < 0 ? n : 0;
 }
 
+/* "0" is the writing thread itself, and it is the only one: through `tasks` it moves without the lock of all thread
+ * groups, for which cgroup.procs waits some 10 ms (an RCU grace period). Linux 5.6, kernel/cgroup/cgroup.c
+ * cgroup_procs_write_start(). Permission is that of who opened the file (Linux 5.16, CVE-2021-4197). Born in its group
+ * by CLONE_INTO_CGROUP, or where there is no such hierarchy, there is nothing to do. */
+long mc_op_cgroup_enter(struct mc_machine *m, struct mc_op *op)
+{
+    if (op->arg[0] < 0)
+        return 0;
+    long n = MC_CALL3(__NR_write, op->arg[0], "0", 1);
+    if (m->region) /* in a caller's thread the descriptor is the caller's */
+        mc_close((int)op->arg[0]);
+    return n == 1 ? 0 : n < 0 ? n : -MC_EIO;
+}
+
 long mc_op_subreaper(struct mc_machine *m MC_UNUSED, struct mc_op *op MC_UNUSED)
 {
     return MC_CALL5(__NR_prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
@@ -42,10 +56,26 @@ long mc_op_unshare(struct mc_machine *m MC_UNUSED, struct mc_op *op)
     return MC_CALL1(__NR_unshare, op->arg[0]);
 }
 
-long mc_op_setns(struct mc_machine *m MC_UNUSED, struct mc_op *op)
+/* A descriptor of the host's has done its work: nobody inside may find it in /proc (CVE-2024-21626). A caller's thread
+ * keeps what is its own. */
+static long spent(struct mc_machine *m, long ret, int64_t fd)
+{
+    if (ret >= 0 && m->region)
+        mc_close((int)fd);
+    return ret;
+}
+
+long mc_op_setns(struct mc_machine *m, struct mc_op *op)
 {
     mc_root_changes(); /* a mount namespace brings its own */
-    return MC_CALL2(__NR_setns, op->arg[0], op->arg[1]);
+    return spent(m, MC_CALL2(__NR_setns, op->arg[0], op->arg[1]), op->arg[0]);
+}
+
+long mc_op_enter_root(struct mc_machine *m, struct mc_op *op)
+{
+    mc_root_changes();
+    long ret = MC_CALL1(__NR_fchdir, op->arg[0]);
+    return spent(m, ret < 0 ? ret : MC_CALL1(__NR_chroot, "."), op->arg[0]);
 }
 
 long mc_op_sethostname(struct mc_machine *m, struct mc_op *op)

@@ -42,6 +42,16 @@ static struct mc_region *map_region(int fd)
     return (unsigned long)region > -4096UL ? 0 : region;
 }
 
+/* A fork tells the child's pid to our parent where the child cannot: whoever gets hold of the child names no other. */
+static int32_t *map_born(int fd, uint32_t size)
+{
+    long behind = ((long)size + MC_BORN_ALIGN - 1) / MC_BORN_ALIGN * MC_BORN_ALIGN;
+    long page = MC_CALL6(__NR_mmap, 0, 4096, 3, 1 /* MAP_SHARED */, fd, behind);
+    if ((unsigned long)page > -4096UL || MC_CALL3(__NR_madvise, page, 4096, 10 /* MADV_DONTFORK */) < 0)
+        return 0;
+    return (int32_t *)page;
+}
+
 _Noreturn void mc_fail(struct mc_machine *m, long error)
 {
     m->region->error = (int32_t)-error;
@@ -56,9 +66,12 @@ _Noreturn void mc_main(long *stack)
     char **argv = (char **)(stack + 1);
     if (stack[0] < 2)
         mc_leave(125);
-    struct mc_region *region = map_region(mc_number(argv[1]));
+    int region_fd = mc_number(argv[1]);
+    struct mc_region *region = map_region(region_fd);
     if (!region)
         mc_leave(125);
+    machine.born = region->flags & MC_REGION_FORKS ? map_born(region_fd, region->size) : 0;
+    mc_close(region_fd);
     mc_zero(argv[1], mc_strlen(argv[1])); /* ps shows "minictr-init" alone */
     mc_raw(__NR_prctl, PR_SET_NAME, (long)"minictr-init", 0, 0, 0, 0);
     for (int i = 0; i < MC_MAX_SLOTS; i++)
@@ -71,9 +84,9 @@ _Noreturn void mc_main(long *stack)
     machine.current = &region->current;
     machine.mask_base = -1;
     region->start_ns = mc_now();
-    long ret = mc_close_others(region->keep, region->n_keep < MC_MAX_KEEP ? region->n_keep : MC_MAX_KEEP);
-    if (ret >= 0 && (region->flags & MC_REGION_JOINS))
-        ret = MC_CALL5(__NR_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);
+    long ret = region->flags & MC_REGION_JOINS ? MC_CALL5(__NR_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0) : 0;
+    if (ret >= 0)
+        ret = mc_close_others(region->keep, region->n_keep < MC_MAX_KEEP ? region->n_keep : MC_MAX_KEEP);
     if (ret >= 0)
         ret = mc_write_all(region->report_fd, "r", 1); /* ready: our /proc files belong to our user from now on */
     if (ret >= 0)

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import os
 
+from minictr.boot import booting
+from minictr.cli.given import many, said
+from minictr.cli.options import RESOURCES, RUN_OPTIONS
 from minictr.errors import SpecError
-from minictr.features import PROFILES, make
+from minictr.features import PROFILES, feature_class, make
 from minictr.features.capabilities import CAPABILITIES, Capabilities, NoNewPrivs
+from minictr.features.cgroup_devices import Devices
 from minictr.features.mounts import Bind, Shm
 from minictr.features.namespaces import TimeNamespace, UserNamespace
 from minictr.features.process import Cwd, Domainname, Env, Hostname, OomScoreAdj, Pdeathsig, Rlimits, Sysctl, Tty
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
 
     Options = dict[str, Any]
 
+LIMITS = frozenset({row[1] for row in RUN_OPTIONS if row[5] == RESOURCES} | {"device", "device_cgroup_rule"})
 # option -> feature
 NAMESPACES = {
     "pid": "pid",
@@ -39,7 +44,8 @@ NAMESPACES = {
 }
 # feature -> the option that asks for it with its settings
 ASK = {"bind": "-v", "tmpfs": "--tmpfs", "hostname": "-h", "domainname": "--domainname", "cwd": "-w"}
-ASK |= {"oom_score_adj": "--oom-score-adj", "seccomp": "a filter made in Python"}
+ASK |= {"oom_score_adj": "--oom-score-adj", "seccomp": "a filter made in Python", "device": "--device"}
+ASK |= {"cgroup_conf": "--cgroup-conf", "cgroup_parent": "--cgroup-parent"}
 
 
 def build(opts: Options, command: tuple[str, ...], terminal: bool | None = None) -> Spec:
@@ -59,7 +65,9 @@ def build(opts: Options, command: tuple[str, ...], terminal: bool | None = None)
     for unwanted in opts.get("without", ()):
         if ":" in unwanted and unwanted not in map(label, spec.features):
             raise SpecError(f"--without {unwanted}: there is no such mount")
-        spec = _said(f"--without {unwanted}", spec.without, unwanted, cascade=True)
+        spec = said(f"--without {unwanted}", spec.without, unwanted, cascade=True)
+    for name in opts.get("best_effort", ()):
+        said(f"--best-effort {name}", feature_class, name)
     if not spec.rootfs and not {"pivot_root", "chroot"}.isdisjoint(spec.names):
         raise SpecError("no --rootfs DIR: name one, or stay in the host's own root with --without pivot_root")
     return spec
@@ -73,29 +81,12 @@ def rootfs(opts: Options) -> str:
     return path
 
 
-def _said(option: str, function: Callable[..., Any], *args: Any, **named: Any) -> Any:
-    """FUNCTION of the arguments, its SpecError with OPTION in front."""
-    try:
-        return function(*args, **named)
-    except SpecError as err:
-        raise SpecError(f"{option}: {err}") from err
-
-
-def _many(opts: Options, dest: str, option: str, parser: str, *more: Any) -> list[Any]:
-    """What :mod:`minictr.parse`'s function of that name makes of every value of a repeatable option."""
-    if dest not in opts:
-        return []
-    import minictr.parse as parse  # not "from minictr": its __getattr__ would import importlib
-
-    return [_said(option, getattr(parse, parser), text, *more) for text in opts[dest]]
-
-
 def with_features(spec: Spec, opts: Options) -> Spec:
     """``--with NAME``: as the default profile has it; a root is exchanged, for there is only one."""
     for name in opts.get("with", ()):
         if name in ASK:
             raise SpecError(f"--with {name}: the feature {name} needs settings: use {ASK[name]}")
-        feature = _said(f"--with {name}", make, name)
+        feature = said(f"--with {name}", make, name)
         other = {"chroot": "pivot_root", "pivot_root": "chroot"}.get(name)
         spec = (spec.without(other) if other else spec).with_(feature)
     return spec
@@ -106,6 +97,8 @@ def privileged(spec: Spec, opts: Options) -> Spec:
     if not opts.get("privileged"):
         return spec
     spec = spec.without("no_new_privs", "seccomp", "masked_paths", "readonly_paths")
+    if "devices" in spec.names:
+        spec = spec.with_(Devices(()))
     return spec.with_(Capabilities(CAPABILITIES, drop_only=True))
 
 
@@ -114,17 +107,17 @@ def namespaces(spec: Spec, opts: Options) -> Spec:
     for dest, name in NAMESPACES.items():
         if dest in opts:
             spec = namespace(spec, f"--{dest}", name, opts[dest])
-    uids, gids = (sum(_many(opts, dest, f"--{dest}", "id_maps"), ()) for dest in ("uidmap", "gidmap"))
+    uids, gids = (sum(many(opts, dest, f"--{dest}", "id_maps"), ()) for dest in ("uidmap", "gidmap"))
     if uids or gids:
         _own("--uidmap and --gidmap", "userns", opts)
         maps = {"uid_map": uids or gids, "gid_map": gids or uids}  # one of them alone is meant for both, as in podman
-        spec = spec.with_(_said("--uidmap, --gidmap", UserNamespace, **maps))
+        spec = spec.with_(said("--uidmap, --gidmap", UserNamespace, **maps))
     offsets: dict[str, float] = {}
-    for given in _many(opts, "time_offset", "--time-offset", "time_offset"):
+    for given in many(opts, "time_offset", "--time-offset", "time_offset"):
         offsets.update(given)
     if offsets:
         _own("--time-offset", "time", opts)
-        spec = spec.with_(_said("--time-offset", TimeNamespace, **offsets))
+        spec = spec.with_(said("--time-offset", TimeNamespace, **offsets))
     return spec
 
 
@@ -143,7 +136,7 @@ def namespace(spec: Spec, option: str, name: str, text: str) -> Spec:
             raise SpecError(f"{option} {text}: bridges are not built yet; private, host, ns:PATH and pid:N are")
     import minictr.parse as parse  # not "from minictr": its __getattr__ would import importlib
 
-    wanted = _said(option, parse.namespace, name, text)
+    wanted = said(option, parse.namespace, name, text)
     if wanted is None:
         return spec.without(name, cascade=True)
     if not wanted.join:
@@ -157,9 +150,9 @@ def namespace(spec: Spec, option: str, name: str, text: str) -> Spec:
 
 def files(spec: Spec, opts: Options) -> Spec:
     """Mounts, overlay, read-only root."""
-    wanted: list[Feature] = [_source_there("-v", feature) for feature in _many(opts, "volume", "-v", "volume")]
-    wanted += (_source_there("--mount", feature) for feature in _many(opts, "mount", "--mount", "mount"))
-    wanted += _many(opts, "tmpfs", "--tmpfs", "tmpfs")
+    wanted: list[Feature] = [_source_there("-v", feature) for feature in many(opts, "volume", "-v", "volume")]
+    wanted += (_source_there("--mount", feature) for feature in many(opts, "mount", "--mount", "mount"))
+    wanted += many(opts, "tmpfs", "--tmpfs", "tmpfs")
     labels = [label(feature) for feature in wanted]
     for text in labels:
         if labels.count(text) > 1:
@@ -167,11 +160,11 @@ def files(spec: Spec, opts: Options) -> Spec:
     if "upper" in opts:
         if not opts["upper"]:
             raise SpecError("--upper: empty: name a directory")
-        wanted.append(_said("--upper", Overlay, upper=os.path.abspath(opts["upper"])))
+        wanted.append(said("--upper", Overlay, upper=os.path.abspath(opts["upper"])))
     elif opts.get("overlay"):
         wanted.append(Overlay())
     if "shm_size" in opts:
-        wanted.append(_said("--shm-size", (spec.get("shm") or Shm()).replace, size=opts["shm_size"]))
+        wanted.append(said("--shm-size", (spec.get("shm") or Shm()).replace, size=opts["shm_size"]))
     if opts.get("read_only"):
         wanted.append(ReadonlyRoot())
     return spec.with_(*wanted)
@@ -194,28 +187,31 @@ def _source_there(option: str, feature: Feature) -> Feature:
 def process(spec: Spec, opts: Options) -> Spec:
     """Environment, directory, user, names."""
     wanted: list[Feature] = []
-    env = spec.get("env")
-    variables = [pair for path in opts.get("env_file", ()) for pair in env_file(path)]
-    variables += filter(None, _many(opts, "env", "-e", "env", os.environ))
-    if variables or opts.get("clearenv"):
+    env, extra = spec.get("env"), variables(opts)
+    if extra or opts.get("clearenv"):
         kept = env if isinstance(env, Env) else Env(clear=False)
-        merged = {**dict(kept.variables), **dict(variables)}
+        merged = {**dict(kept.variables), **dict(extra)}
         clear = kept.clear or bool(opts.get("clearenv"))
-        wanted.append(_said("-e", Env, tuple(merged.items()), clear))
+        wanted.append(said("-e", Env, tuple(merged.items()), clear))
     if "workdir" in opts:
-        wanted.append(_said("-w", Cwd, opts["workdir"]))
+        wanted.append(said("-w", Cwd, opts["workdir"]))
     if "user" in opts:
-        wanted.append(_said("-u", Identity, opts["user"]))
+        wanted.append(said("-u", Identity, opts["user"]))
     if "hostname" in opts:
-        wanted.append(_said("-h", Hostname, opts["hostname"]))
-    elif "name" in opts and spec.get("hostname") is not None:
-        wanted.append(_said("--name", Hostname, opts["name"]))
+        wanted.append(said("-h", Hostname, opts["hostname"]))
+    elif "name" in opts and "uts" in spec.names and not getattr(spec.get("uts"), "join", ""):
+        wanted.append(said("--name", Hostname, opts["name"]))
     if "domainname" in opts:
-        wanted.append(_said("--domainname", Domainname, opts["domainname"]))
+        wanted.append(said("--domainname", Domainname, opts["domainname"]))
     spec = spec.with_(*wanted)
-    if "init" in opts:
-        spec = spec.with_("init") if opts["init"] else spec.without("init")
+    spec = spec.with_("init") if opts.get("init") else booting(spec.without("init") if "init" in opts else spec)
     return spec.with_(Pdeathsig()) if opts.get("die_with_parent") else spec
+
+
+def variables(opts: Options) -> list[tuple[str, str]]:
+    """What ``--env-file`` and ``-e`` name, the later over the earlier."""
+    found = [pair for path in opts.get("env_file", ()) for pair in env_file(path)]
+    return [*found, *filter(None, many(opts, "env", "-e", "env", os.environ))]
 
 
 def env_file(path: str) -> list[tuple[str, str]]:
@@ -227,7 +223,7 @@ def env_file(path: str) -> list[tuple[str, str]]:
         raise SpecError(f"--env-file {path}: {err.strerror if isinstance(err, OSError) else err}") from err
     import minictr.parse as parse  # not "from minictr": its __getattr__ would import importlib
 
-    return list(_said(f"--env-file {path}", parse.env_file, text, os.environ))
+    return list(said(f"--env-file {path}", parse.env_file, text, os.environ))
 
 
 def privilege(spec: Spec, opts: Options) -> Spec:
@@ -235,16 +231,16 @@ def privilege(spec: Spec, opts: Options) -> Spec:
     spec = capabilities(spec, opts)
     for text in opts.get("security_opt", ()):
         spec = security_option(spec, text)
-    limits = _many(opts, "ulimit", "--ulimit", "ulimit")
+    limits = many(opts, "ulimit", "--ulimit", "ulimit")
     if limits:
         present = spec.get("rlimits")
         rows = {row[0]: row for row in (*(present.limits if isinstance(present, Rlimits) else ()), *limits)}
-        spec = spec.with_(_said("--ulimit", Rlimits, tuple(rows.values())))
-    settings = _many(opts, "sysctl", "--sysctl", "sysctl")
+        spec = spec.with_(said("--ulimit", Rlimits, tuple(rows.values())))
+    settings = many(opts, "sysctl", "--sysctl", "sysctl")
     if settings:
         present = spec.get("sysctl")
         merged = {**(dict(present.settings) if isinstance(present, Sysctl) else {}), **dict(settings)}
-        spec = spec.with_(_said("--sysctl", Sysctl, tuple(merged.items())))
+        spec = spec.with_(said("--sysctl", Sysctl, tuple(merged.items())))
     if "oom_score_adj" in opts:
         from minictr.features.check import number
 
@@ -257,15 +253,9 @@ def capabilities(spec: Spec, opts: Options) -> Spec:
     add, drop = opts.get("cap_add", ()), opts.get("cap_drop", ())
     if not add and not drop:
         return spec
-    import minictr.parse as parse  # not "from minictr": its __getattr__ would import importlib
+    from minictr.parse.settings import adjusted_capabilities
 
-    present = spec.get("capabilities")
-    held = present.bounding if isinstance(present, Capabilities) else CAPABILITIES
-    kept = _said("--cap-add, --cap-drop", parse.capabilities, held, add, drop)
-    every = [{"ALL", "CAP_ALL"}.intersection(name.upper() for name in names) for names in (add, drop)]
-    # "All" is what the caller has, which may be less than there are: the set is narrowed, not demanded.
-    broad = not isinstance(present, Capabilities) or present.drop_only
-    return spec.with_(Capabilities(kept, drop_only=bool(every[0]) or (broad and not every[1])))
+    return spec.with_(said("--cap-add, --cap-drop", adjusted_capabilities, spec.get("capabilities"), add, drop))
 
 
 def security_option(spec: Spec, text: str) -> Spec:
@@ -282,6 +272,15 @@ def security_option(spec: Spec, text: str) -> Spec:
     reasons |= {"label": "SELinux labels are not built yet", "no-new-privileges": "true or false is wanted"}
     reason = reasons.get(key, "no-new-privileges[=false], seccomp=unconfined and systempaths=unconfined are known")
     raise SpecError(f"--security-opt {text}: {reason}")
+
+
+def resources(spec: Spec, opts: Options) -> Spec:
+    """Limits and devices: see :mod:`minictr.cli.limits`, which is not read where there are none."""
+    if LIMITS.isdisjoint(opts):
+        return spec
+    from minictr.cli.limits import limits
+
+    return limits(spec, opts)
 
 
 def terminal_wish(spec: Spec, opts: Options, terminal: bool | None) -> Spec:
@@ -307,4 +306,5 @@ BUILDERS: tuple[Callable[[Spec, Options], Spec], ...] = (
     files,
     process,
     privilege,
+    resources,
 )

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     import click
 
-DIRECTORIES = ("rootfs", "upper", "volume", "tmpfs", "workdir")
+DIRECTORIES = ("root", "rootfs", "upper", "volume", "tmpfs", "workdir")
 NAMESPACES = ("pid", "ipc", "uts", "net", "userns", "cgroupns", "time")
 PROGRAM_DIRS = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin")
 
@@ -21,7 +21,7 @@ def complete_option(dest: str, incomplete: str) -> list[CompletionItem]:
     """Candidates for the value of the option stored as DEST."""
     if dest in DIRECTORIES:
         return [CompletionItem(incomplete, type="dir")]
-    if dest in ("env_file", "trace"):
+    if dest in ("env_file", "trace", "cidfile", "pidfile"):
         return [CompletionItem(incomplete, type="file")]
     if dest in ("cap_add", "cap_drop"):
         incomplete = incomplete.upper()
@@ -48,9 +48,40 @@ def _words(dest: str) -> Iterable[str]:
         "security_opt": ("no-new-privileges", *(f"{word}=unconfined" for word in ("seccomp", "systempaths"))),
         "mount": ("type=bind,source=", "type=tmpfs,target=", "type=overlay,"),
         "time_offset": ("monotonic=", "boottime="),
+        "signal": ("TERM", "INT", "HUP", "QUIT", "KILL", "USR1", "USR2"),
+        "filter": ("name=", "id=", "status=", "exited="),
+        "restart_policy": ("no", "on-failure", "always"),
+        "log_driver": ("k8s-file", "none"),
+        "log_opt": ("max-size=", "max-file="),
+        "attach": ("stdin", "stdout", "stderr"),
         "stop_signal": ("TERM", "INT", "HUP", "QUIT", "KILL", "USR1", "USR2"),
     }
     return fixed.get(dest, ())
+
+
+# verb -> the statuses of those it can be done with; all for the others
+FITTING = {
+    "start": ("created", "exited", "dead"),
+    "unpause": ("paused",),
+    **dict.fromkeys(("pause", "exec", "attach"), ("running",)),
+    **dict.fromkeys(("stop", "kill", "wait", "top"), ("created", "running", "paused")),
+}
+
+
+def complete_container(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Names of the containers that the verb can be done with, and ids of those that have none."""
+    from minictr.errors import MinictrError
+    from minictr.runtime.listing import glances
+    from minictr.runtime.store import SHORT, Store
+
+    fitting = FITTING.get(ctx.command.name or "")
+    given = ctx.params.get("command") or ()
+    try:
+        looks = glances(Store())
+    except MinictrError:
+        return []
+    names = [look.name or look.id[:SHORT] for look in looks if fitting is None or look.status in fitting]
+    return [CompletionItem(name) for name in names if name.startswith(incomplete) and name not in given]
 
 
 def complete_command(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -10,50 +10,99 @@ import gc
 import os
 import sys
 
-from minictr.errors import MinictrError
+from minictr.errors import MinictrError, SpecError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
-HOT = ("run", "plan")
+    from minictr.cli.fastparse import Refusals
+    from minictr.cli.options import Row
+
+COMMAND, NAMES = False, True  # what may stand among the options: nothing after the first word, or names of containers
+RUN, LIFE = "minictr.cli.options", "minictr.cli.options_life"
+
+# Verbs that scripts loop over: verb -> (module, function, home of its option table, what its words are).
+HOT: dict[str, tuple[str, str, str, bool]] = {
+    "run": ("minictr.cli.run", "run", RUN, COMMAND),
+    "plan": ("minictr.cli.plan", "plan", RUN, COMMAND),
+    "create": ("minictr.cli.create", "create", RUN, COMMAND),
+    "top": ("minictr.cli.top", "top", LIFE, COMMAND),
+    "exec": ("minictr.cli.exec", "exec_", "minictr.cli.options_exec", COMMAND),
+    **{
+        verb: (f"minictr.cli.{verb}", verb, LIFE, NAMES)
+        for verb in (
+            "ps stats logs inspect wait start attach stop kill pause unpause rename update rm events gc generate"
+            " cleanup"
+        ).split()
+    },
+}
 FAILED = MinictrError.exit_code
+_words: list[str] = []
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ARGV (default: the process's own) and return its exit code."""
     args = list(sys.argv[1:] if argv is None else argv)
-    if args and args[0] in HOT and "_MINICTR_COMPLETE" not in os.environ:
+    _words[:] = args
+    if "_MINICTR_COMPLETE" in os.environ:
+        return cold(args)
+    try:
+        args = without_root(args)
+    except MinictrError as err:
+        complain("", err)
+        return err.exit_code
+    if args and args[0] in HOT:
         return hot(args[0], args[1:])
     return cold(args)
 
 
+def words() -> tuple[str, ...]:
+    """The words of this command, as they were given: what makes the same container again."""
+    return tuple(_words)
+
+
+def without_root(args: list[str]) -> list[str]:
+    """ARGS after ``--root DIR``, which stands before the verb; state lives there from now on."""
+    while args and args[0].partition("=")[0] == "--root":
+        _, equals, path = args[0].partition("=")
+        if not equals and len(args) < 2:
+            raise SpecError("--root needs a value: DIR")
+        path, args = (path, args[1:]) if equals else (args[1], args[2:])
+        from minictr.runtime.store import choose_root
+
+        choose_root(path)
+    return args
+
+
+def table_of(verb: str) -> tuple[tuple[Row, ...], Refusals]:
+    """The options of VERB, and those that are refused by name."""
+    home: Any = __import__(HOT[verb][2], fromlist=["TABLES"])  # importlib is not on the hot path
+    return home.TABLES[verb], home.REFUSALS.get(verb, ())
+
+
 def hot(verb: str, args: Sequence[str]) -> int:
-    """``run`` or ``plan`` by the fast parser; ``--help`` goes to click."""
+    """A verb by the fast parser; ``--help`` goes to click."""
     from minictr.cli.fastparse import parse
-    from minictr.cli.options import PLAN_OPTIONS, RUN_OPTIONS
 
     try:
-        opts, command = parse(args, RUN_OPTIONS if verb == "run" else PLAN_OPTIONS + RUN_OPTIONS)
+        table, refused = table_of(verb)
+        opts, words = parse(args, table, mixed=HOT[verb][3], refused=refused)
     except MinictrError as err:
         complain(verb, err)
         return err.exit_code
     if opts.get("help"):
         return cold([verb, "--help"])
-    return call(verb, opts, command)
+    return call(verb, opts, words)
 
 
-def call(verb: str, opts: dict[str, object], command: tuple[str, ...]) -> int:
+def call(verb: str, opts: dict[str, Any], words: tuple[str, ...]) -> int:
     """The hot verb itself, with its errors as one line and an exit code."""
+    module, function, _, _ = HOT[verb]
     try:
-        if verb == "run":
-            from minictr.cli.run import run
-
-            return run(opts, command)
-        from minictr.cli.plan import plan
-
-        return plan(opts, command)
+        code: int = getattr(__import__(module, fromlist=[function]), function)(opts, words)
+        return code
     except MinictrError as err:
         complain(verb, err)
         return err.exit_code

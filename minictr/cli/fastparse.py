@@ -1,13 +1,14 @@
-"""A small parser over the option table, for the hot verbs ``run`` and ``plan``.
+"""A small parser over the option tables of the hot verbs.
 
 click costs 34 ms to import here, three times a whole interpreter start; this parser costs under 0.1 ms. It follows
 click's rules: ``--opt value``, ``--opt=value``, clusters as ``-it``, ``-eKEY=VALUE``, ``--`` ends the options, and
-everything from the first word that is not an option is the command.
+everything from the first word that is not an option is the command; for the verbs that take names of containers
+(``mixed``) options may stand after and between them.
 """
 
 from __future__ import annotations
 
-from minictr.cli.options import FLAG, MANY, OPTIONAL, REFUSED
+from minictr.cli.options import FLAG, MANY, OPTIONAL
 from minictr.errors import SpecError
 
 TYPE_CHECKING = False
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from minictr.cli.options import Row
 
     Entry = tuple[Row, bool]
+    Refusals = tuple[tuple[tuple[str, ...], str], ...]
 
 
 def index(table: Sequence[Row]) -> dict[str, Entry]:
@@ -32,10 +34,15 @@ def index(table: Sequence[Row]) -> dict[str, Entry]:
     return found
 
 
-def parse(args: Sequence[str], table: Sequence[Row]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Options and command of ARGS. ``--help`` gives ``{"help": True}`` at once. SpecError on anything wrong."""
+def parse(
+    args: Sequence[str], table: Sequence[Row], *, mixed: bool = False, refused: Refusals = ()
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Options and command, or names, of ARGS. ``--help`` gives ``{"help": True}`` at once. SpecError on anything wrong.
+
+    ``refused``: options that are knowingly not there, with the reason.
+    """
     opts: dict[str, Any] = {}
-    for row, _, value in scan(args, table):
+    for row, _, value in scan(args, table, mixed=mixed, refused=refused):
         if row is None:
             if value is None:
                 return {"help": True}, ()
@@ -47,18 +54,23 @@ def parse(args: Sequence[str], table: Sequence[Row]) -> tuple[dict[str, Any], tu
     return opts, ()
 
 
-def scan(args: Sequence[str], table: Sequence[Row]) -> Iterator[tuple[Row | None, str, Any]]:
+def scan(
+    args: Sequence[str], table: Sequence[Row], *, mixed: bool = False, refused: Refusals = ()
+) -> Iterator[tuple[Row | None, str, Any]]:
     """The options of ARGS one by one as (row, spelling, value), then (None, "", command).
 
     ``--help`` is (None, "--help", None) and ends the scan.
     """
     known = index(table)
-    rest = list(reversed(args))
+    rest, names = list(reversed(args)), []
     while rest:
         word = rest.pop()
         if word == "--":
             break
         if len(word) < 2 or word[0] != "-":
+            if mixed:
+                names.append(word)
+                continue
             rest.append(word)
             break
         if word[1] == "-":
@@ -66,17 +78,17 @@ def scan(args: Sequence[str], table: Sequence[Row]) -> Iterator[tuple[Row | None
             if flag == "--help" and not equals:
                 yield None, flag, None
                 return
-            row, value = _entry(flag, known)
+            row, value = _entry(flag, known, refused)
             yield row, flag, _value(row, flag, value, text if equals else None, rest)
             continue
         for place in range(1, len(word)):
             flag = "-" + word[place]
-            row, value = _entry(flag, known)
+            row, value = _entry(flag, known, refused)
             if row[2] != FLAG:
                 yield row, flag, _value(row, flag, value, word[place + 1 :] or None, rest)
                 break
             yield row, flag, value
-    yield None, "", rest[::-1]
+    yield None, "", names + rest[::-1]
 
 
 def _value(row: Row, flag: str, positive: bool, given: str | None, rest: list[str]) -> Any:
@@ -93,15 +105,15 @@ def _value(row: Row, flag: str, positive: bool, given: str | None, rest: list[st
     return rest.pop()
 
 
-def _entry(flag: str, known: dict[str, Entry]) -> Entry:
+def _entry(flag: str, known: dict[str, Entry], refused: Refusals) -> Entry:
     entry = known.get(flag)
     if entry is None:
-        raise SpecError(_unknown(flag, known))
+        raise SpecError(_unknown(flag, known, refused))
     return entry
 
 
-def _unknown(flag: str, known: dict[str, Entry]) -> str:
-    for flags, reason in REFUSED:
+def _unknown(flag: str, known: dict[str, Entry], refused: Refusals) -> str:
+    for flags, reason in refused:
         if flag in flags:
             return f"{flag} is not supported: {reason}"
     if len(flag) == 2:

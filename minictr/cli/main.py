@@ -1,4 +1,4 @@
-"""The click side: the group of verbs, help made from the option table, shell completion.
+"""The click side: the group of verbs, help made from the option tables, shell completion.
 
 Hot verbs come here for ``--help`` and completion only; parsing by these commands gives the same result as the fast
 parser (tests/unit/test_cli_parsers.py).
@@ -7,6 +7,7 @@ parser (tests/unit/test_cli_parsers.py).
 from __future__ import annotations
 
 import importlib
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,21 +15,15 @@ from click.shell_completion import get_completion_class
 
 from minictr import __version__
 from minictr.cli import entry
-from minictr.cli.complete import complete_command, complete_option
+from minictr.cli.about import ABOUT, SUBJECTS
+from minictr.cli.complete import complete_command, complete_container, complete_option
 from minictr.cli.fastparse import scan
-from minictr.cli.options import FLAG, GROUPS, MANY, OPTIONAL, PLAN_OPTIONS, RUN_OPTIONS, Row
+from minictr.cli.options import FLAG, GROUPS, MANY, OPTIONAL, Row
 from minictr.errors import MinictrError
+from minictr.runtime.store import choose_root
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-ABOUT = {
-    "run": """Run COMMAND in a container.
-
-    The first word that is not an option is the command; all after it is its own. Exit code: the program's own;
-    125 minictr failed, 126 not executable, 127 not found, 128+N killed by signal N, 124 --timeout.""",
-    "plan": """Print every kernel operation that 'minictr run' with the same words would do, in order. Does none.""",
-}
 
 
 def option(row: Row) -> click.Option:
@@ -55,24 +50,27 @@ class OptionalValue(click.Option):
 
 
 class HotVerb(click.Command):
-    """``run`` or ``plan``: parameters and grouped help from the table."""
+    """A verb of the option tables: parameters and grouped help from there."""
 
-    def __init__(self, verb: str, table: Sequence[Row]) -> None:
-        self.table = tuple(table)
+    def __init__(self, verb: str) -> None:
+        self.table, _ = entry.table_of(verb)
+        line, words, text = ABOUT[verb]
+        names = entry.HOT[verb][3] == entry.NAMES or verb in ("top", "exec")
         command = click.Argument(
             ["command"],
             nargs=-1,
             type=click.UNPROCESSED,
-            metavar="COMMAND [ARGUMENT]...",
-            shell_complete=complete_command,
+            metavar=words,
+            shell_complete=complete_container if names else complete_command,
         )
         super().__init__(
             verb,
-            params=[*(option(row) for row in self.table), command],
-            help=ABOUT[verb],
-            short_help={"run": "Run a command in a container.", "plan": "Print what run would do."}[verb],
-            context_settings={"allow_interspersed_args": False},
+            params=[*map(option, self.table), command],
+            help=inspect.cleandoc(text),
+            short_help=line,
+            context_settings={"allow_interspersed_args": entry.HOT[verb][3] == entry.NAMES},
             add_help_option=True,
+            hidden=not line,
         )
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -94,12 +92,14 @@ class HotVerb(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         records = {param.name: param.get_help_record(ctx) for param in self.get_params(ctx)}
-        for group in GROUPS:
+        for group in dict.fromkeys((*GROUPS, *(row[5] for row in self.table))):
             rows = [records[row[1]] for row in self.table if row[5] == group]
             shown = [record for record in rows if record is not None]
             if shown:
                 with formatter.section(group):
                     formatter.write_dl(shown)
+        if not self.table:
+            super().format_options(ctx, formatter)
 
     def invoke(self, ctx: click.Context) -> int:
         opts, command = parsed(ctx.params)
@@ -113,37 +113,39 @@ def parsed(params: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     return opts, tuple(opts.pop("command", ()))
 
 
-# verb -> (module, attribute, line for the overview); imported when asked for.
-VERBS = {
-    "run": ("", "", "Run a command in a container."),
-    "plan": ("", "", "Print what run would do."),
-    "features": ("minictr.cli.features", "features", "List every feature, and whether it can be had here."),
-    "rootfs": ("minictr.cli.rootfs", "rootfs", "Make a root file system."),
-    "completion": ("", "", "Print the completion script of a shell."),
-    "version": ("", "", "Print the version."),
+# Verbs that click reads itself: verb -> (module, attribute), imported when asked for.
+COLD = {
+    "features": ("minictr.cli.features", "features"),
+    "rootfs": ("minictr.cli.rootfs", "rootfs"),
+    "cp": ("minictr.cli.cp", "cp"),
+    "diff": ("minictr.cli.diff", "diff"),
+    "commit": ("minictr.cli.commit", "commit"),
+    "completion": ("minictr.cli.main", "completion"),
+    "version": ("minictr.cli.main", "version"),
 }
+VERBS = [verb for verbs in SUBJECTS.values() for verb in verbs if verb in entry.HOT or verb in COLD]
 
 
 class Verbs(click.Group):
     """The group: each verb's module is imported only when that verb is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(VERBS)
+        return VERBS
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in VERBS:
-            return None
         if cmd_name in entry.HOT:
-            return HotVerb(cmd_name, RUN_OPTIONS if cmd_name == "run" else PLAN_OPTIONS + RUN_OPTIONS)
-        module, attribute, _ = VERBS[cmd_name]
-        if not module:
-            return {"completion": completion, "version": version}[cmd_name]
+            return HotVerb(cmd_name)
+        if cmd_name not in COLD:
+            return None
+        module, attribute = COLD[cmd_name]
         found: click.Command = getattr(importlib.import_module(module), attribute)
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(verb, text) for verb, (_, _, text) in VERBS.items()])
+        width = max(map(len, VERBS))
+        for subject, verbs in SUBJECTS.items():
+            with formatter.section(subject):
+                formatter.write_dl([(verb.ljust(width), ABOUT[verb][0]) for verb in verbs if verb in VERBS])
 
 
 @click.command()
@@ -170,10 +172,24 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
         ctx.exit()
 
 
+def _choose_root(ctx: click.Context, _: click.Parameter, path: str | None) -> None:
+    if path is not None:
+        choose_root(path)
+
+
 group = Verbs(
     "minictr",
     help="Run programs in containers, one kernel feature at a time.",
     params=[
+        click.Option(
+            ["--root"],
+            metavar="DIR",
+            expose_value=False,
+            is_eager=True,
+            callback=_choose_root,
+            help="Where containers are written down; MINICTR_ROOT says it too.",
+            shell_complete=lambda ctx, param, incomplete: complete_option("root", incomplete),
+        ),
         click.Option(
             ["--version"],
             is_flag=True,
@@ -181,7 +197,7 @@ group = Verbs(
             is_eager=True,
             callback=_print_version,
             help="Print the version.",
-        )
+        ),
     ],
 )
 
@@ -189,7 +205,7 @@ group = Verbs(
 def main(args: Sequence[str]) -> int:
     """Run click over ARGS; every mistake is one line and exit code 125."""
     verb = next((word for word in args if not word.startswith("-")), "")
-    verb = verb if verb in VERBS else ""
+    verb = verb if verb in VERBS or verb in entry.HOT else ""
     try:
         result = group.main(list(args), prog_name="minictr", complete_var="_MINICTR_COMPLETE", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as err:

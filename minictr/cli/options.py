@@ -21,8 +21,9 @@ from __future__ import annotations
 
 FLAG, VALUE, OPTIONAL, MANY = "flag", "value", "optional", "many"
 
-CONTAINER, PROGRAM, FILES, PRIVILEGE = "Container", "Program", "Files and mounts", "Privilege and limits"
-NAMESPACES, RUNNING, PLAN = "Namespaces (NS is host, private, ns:PATH or pid:N)", "Running", "Plan"
+CONTAINER, PROGRAM, FILES, PRIVILEGE = "Container", "Program", "Files and mounts", "Privilege"
+RESOURCES = "Resources (control groups; --without takes each out)"
+NAMESPACES, RUNNING, KEPT, PLAN = "Namespaces (NS is host, private, ns:PATH or pid:N)", "Running", "Life", "Plan"
 
 Row = tuple[tuple[str, ...], str, str, str, str, str]
 
@@ -32,8 +33,9 @@ RUN_OPTIONS: tuple[Row, ...] = (
     (("--profile",), "profile", VALUE, "NAME", "Features to begin with: bare, lxc, docker, default.", CONTAINER),
     (("--with",), "with", MANY, "NAME", "Add a feature (see: minictr features).", CONTAINER),
     (("--without",), "without", MANY, "NAME", "Take a feature out; applied last.", CONTAINER),
+    (("--best-effort",), "best_effort", MANY, "NAME", "Do without that feature, and say so, if need be.", CONTAINER),
     (("--name",), "name", VALUE, "NAME", "Name of the container, and its host name.", CONTAINER),
-    (("--rm",), "rm", FLAG, "", "Accepted; a container never outlives its program.", CONTAINER),
+    (("--rm",), "rm", FLAG, "", "Remove it when it ends; without -d that is always so.", CONTAINER),
     (("--init/--no-init",), "init", FLAG, "", "A small init reaps and forwards signals as PID 1.", CONTAINER),
     # --- the program ---
     (("-e", "--env"), "env", MANY, "KEY[=VALUE]", "Set a variable; KEY alone copies the caller's.", PROGRAM),
@@ -60,6 +62,29 @@ RUN_OPTIONS: tuple[Row, ...] = (
     (("--ulimit",), "ulimit", MANY, "NAME=SOFT[:HARD]", "Resource limit.", PRIVILEGE),
     (("--sysctl",), "sysctl", MANY, "KEY=VALUE", "Kernel setting of the container's own namespaces.", PRIVILEGE),
     (("--oom-score-adj",), "oom_score_adj", VALUE, "N", "-1000 (never) to 1000 (first).", PRIVILEGE),
+    (("--device",), "device", MANY, "SRC[:DST[:rwm]]", "A device of the host, made in /dev and allowed.", PRIVILEGE),
+    (("--device-cgroup-rule",), "device_cgroup_rule", MANY, "RULE", "Allow devices, as 'c 10:* rw'.", PRIVILEGE),
+    # --- resources ---
+    (("-m", "--memory"), "memory", VALUE, "SIZE", "Memory; as much swap, if not said.", RESOURCES),
+    (("--memory-swap",), "memory_swap", VALUE, "SIZE", "Memory and swap together; -1 is no limit.", RESOURCES),
+    (("--memory-reservation",), "memory_reservation", VALUE, "SIZE", "Kept while others have to spare.", RESOURCES),
+    (("--memory-swappiness",), "memory_swappiness", VALUE, "N", "0 to 100; cgroup v1.", RESOURCES),
+    (("--oom-kill-disable",), "oom_kill_disable", FLAG, "", "At the limit wait, not die; cgroup v1.", RESOURCES),
+    (("--cpus",), "cpus", VALUE, "N", "Processors' worth of time, as 1.5.", RESOURCES),
+    (("-c", "--cpu-shares"), "cpu_shares", VALUE, "N", "Share of the time, 2 to 262144; 1024 is normal.", RESOURCES),
+    (("--cpu-quota",), "cpu_quota", VALUE, "US", "Microseconds in each period.", RESOURCES),
+    (("--cpu-period",), "cpu_period", VALUE, "US", "Length of a period; 100000 if not given.", RESOURCES),
+    (("--cpuset-cpus",), "cpuset_cpus", VALUE, "LIST", "Processors, as 0-3,5.", RESOURCES),
+    (("--cpuset-mems",), "cpuset_mems", VALUE, "LIST", "Memory nodes, as 0,1.", RESOURCES),
+    (("--pids-limit",), "pids_limit", VALUE, "N", "Processes and threads at once; -1 is no limit.", RESOURCES),
+    (("--blkio-weight",), "blkio_weight", VALUE, "N", "Share of block devices, 10 to 1000.", RESOURCES),
+    (("--blkio-weight-device",), "blkio_weight_device", MANY, "DEV:N", "Share of one block device.", RESOURCES),
+    (("--device-read-bps",), "device_read_bps", MANY, "DEV:SIZE", "Bytes read a second.", RESOURCES),
+    (("--device-write-bps",), "device_write_bps", MANY, "DEV:SIZE", "Bytes written a second.", RESOURCES),
+    (("--device-read-iops",), "device_read_iops", MANY, "DEV:N", "Reads a second.", RESOURCES),
+    (("--device-write-iops",), "device_write_iops", MANY, "DEV:N", "Writes a second.", RESOURCES),
+    (("--cgroup-conf",), "cgroup_conf", MANY, "FILE=TEXT", "A file of its v2 group, as memory.high=1G.", RESOURCES),
+    (("--cgroup-parent",), "cgroup_parent", VALUE, "PATH", "Group that its own are made in.", RESOURCES),
     # --- namespaces ---
     (("--pid",), "pid", VALUE, "NS", "Process ids.", NAMESPACES),
     (("--ipc",), "ipc", VALUE, "NS", "System V IPC and POSIX message queues.", NAMESPACES),
@@ -72,7 +97,7 @@ RUN_OPTIONS: tuple[Row, ...] = (
     (("--gidmap",), "gidmap", MANY, "IN:OUT:COUNT", "Group ids (as --userns private).", NAMESPACES),
     (("--time-offset",), "time_offset", MANY, "CLOCK=SEC", "monotonic, boottime (as --time private).", NAMESPACES),
     # --- running ---
-    (("-i", "--interactive"), "interactive", FLAG, "", "Accepted; standard input is always connected.", RUNNING),
+    (("-i", "--interactive"), "interactive", FLAG, "", "Keep standard input open; without -d it always is.", RUNNING),
     (("-t", "--tty/--no-tty"), "tty", FLAG, "", "A terminal, or none; else one if called from one.", RUNNING),
     (("--timeout",), "timeout", VALUE, "TIME", "Stop after 90, 2.5, 1m30s; exit code 124.", RUNNING),
     (("--trace",), "trace", OPTIONAL, "FILE", "Time line of the start; =FILE writes Chrome JSON.", RUNNING),
@@ -86,39 +111,51 @@ PLAN_OPTIONS: tuple[Row, ...] = (
     (("--diff",), "diff", VALUE, "PROFILE", "Print only what differs from a plain profile.", PLAN),
 )
 
-GROUPS = (CONTAINER, PROGRAM, FILES, PRIVILEGE, NAMESPACES, RUNNING, PLAN)
+# A container that outlives the command that made it.
+KEPT_OPTIONS: tuple[Row, ...] = (
+    (("--replace",), "replace", FLAG, "", "Remove another of this --name first.", KEPT),
+    (("--cidfile",), "cidfile", VALUE, "FILE", "Write the id there.", KEPT),
+    (("--pidfile",), "pidfile", VALUE, "FILE", "Write the pid of its first process there.", KEPT),
+    (("--log-driver",), "log_driver", VALUE, "NAME", "k8s-file, or none.", KEPT),
+    (("--log-opt",), "log_opt", MANY, "KEY=VALUE", "max-size=SIZE, max-file=N.", KEPT),
+    (("--stop-timeout",), "stop_timeout", VALUE, "TIME", "Until stop kills it; 10 seconds.", KEPT),
+)
+DETACH: Row = (("-d", "--detach"), "detach", FLAG, "", "In the background; prints the id.", KEPT)
 
-_CGROUP = "cgroup limits are not built yet"
+GROUPS = (CONTAINER, PROGRAM, FILES, PRIVILEGE, RESOURCES, NAMESPACES, RUNNING, KEPT, PLAN)
+
 _NETWORK = "bridges and published ports are not built yet; --net private has loopback only"
 _DNS = "put the file in the root file system, or bind it with -v"
-_DAEMON = "there is no daemon: a container lives as long as this command"
+_DAEMON = "there is no daemon, and one runtime"
 _IMAGES = "there are no images: --rootfs names a directory"
-_LOGS = "there are no logs: output goes where this command's output goes"
 _HEALTH = "there are no health checks"
-_DEVICE = "device access lists are not built yet; a device node can be bound with -v"
+_REALTIME = "distributions build their kernels without real-time groups (CONFIG_RT_GROUP_SCHED)"
 
 # Options of docker that are knowingly not here: (flags, reason). Refused by name, so that nobody guesses.
 REFUSED: tuple[tuple[tuple[str, ...], str], ...] = (
-    (("-m", "--memory"), _CGROUP),
-    (("--memory-reservation", "--memory-swap", "--memory-swappiness", "--kernel-memory"), _CGROUP),
-    (("-c", "--cpu-shares", "--cpus", "--cpu-period", "--cpu-quota", "--cpu-rt-period", "--cpu-rt-runtime"), _CGROUP),
-    (("--cpu-count", "--cpu-percent", "--cpuset-cpus", "--cpuset-mems", "--pids-limit", "--cgroup-parent"), _CGROUP),
-    (("--blkio-weight", "--blkio-weight-device", "--oom-kill-disable"), _CGROUP),
-    (("--device-read-bps", "--device-read-iops", "--device-write-bps", "--device-write-iops"), _CGROUP),
+    (("--kernel-memory",), "the kernel's memory counts in --memory; a limit of its own is gone since Linux 5.16"),
+    (("--cpu-rt-period", "--cpu-rt-runtime"), _REALTIME),
+    (("--cpu-count", "--cpu-percent"), "is of Windows; --cpus limits processor time"),
     (("-p", "--publish", "-P", "--publish-all", "--expose", "--ip", "--ip6", "--mac-address"), _NETWORK),
     (("--network-alias", "--net-alias", "--link", "--link-local-ip"), _NETWORK),
     (("--add-host", "--dns", "--dns-option", "--dns-opt", "--dns-search"), _DNS),
-    (("-d", "--detach", "--detach-keys", "--restart", "--cidfile", "--sig-proxy", "-a", "--attach"), _DAEMON),
-    (("--stop-timeout",), "a stopped program is killed after 10 seconds"),
+    (("--detach-keys", "--sig-proxy", "-a", "--attach"), "run -d, then attach: that one knows it"),
+    (("--restart",), "minictr generate systemd NAME writes a unit: starting again is init's matter"),
     (("--pull", "--platform", "--disable-content-trust", "--storage-opt", "-q", "--quiet"), _IMAGES),
     (("--entrypoint",), "there is no entry point: the command is run as given"),
     (("-l", "--label", "--label-file", "--annotation"), "there is no store of containers to label"),
-    (("--log-driver", "--log-opt"), _LOGS),
     (("--health-cmd", "--health-interval", "--health-retries", "--health-start-interval"), _HEALTH),
     (("--health-start-period", "--health-timeout", "--no-healthcheck"), _HEALTH),
-    (("--device", "--device-cgroup-rule", "--gpus", "--cdi"), _DEVICE),
+    (("--gpus", "--cdi"), "name the device nodes with --device, and bind the driver's libraries with -v"),
     (("--group-add",), "supplementary groups are those of the user in the container's /etc/group"),
     (("--volumes-from",), "there is no other container to take volumes from; name them with -v"),
     (("--volume-driver",), "volumes are directories of the host: -v SRC:DST"),
     (("--runtime", "--isolation", "--io-maxbandwidth", "--io-maxiops", "--use-api-socket"), _DAEMON),
 )
+
+TABLES = {
+    "run": (*RUN_OPTIONS, DETACH, *KEPT_OPTIONS),
+    "plan": PLAN_OPTIONS + RUN_OPTIONS,
+    "create": RUN_OPTIONS + KEPT_OPTIONS,
+}
+REFUSALS = dict.fromkeys(TABLES, REFUSED)

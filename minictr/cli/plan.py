@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 from minictr.cli.build import build
-from minictr.cli.entry import printable
 from minictr.cli.settings import settings
+from minictr.cli.show import write
 from minictr.errors import SpecError
 
 TYPE_CHECKING = False
@@ -41,14 +39,6 @@ def plan(opts: dict[str, Any], command: tuple[str, ...]) -> int:
     if text:
         write(text)
     return 0
-
-
-def write(text: str) -> None:
-    """TEXT on standard output, its lines made harmless to a terminal."""
-    if sys.stdout is None:
-        raise SpecError("standard output is closed")
-    sys.stdout.write("".join(f"{printable(line)}\n" for line in text.split("\n")))
-    sys.stdout.flush()
 
 
 def to_json(value: object) -> str:

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-import signal
-import sys
-import time
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import click
 
 from minictr.cli.entry import printable
+from minictr.cli.lasting import Progress, ends_cleanly, notes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from minictr.images.staging import Built
-
-PATIENCE = 0.5  # seconds before progress is worth a line
 
 quiet = click.option("-q", "--quiet", is_flag=True, help="Print neither progress nor the summary.")
 same_owner = click.option(
@@ -54,9 +47,9 @@ def minimal(
     """
     from minictr.images.minimal import minimal as build
 
-    with _ends_cleanly():
+    with ends_cleanly():
         _tell(
-            "minimal", quiet, build(directory, programs, include=include, owners=same_owner, progress=_Progress(quiet))
+            "minimal", quiet, build(directory, programs, include=include, owners=same_owner, progress=Progress(quiet))
         )
 
 
@@ -72,8 +65,8 @@ def debian(suite: str, include: tuple[str, ...], variant: str, mirror: str | Non
     from minictr.images.debian import debian as build
 
     packages = [name for names in include for name in re.split(r"[,\s]+", names) if name]
-    progress = _Progress(quiet)
-    with _ends_cleanly():
+    progress = Progress(quiet)
+    with ends_cleanly():
         built = build(directory, suite, include=packages, variant=variant, mirror=mirror, progress=progress)
     _tell("debian", quiet, built)
 
@@ -96,47 +89,14 @@ def import_(
     from minictr.images.tarball import import_tarball
 
     limit = size(max_size, "--max-size") if max_size is not None else None
-    with _ends_cleanly():
+    with ends_cleanly():
         built = import_tarball(
-            directory, tarball, devices=devices, owners=same_owner, max_size=limit, progress=_Progress(quiet)
+            directory, tarball, devices=devices, owners=same_owner, max_size=limit, progress=Progress(quiet)
         )
     _tell("import", quiet, built)
 
 
-class _Progress:
-    """Lines on standard error once the work turns out to be long."""
-
-    def __init__(self, quiet: bool) -> None:
-        self._quiet, self._start, self._held = quiet, time.monotonic(), ""
-
-    def __call__(self, message: str) -> None:
-        if self._quiet:
-            return
-        if time.monotonic() - self._start < PATIENCE:
-            self._held = message
-            return
-        for line in filter(None, (self._held, message)):
-            click.echo(printable(line), err=True)
-        self._held = ""
-
-
 def _tell(verb: str, quiet: bool, built: Built) -> None:
-    for note in built.notes:
-        click.echo(f"minictr rootfs {verb}: note: {printable(note)}", err=True)
+    notes(f"rootfs {verb}", built.notes)
     if not quiet:
         click.echo(f"{printable(built.directory)}: {built.files} files, {built.bytes / (1 << 20):.1f} MiB")
-
-
-@contextlib.contextmanager
-def _ends_cleanly() -> Iterator[None]:
-    """SIGTERM and SIGHUP unwind as Ctrl-C does, so that what was begun is removed."""
-
-    def leave(number: int, _frame: object) -> NoReturn:
-        sys.exit(128 + number)
-
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

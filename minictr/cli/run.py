@@ -15,10 +15,12 @@ from minictr.errors import SpecError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
+    from collections.abc import Callable
     from typing import Any
 
     from minictr.cli.settings import Settings
     from minictr.runtime.console import Console
+    from minictr.runtime.effort import LeftOut
     from minictr.runtime.process import Process
     from minictr.runtime.program import Program
     from minictr.spec import Spec
@@ -32,25 +34,111 @@ GRACE = 10.0  # seconds between the stop signal and SIGKILL, as docker's
 def run(opts: dict[str, Any], command: tuple[str, ...]) -> int:
     """Run COMMAND in a container as OPTS say; the exit code. Raises MinictrError."""
     keep_standard_streams()
+    if opts.get("detach"):
+        from minictr.cli.create import detach
+
+        return detach(opts, command)
+    only_detached(opts)
     chosen = settings(opts)
-    program = compiled(build(opts, command))
+    spec = build(opts, command)
+    program = compiled(spec)
+    if opts.get("replace"):
+        from minictr.cli.create import replace
+
+        replace(spec.name)
     if chosen.die_with_parent:
         die_with_parent()
+    if "best_effort" not in opts:
+        process, timed_out = attempt(program, chosen)
+    else:
+        process, timed_out = as_far_as_possible(spec, opts["best_effort"], chosen)
+    if process.usage is not None:
+        tell_limits(process, spec)
+    return told(process, timed_out, chosen, opts.get("name", command[0]))
+
+
+def told(process: Process, timed_out: bool, chosen: Settings, name: str) -> int:
+    """The time line of PROCESS, if it was asked for, and the exit code."""
+    if chosen.trace is not None:
+        chosen.report(process, name)
+    return TIMED_OUT if timed_out else exit_code(process)
+
+
+def attempt(program: Program, chosen: Settings) -> tuple[Process, bool]:
+    """PROGRAM in a container of its own, from its start to its end; whether its time was over."""
+    from minictr.runtime.launch import launch, new_record
+
+    def start(streams: dict[str, int], console: Console | None) -> Process:
+        record = new_record(program.plan.spec.name)
+        process = launch(program, streams, preserve_fds=chosen.preserve_fds, console=console, record=record)
+        try:
+            chosen.write_ids(record.id, process.pid)
+        except BaseException:
+            process.close()
+            raise
+        return process
+
+    return attended(start, chosen, "console" in program.fd_names)
+
+
+def attended(
+    start: Callable[[dict[str, int], Console | None], Process], chosen: Settings, terminal: bool
+) -> tuple[Process, bool]:
+    """START a program and stay until it is gone, with signals, terminal and timeout; whether its time was over."""
     console = None
-    if "console" in program.fd_names:
+    if terminal:
         from minictr.runtime.console import Console
 
         console = Console(terminal=next((fd for fd in (0, 1) if os.isatty(fd)), -1))
     relay = Relay(chosen, window=console is None)
     try:
-        process = watch(program, chosen, console, relay)
+        process = watch(start, chosen, console, relay)
     finally:
         relay.detach()
         if console is not None:
             console.close()
-    if chosen.trace is not None:
-        chosen.report(process, opts.get("name", command[0]))
-    return TIMED_OUT if relay.timed_out else exit_code(process)
+    return process, relay.timed_out
+
+
+def only_detached(opts: dict[str, Any]) -> None:
+    """Options that mean something for a container that outlives this command alone."""
+    for dest in ("log_driver", "log_opt", "stop_timeout"):
+        if dest in opts:
+            raise SpecError(f"--{dest.replace('_', '-')} is about a detached container: add -d, or leave it out")
+
+
+def tell_limits(process: Process, spec: Spec) -> None:
+    """A limit that killed or bit is said, a line each."""
+    usage = process.usage
+    assert usage is not None
+    bit = usage.oom_kills or (usage.pids and usage.pids.hits) or (usage.cpu and usage.cpu.throttled)
+    if bit:  # the words are imported when there is something to say
+        from minictr.cli.entry import complain
+        from minictr.cli.verdict import verdict
+
+        for line in verdict(usage, spec, process.elapsed):
+            complain("run", line)
+
+
+def as_far_as_possible(spec: Spec, names: list[str], chosen: Settings) -> tuple[Process, bool]:
+    """``--best-effort``: what cannot be had of NAMES is left out, one line each, with what cannot stand without it."""
+    from minictr.runtime.effort import best_effort
+
+    def start(out: tuple[str, ...]) -> tuple[Process, bool]:
+        return attempt(compiled(spec.without(*out, cascade=True)), chosen)
+
+    return best_effort(start, names, left_out(spec))[0]
+
+
+def left_out(spec: Spec) -> Callable[[LeftOut], None]:
+    """Tells what of SPEC was left out, a line each."""
+    from minictr.cli.entry import complain
+
+    def tell(item: LeftOut) -> None:
+        lost = spec.names - spec.without(item.name, cascade=True).names - {item.name}
+        complain("run", f"{item}" + (f" (and with it {', '.join(sorted(lost))})" if lost else ""))
+
+    return tell
 
 
 def compiled(spec: Spec) -> Program:
@@ -65,12 +153,11 @@ def compiled(spec: Spec) -> Program:
     return program
 
 
-def watch(program: Program, chosen: Settings, console: Console | None, relay: Relay) -> Process:
-    """Start PROGRAM and stay until it is gone."""
-    from minictr.runtime.launch import launch
-
-    streams = {"stdin": 0, "stdout": 1, "stderr": 2}
-    with launch(program, streams, preserve_fds=chosen.preserve_fds, console=console) as process:
+def watch(
+    start: Callable[[dict[str, int], Console | None], Process], chosen: Settings, console: Console | None, relay: Relay
+) -> Process:
+    """START a program, and stay until it is gone."""
+    with start({"stdin": 0, "stdout": 1, "stderr": 2}, console) as process:
         chosen.tell(f'{{"child-pid": {process.pid}}}')
         relay.attach(process)
         if console is not None:
@@ -113,7 +200,10 @@ class Relay:
     container.
     """
 
-    FORWARDED = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM, _signal.SIGUSR1, _signal.SIGUSR2)
+    FORWARDED: tuple[int, ...] = (
+        *(_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM, _signal.SIGUSR1, _signal.SIGUSR2),
+        _signal.SIGRTMIN + 3,  # "halt" to systemd as PID 1: systemd(1)
+    )
 
     def __init__(self, chosen: Settings, *, window: bool) -> None:
         self.chosen = chosen

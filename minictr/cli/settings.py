@@ -24,6 +24,16 @@ class Settings(Value):
     json_status_fd: int = -1
     preserve_fds: int = 0
     die_with_parent: bool = False
+    cidfile: str = ""
+    pidfile: str = ""
+
+    def write_ids(self, identity: str, pid: int) -> None:
+        """``--cidfile``, ``--pidfile``."""
+        for option, path, text in (("--cidfile", self.cidfile, identity), ("--pidfile", self.pidfile, str(pid))):
+            if path:
+                from minictr.cli.create import write_file
+
+                write_file(option, path, text)
 
     def tell(self, line: str) -> None:
         """One line of JSON to ``--json-status-fd``, as bubblewrap writes it. A reader that left is no error."""
@@ -56,6 +66,8 @@ def settings(opts: dict[str, Any]) -> Settings:
         json_status_fd=_number("--json-status-fd", opts.get("json_status_fd", "-1"), least=-1),
         preserve_fds=_number("--preserve-fds", opts.get("preserve_fds", "0")),
         die_with_parent=bool(opts.get("die_with_parent")),
+        cidfile=_free("cidfile", opts),
+        pidfile=_free("pidfile", opts),
     )
     if 3 <= chosen.json_status_fd < 3 + chosen.preserve_fds:
         raise SpecError(f"--json-status-fd {chosen.json_status_fd}: --preserve-fds would hand it to the container")
@@ -94,6 +106,17 @@ def _open(option: str, fd: int) -> None:
         os.fstat(fd)
     except OSError as err:
         raise SpecError(f"{option}: file descriptor {fd} is not open") from err
+
+
+def _free(dest: str, opts: dict[str, Any]) -> str:
+    """The file to be written, which is not there yet; "" where none was named."""
+    if dest not in opts:
+        return ""
+    from minictr.cli.create import free_file
+
+    free_file(f"--{dest}", opts[dest])
+    path: str = opts[dest]
+    return path
 
 
 def _writable(option: str, fd: int) -> None:

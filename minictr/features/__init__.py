@@ -11,6 +11,9 @@ import sys
 
 from minictr.errors import SpecError
 from minictr.features.capabilities import Capabilities, NoNewPrivs
+from minictr.features.cgroup_devices import Device, Devices, Hugetlb, Io, Misc, Rdma
+from minictr.features.cgroupfs import Cgroupfs
+from minictr.features.cgroups import CgroupConf, CgroupParent, Cpu, Cpuset, Freezer, Memory, NamedCgroup, Pids
 from minictr.features.mounts import (
     Bind,
     Dev,
@@ -35,6 +38,7 @@ from minictr.features.namespaces import (
 )
 from minictr.features.network import Loopback
 from minictr.features.process import (
+    BootId,
     Cwd,
     Domainname,
     Env,
@@ -67,23 +71,37 @@ __all__ = [
     "PROFILES",
     "REGISTRY",
     "Bind",
+    "BootId",
     "Capabilities",
+    "CgroupConf",
     "CgroupNamespace",
+    "CgroupParent",
+    "Cgroupfs",
     "Chroot",
+    "Cpu",
+    "Cpuset",
     "Cwd",
     "Dev",
+    "Device",
+    "Devices",
     "Devpts",
     "Domainname",
     "Env",
+    "Freezer",
     "Hostname",
+    "Hugetlb",
     "Identity",
     "Init",
+    "Io",
     "IpcNamespace",
     "Keyring",
     "Loopback",
     "MaskedPaths",
+    "Memory",
+    "Misc",
     "MountNamespace",
     "Mqueue",
+    "NamedCgroup",
     "NetNamespace",
     "NoNewPrivs",
     "OomScoreAdj",
@@ -91,8 +109,10 @@ __all__ = [
     "Pdeathsig",
     "Personality",
     "PidNamespace",
+    "Pids",
     "PivotRoot",
     "Proc",
+    "Rdma",
     "ReadonlyPaths",
     "ReadonlyRoot",
     "Rlimits",
@@ -111,7 +131,7 @@ __all__ = [
     "make",
 ]
 
-# In the order a person meets them: namespaces, root, mounts, process, user, privilege, network.
+# In the order a person meets them: namespaces, root, mounts, process, user, privilege, network, control groups.
 REGISTRY: dict[str, type[Feature]] = {
     kind.NAME: kind
     for kind in (
@@ -145,6 +165,7 @@ REGISTRY: dict[str, type[Feature]] = {
         Rlimits,
         OomScoreAdj,
         Sysctl,
+        BootId,
         Keyring,
         Personality,
         Session,
@@ -156,6 +177,21 @@ REGISTRY: dict[str, type[Feature]] = {
         NoNewPrivs,
         Seccomp,
         Loopback,
+        Memory,
+        Cpu,
+        Cpuset,
+        Pids,
+        Io,
+        Devices,
+        Device,
+        Hugetlb,
+        Rdma,
+        Misc,
+        Freezer,
+        NamedCgroup,
+        CgroupConf,
+        CgroupParent,
+        Cgroupfs,
     )
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from minictr.errors import SpecError
 from minictr.features.check import frozen, sequence, shown
+from minictr.features.namespaces import own
 from minictr.steps import LOCK, VERIFY, Context, Feature, Step
 
 TYPE_CHECKING = False
@@ -132,7 +133,7 @@ class Capabilities(Feature):
         effective = bounding if self.effective is None else mask(self.effective)
         told = f"keep {len(self.bounding)} of {len(CAPABILITIES)}"
         yield self.step("bounding", LOCK, told, keep=bounding)
-        if self.drop_only:
+        if self.drop_only and not own(ctx, "userns"):  # there root begins with all of them, the inheritable too
             effective = permitted = ALL_BITS  # until execve: nothing is to be verified of these
         else:
             who = ctx.get("user")

@@ -7,8 +7,9 @@ touched, and a feature's ``steps`` need not look for it again.
 from __future__ import annotations
 
 from minictr.errors import SpecError
-from minictr.features.mounts import Bind, MaskedPaths, ReadonlyPaths, Tmpfs
-from minictr.features.namespaces import own
+from minictr.features.cgroup_devices import Device, allowed
+from minictr.features.mounts import DEVICES, Bind, MaskedPaths, ReadonlyPaths, Tmpfs
+from minictr.features.namespaces import GROUPED, OF_GROUPS, own
 from minictr.features.process import sysctl_owner
 
 TYPE_CHECKING = False
@@ -27,6 +28,7 @@ TARGETS = {
     "devpts": "/dev/pts",
     "shm": "/dev/shm",
     "mqueue": "/dev/mqueue",
+    "cgroupfs": "/sys/fs/cgroup",
 }
 HANDLES = 64  # MC_MAX_SLOTS of the core
 
@@ -50,7 +52,7 @@ def check_root(ctx: Context) -> None:
     ways = [name for name in ("pivot_root", "chroot") if ctx.has(name)]
     if len(ways) == 2:
         raise SpecError("pivot_root and chroot both change the root: keep one")
-    if ctx.rootfs and not ways:
+    if ctx.rootfs and not ways and not ctx.has("join"):
         raise SpecError(f"rootfs {ctx.rootfs} is not entered without pivot_root or chroot: add one, or give no rootfs")
     if not ctx.rootfs:
         for name in (*ways, "overlay"):
@@ -88,10 +90,45 @@ def check_targets(ctx: Context) -> None:
 
 
 def check_handles(ctx: Context) -> None:
-    binds = sum(1 for feature in ctx.features if isinstance(feature, Bind))
+    binds = sum(1 for feature in ctx.features if isinstance(feature, (Bind, Device)))
     others = 1 + (8 if ctx.has("userns") else 0)
     if binds + others > HANDLES:
         raise SpecError(f"bind: {binds} of them, at most {HANDLES - others} go in: bind a directory above them")
+
+
+def check_groups(ctx: Context) -> None:
+    """Where groups are made, and where they are shown, says nothing without one."""
+    for name in sorted(OF_GROUPS):
+        if ctx.has(name) and GROUPED.isdisjoint(ctx.names):
+            cure = f"add memory, pids or another controller, or leave {name} out"
+            raise SpecError(f"{name} without any controller: the container has no group of its own: {cure}")
+    if ctx.has("cgroupfs") and not own(ctx, "cgroupns"):
+        raise SpecError("cgroupfs in a joined cgroup namespace would show groups of others: leave cgroupfs out")
+    named = [feature.label for feature in ctx.features if feature.name == "named_cgroup"]
+    for label in named:
+        if named.count(label) > 1:
+            raise SpecError(f"{label.replace(':', ' ')} is given twice: keep one")
+
+
+def check_devices(ctx: Context) -> None:
+    """A node that may not be made ends the start, and one that may not be opened is no wish of anybody."""
+    nodes: dict[str, tuple[str, int, int]] = {}
+    if ctx.has("dev"):
+        nodes = {f"/dev/{name}": ("c", major, minor) for name, major, minor in DEVICES}
+    for feature in ctx.features:
+        if isinstance(feature, Device):
+            numbers = (feature.kind, feature.major, feature.minor)
+            if nodes.setdefault(feature.path, numbers) != numbers:
+                raise SpecError(f"device {feature.path} is made twice, with different numbers: keep one")
+    rules = ctx.get("devices")
+    for path, (kind, major, minor) in nodes.items() if rules is not None else ():
+        told = f"{kind} {major}:{minor}"
+        if not ctx.has("userns") and not allowed(rules.rules, kind, major, minor, "m"):
+            cure = "add the rule 'c *:* m', or leave devices out"
+            raise SpecError(f"devices: {path} ({told}) may not be made by these rules: {cure}")
+        if not any(allowed(rules.rules, kind, major, minor, letter) for letter in "rw"):
+            cure = f"add the rule '{told} rwm', or leave {path} out"
+            raise SpecError(f"devices: {path} ({told}) may neither be read nor written by these rules: {cure}")
 
 
 def check_paths(ctx: Context) -> None:
@@ -177,6 +214,8 @@ CHECKS: tuple[Callable[[Context], None], ...] = (
     check_joined_mounts,
     check_targets,
     check_handles,
+    check_groups,
+    check_devices,
     check_paths,
     check_sysctl,
     check_names,

@@ -37,6 +37,7 @@ DEVICE_LINKS = (
     ("/proc/self/fd/1", "/dev/stdout"),
     ("/proc/self/fd/2", "/dev/stderr"),
 )
+ABSENT = (2, 20)  # ENOENT, ENOTDIR
 NEEDS_MNT = ("mnt", "it would be mounted on the host")
 
 
@@ -363,8 +364,28 @@ class MaskedPaths(Paths):
 
 
 class ReadonlyPaths(Paths):
-    """These paths, and what is mounted below them, cannot be written. Linux 5.12, mount_setattr(2)."""
+    """These paths, and what is mounted below them, cannot be written. Linux 5.12, mount_setattr(2).
+
+    ``writable``: what is left writable, in them or in another read-only mount, where the container has a network of its
+    own: /proc/sys/net is that one's.
+    """
 
     NAME = "readonly_paths"
     SUMMARY = "paths of /proc that set up the host, read-only"
     CALL = "readonly_path"
+
+    writable: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        super().check()
+        listed = sequence(self.writable, f"{self.NAME} writable")
+        frozen(self, "writable", tuple(inside(path, f"{self.NAME} writable", root=False) for path in listed))
+
+    def steps(self, ctx: Context) -> Iterator[Step]:
+        writable = self.writable if own(ctx, "net") else ()
+        for path in writable:  # a mount of its own first, which the next ones take along
+            yield self.step(self.CALL, SETUP, f"{path}, a mount of its own", path=path)
+        yield from super().steps(ctx)
+        for path in writable:
+            args: dict[str, Any] = {"path": path, "set": 0, "clear": MOUNT_ATTR_RDONLY, "flags": NOFOLLOW}
+            yield self.step("remount", SETUP, f"{path} rw", tolerate=ABSENT, **args)

@@ -31,6 +31,11 @@ MS_SHARED = 1 << 20  # linux/mount.h
 PROC_SUPER_MAGIC = 0x9FA0  # linux/magic.h
 OFFSET_MAX = (1 << 32) - 1  # kernel/time/namespace.c refuses what comes near KTIME_SEC_MAX / 2
 ID_MAP_ROWS = 340  # UID_GID_MAP_MAX_EXTENTS, linux/user_namespace.h; Linux 4.15
+# The features that give the container a group of its own: the classes of minictr.features.cgroups and cgroup_devices
+GROUPED = frozenset(
+    "memory cpu cpuset pids io devices hugetlb rdma misc freezer named_cgroup cgroup_conf cgroup".split()
+)
+OF_GROUPS = frozenset({"cgroup_parent", "cgroupfs"})  # what needs one of them, whichever
 PROPAGATIONS = {
     "private": MS_PRIVATE,
     "rprivate": MS_PRIVATE,
@@ -178,7 +183,10 @@ class NetNamespace(Namespace):
 
 
 class CgroupNamespace(Namespace):
-    """Its own cgroup shown as the root of the hierarchy. Linux 4.6, cgroup_namespaces(7)."""
+    """Its own cgroup shown as the root of the hierarchy. Linux 4.6, cgroup_namespaces(7).
+
+    Without a group of the container's own, the group it is started from.
+    """
 
     NAME = "cgroupns"
     SUMMARY = "its own cgroup is shown to it as the root of all cgroups"
@@ -191,7 +199,11 @@ class CgroupNamespace(Namespace):
         word(self.join, "cgroupns join", empty=True)
 
     def steps(self, ctx: Context) -> Iterator[Step]:
-        yield from self.enter(ctx, self.join)
+        if self.join or GROUPED.isdisjoint(ctx.names):
+            yield from self.enter(ctx, self.join)
+        else:
+            # the group one is in when it is made becomes its root: not before the container's own was entered
+            yield self.step("unshare", SETUP, "new cgroup namespace", flags=self.FLAG)
 
 
 class TimeNamespace(Namespace):

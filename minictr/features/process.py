@@ -11,6 +11,7 @@ from minictr.steps import ATTACH, LOCK, SETUP, Context, Feature, Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import ClassVar
 
 HOST_NAME_MAX = 64  # linux/utsname.h, __NEW_UTS_LEN
 PER_LINUX = 0x0000  # linux/personality.h
@@ -281,6 +282,20 @@ def mapped_range(value: str, ctx: Context) -> str:
     return f"{bounds[0]} {min(int(bounds[1]), last)}" if last >= 0 else value
 
 
+class BootId(Feature):
+    """A random boot id of its own, new at each start, so that journals tell its boots apart. random(4).
+
+    Over /proc/sys/kernel/random/boot_id, read-only, as LXC and systemd-nspawn do.
+    """
+
+    NAME = "boot_id"
+    SUMMARY = "a boot id of its own, new at each start"
+    NEEDS = (("proc", "it stands below /proc/sys"), ("dev", "the file that holds it would be made in the image"))
+
+    def steps(self, ctx: Context) -> Iterator[Step]:
+        yield self.step("boot_id", SETUP, "a random one", path="/dev/.boot_id")
+
+
 class Keyring(Feature):
     """A new and empty session keyring, so that the host's keys cannot be read. Linux 2.6.10, keyrings(7)."""
 
@@ -324,7 +339,7 @@ class Tty(Feature):
 
     NAME = "tty"
     SUMMARY = "a terminal of its own as standard input and output"
-    NEEDS = (
+    NEEDS: ClassVar[tuple[tuple[str, str], ...]] = (
         ("devpts", "the terminal is one of the container's own"),
         ("session", "only a session leader can have a controlling terminal"),
     )

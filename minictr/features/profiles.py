@@ -2,14 +2,15 @@
 
 ``bare``     chroot-like: the root file system as /, a clean environment, and nothing else. Not a wall: what
              containment costs is measured against it.
-``lxc``      what Debian's lxc-execute gives as root with its common configuration.
+``lxc``      what Debian's lxc-start gives as root with its common configuration: made for system containers.
 ``docker``   what Docker 24 and later gives to ``docker run --network none`` as root.
 ``default``  stricter than Docker's, and still runs ordinary images.
 
-Not in them yet, for they are features of later work: cgroup limits (pids, memory), seccomp policies, LSM labels,
-bridges. Known differences: Docker's overlay is made by its daemon (add ``Overlay()`` to have one); LXC keeps
-/proc/sys/net and /sys/devices/virtual/net writable within what is read-only, binds four ttys, and its Debian
-configuration may add a veth.
+Not in them yet, for they are features of later work: seccomp policies, LSM labels, bridges. Known differences: Docker's
+groups of hugetlb, rdma, perf_event and the network classes, which nothing is set in, are not made; LXC leaves
+/sys/fs/cgroup to the container's init where there are cgroup namespaces (its cgroup:mixed without ":force"), here it is
+mounted as cgroup:mixed:force does. Docker's overlay is made by its daemon (add ``Overlay()`` to have one); LXC has four
+ttys beside the console, binds /sys/fs/fuse/connections, and its Debian configuration may add a veth.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from __future__ import annotations
 import os
 
 from minictr.features.capabilities import CAPABILITIES, Capabilities, NoNewPrivs
+from minictr.features.cgroup_devices import LXC_RULES, Devices, Io
+from minictr.features.cgroupfs import Cgroupfs
+from minictr.features.cgroups import Cpu, Cpuset, Freezer, Memory, NamedCgroup, Pids
 from minictr.features.mounts import Dev, Devpts, MaskedPaths, Mqueue, Proc, ReadonlyPaths, Shm, Sysfs
 from minictr.features.namespaces import (
     CgroupNamespace,
@@ -27,7 +31,7 @@ from minictr.features.namespaces import (
     UtsNamespace,
 )
 from minictr.features.network import Loopback
-from minictr.features.process import Env, Hostname, Init, Keyring, Rlimits, Session, Sysctl, Umask
+from minictr.features.process import BootId, Env, Hostname, Init, Keyring, Rlimits, Session, Sysctl, Umask
 from minictr.features.rootfs import Chroot, PivotRoot
 from minictr.features.users import Identity
 
@@ -84,6 +88,10 @@ DEFAULT_MASKED = (
 # moby: daemon/oci_linux.go, in a private network: ping without raw sockets, low ports for everybody
 NETWORK_SYSCTLS = (("net.ipv4.ping_group_range", "0 2147483647"), ("net.ipv4.ip_unprivileged_port_start", "0"))
 
+# What dockerd and lxc-start make for every container: a group in each hierarchy, without limits
+CONTROLLERS = (Memory(), Cpu(), Cpuset(), Pids(), Io(), Freezer())
+PIDS_LIMIT = 1024
+
 NAMESPACES = (
     MountNamespace(),
     PidNamespace(),
@@ -96,7 +104,8 @@ NAMESPACES = (
 BARE: tuple[Feature, ...] = (Chroot(), Env())
 
 LXC: tuple[Feature, ...] = (
-    *NAMESPACES,
+    *NAMESPACES[1:],
+    MountNamespace("shared"),  # services with mount tables of their own see what is mounted later: conf.c
     PivotRoot(),
     Proc(),
     Sysfs(),
@@ -104,15 +113,21 @@ LXC: tuple[Feature, ...] = (
     Devpts(),
     Shm(size="", inodes=0),
     Mqueue(),
-    ReadonlyPaths(("/proc/sys", "/proc/sysrq-trigger")),
+    ReadonlyPaths(("/proc/sys", "/proc/sysrq-trigger"), writable=("/proc/sys/net", "/sys/devices/virtual/net")),
+    BootId(),
     Hostname(HOSTNAME),
     Loopback(),
-    Env((("container", "lxc"),), clear=False),
+    Env((("container", "lxc"),)),
     Keyring(),
     Session(),
     Identity(),
     Capabilities(tuple(name for name in CAPABILITIES if name not in LXC_DROPPED), drop_only=True),
     Init(),
+    *CONTROLLERS,
+    Devices(LXC_RULES),
+    NamedCgroup("systemd", required=False),
+    NamedCgroup("unified", required=False),
+    Cgroupfs("rw"),
 )
 
 DOCKER: tuple[Feature, ...] = (
@@ -135,6 +150,9 @@ DOCKER: tuple[Feature, ...] = (
     Session(),
     Identity(),
     Capabilities(DOCKER_CAPABILITIES),
+    *CONTROLLERS,
+    Devices(),
+    Cgroupfs(),
 )
 
 DEFAULT: tuple[Feature, ...] = (
@@ -160,6 +178,8 @@ DEFAULT: tuple[Feature, ...] = (
     Capabilities(DEFAULT_CAPABILITIES),
     NoNewPrivs(),
     Init(),
+    Pids(PIDS_LIMIT),
+    Cgroupfs(),
 )
 
 PROFILES: dict[str, tuple[Feature, ...]] = {"bare": BARE, "lxc": LXC, "docker": DOCKER, "default": DEFAULT}

@@ -55,7 +55,7 @@ def import_tarball(
     """
     privileged = os.geteuid() == 0 if owners is None else owners
     with Archive(tarball) as archive, staging(directory) as stage, Tree(stage.fd, owners=privileged) as tree:
-        work = _Import(archive, tree, devices, privileged, max_size)
+        work = Unpack(archive, tree, devices=devices, privileged=privileged, max_size=max_size)
         work.run(progress)
         _check_root(archive.label, stage)
     return Built(stage.target, work.files, work.bytes, tuple(work.notes()))
@@ -69,10 +69,13 @@ def _check_root(label: str, stage: Stage) -> None:
         raise SpecError(f"{label}: an image of layers, not a root; make a container of it and use `docker export`")
 
 
-class _Import:
-    """One import: what is counted, and what is left out."""
+class Unpack:
+    """ARCHIVE into TREE: what is counted, and what is left out. ``devices`` and ``max_size`` as
+    :func:`import_tarball` has them; ``privileged``: capabilities can be kept."""
 
-    def __init__(self, archive: Archive, tree: Tree, devices: bool, privileged: bool, max_size: int | None) -> None:
+    def __init__(
+        self, archive: Archive, tree: Tree, *, devices: bool, privileged: bool, max_size: int | None = None
+    ) -> None:
         self.archive, self.tree = archive, tree
         self.devices, self.privileged, self.max_size = devices, privileged, max_size
         self.files = self.bytes = self._counted = self._whiteouts = self._absolute = 0

@@ -7,6 +7,7 @@ openat2(2) with RESOLVE_BENEATH|RESOLVE_NO_SYMLINKS does, with an answer that te
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -17,12 +18,14 @@ from minictr.images.staging import DIRECTORY, explain
 from minictr.values import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Self
 
     Parts = tuple[str, ...]
 
 MAX_DEPTH = 256  # each open directory on the way is an fd; PATH_MAX allows 2,048 components, no root needs them
 SETID = stat.S_ISUID | stat.S_ISGID
+NO_CURES: Mapping[int, str] = {}
 
 
 class Meta(Value):
@@ -57,12 +60,14 @@ class Tree:
     refusals.
     """
 
+    OWNER_CURE = "--no-same-owner leaves all files yours"
+
     def __init__(self, fd: int, *, owners: bool = True) -> None:
         self._root, self._owners = fd, owners
         self._open: list[tuple[str, int]] = []  # the way to the directory used last
         self._directories: dict[Parts, Meta] = {}
 
-    def __enter__(self) -> Tree:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exc: object) -> None:
@@ -88,6 +93,7 @@ class Tree:
                 if error.errno != errno.ENOENT or not make:
                     raise explain(error, f"open {show(parts[: index + 1])}") from error
                 below = self._mkdir(fd, parts[: index + 1])
+                self._made(parts[: index + 1])
             self._open.append((parts[index], below))
             fd = below
         return fd
@@ -98,8 +104,7 @@ class Tree:
         what = "a symbolic link" if stat.S_ISLNK(kind) else "not a directory"
         return SpecError(f"{show(parts)}: the way to it leads through {show(parts[: index + 1])}, which is {what}")
 
-    @staticmethod
-    def _mkdir(fd: int, parts: Parts) -> int:
+    def _mkdir(self, fd: int, parts: Parts) -> int:
         try:
             os.mkdir(parts[-1], 0o700, dir_fd=fd)
             below = os.open(parts[-1], DIRECTORY, dir_fd=fd)
@@ -108,8 +113,11 @@ class Tree:
             raise explain(error, f"make directory {show(parts)}") from error
         return below
 
-    def _place(self, parts: Parts) -> int:
-        """The fd of the directory that PARTS goes into, with nothing at its name any more: later wins."""
+    def _made(self, parts: Parts) -> None:
+        """A directory that nobody named was made on the way to one that somebody did."""
+
+    def _place(self, parts: Parts) -> tuple[int, str]:
+        """The fd of the directory that PARTS goes into, and the name to make it under, which is free: later wins."""
         if not parts:
             raise SpecError("the root itself can only be a directory")
         fd = self._walk(parts[:-1], make=True)
@@ -125,7 +133,13 @@ class Tree:
             if error.errno == errno.ENOTEMPTY:
                 raise SpecError(f"{show(parts)} would replace a directory that is not empty") from None
             raise explain(error, f"replace {show(parts)}") from error
-        return fd
+        return fd, parts[-1]
+
+    def _publish(self, parent: int, name: str, parts: Parts, fd: int = -1) -> None:
+        """What was made as NAME (FD, if it is a regular file) gets its own name. Here it has it from the beginning."""
+
+    def _discard(self, parent: int, name: str) -> None:
+        """What was begun as NAME is given up. Here the whole tree is, by whoever fills it."""
 
     def exists(self, parts: Parts) -> bool:
         """Whether something is there, reached without a link."""
@@ -146,38 +160,47 @@ class Tree:
             except FileNotFoundError:
                 kind = 0
             if not stat.S_ISDIR(kind):
-                os.close(self._mkdir(self._place(parts) if kind else fd, parts))
+                os.close(self._mkdir(self._place(parts)[0] if kind else fd, parts))
         self._directories[parts] = meta
 
     def file(self, parts: Parts, meta: Meta, write: Callable[[int], None]) -> None:
         """A regular file; ``write`` is given its fd to fill."""
-        parent = self._place(parts)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        parent, name = self._place(parts)
         try:
-            fd = os.open(parts[-1], flags, 0o600, dir_fd=parent)
+            fd = self._create(parent, name)
         except OSError as error:
             raise explain(error, f"create {show(parts)}") from error
+        with self._or_discard(parent, name, f"write {show(parts)}"):
+            try:
+                write(fd)
+                self._apply(fd, parts, meta)
+                os.utime(fd, ns=(meta.mtime_ns, meta.mtime_ns))
+                self._publish(parent, name, parts, fd)
+            finally:
+                os.close(fd)
+
+    def _create(self, parent: int, name: str) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(name, flags, 0o600, dir_fd=parent)
+
+    @contextlib.contextmanager
+    def _or_discard(self, parent: int, name: str, what: str, cures: Mapping[int, str] = NO_CURES) -> Iterator[None]:
+        """What was begun as NAME is finished, or given up. The kernel's refusals become StepFailed of WHAT."""
         try:
-            write(fd)
-            self._apply(fd, parts, meta)
-            os.utime(fd, ns=(meta.mtime_ns, meta.mtime_ns))
-        except StepFailed:
+            yield
+        except BaseException as error:
+            self._discard(parent, name)
+            if isinstance(error, OSError) and not isinstance(error, StepFailed):
+                raise explain(error, what, cures.get(error.errno or 0, "")) from error
             raise
-        except OSError as error:
-            raise explain(error, f"write {show(parts)}") from error
-        finally:
-            os.close(fd)
 
     def symlink(self, parts: Parts, target: str, meta: Meta) -> None:
         """A symbolic link with any target: it is never followed while the tree is filled."""
-        parent = self._place(parts)
-        try:
-            os.symlink(target, parts[-1], dir_fd=parent)
-            self._special(parent, parts, meta, chmod=False)
-        except StepFailed:
-            raise
-        except OSError as error:
-            raise explain(error, f"link {show(parts)} to {target!r}") from error
+        parent, name = self._place(parts)
+        with self._or_discard(parent, name, f"link {show(parts)} to {target!r}"):
+            os.symlink(target, name, dir_fd=parent)
+            self._special(parent, name, parts, meta, stat.S_IFLNK)
+            self._publish(parent, name, parts)
 
     def hardlink(self, parts: Parts, source: Parts) -> None:
         """One more name for what ``source`` names. Raises SpecError when there is no such file yet."""
@@ -191,37 +214,37 @@ class Tree:
             raise SpecError(f"{what}: that is a directory")
         held = os.dup(parent)  # _place walks elsewhere
         try:
-            place = self._place(parts)
-            os.link(source[-1], parts[-1], src_dir_fd=held, dst_dir_fd=place, follow_symlinks=False)
-        except StepFailed:
-            raise
-        except OSError as error:
-            raise explain(error, what) from error
+            place, name = self._place(parts)
+            with self._or_discard(place, name, what):
+                os.link(source[-1], name, src_dir_fd=held, dst_dir_fd=place, follow_symlinks=False)
+                self._publish(place, name, parts)
         finally:
             os.close(held)
 
     def node(self, parts: Parts, kind: int, device: int, meta: Meta) -> None:
         """A fifo or a device node; ``kind`` is S_IFIFO, S_IFCHR or S_IFBLK (inode(7)), ``device`` as os.makedev."""
-        parent = self._place(parts)
-        try:
-            os.mknod(parts[-1], kind | 0o600, device, dir_fd=parent)
-            self._special(parent, parts, meta, chmod=True)
-        except StepFailed:
-            raise
-        except OSError as error:
-            cure = "devices need root outside of any user namespace" if error.errno == errno.EPERM else ""
-            raise explain(error, f"make node {show(parts)}", cure) from error
+        parent, name = self._place(parts)
+        cures = {errno.EPERM: "devices need root outside of any user namespace"}
+        with self._or_discard(parent, name, f"make node {show(parts)}", cures):
+            os.mknod(name, kind | 0o600, device, dir_fd=parent)
+            self._special(parent, name, parts, meta, kind)
+            self._publish(parent, name, parts)
 
-    def _special(self, parent: int, parts: Parts, meta: Meta, *, chmod: bool) -> None:
-        """Metadata of what cannot be opened without following it or waking a driver: through an O_PATH fd."""
-        fd = os.open(parts[-1], os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    def _special(self, parent: int, name: str, parts: Parts, meta: Meta, kind: int) -> None:
+        """Metadata of what cannot be opened without following it or waking a driver: through an O_PATH fd, which is
+        looked at first, as in a directory of somebody else's something else may have taken the name."""
+        fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
         try:
+            if stat.S_IFMT(os.fstat(fd).st_mode) != kind:
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            path = f"/proc/self/fd/{fd}"
             if self._owners:
-                os.chown(parts[-1], meta.uid, meta.gid, dir_fd=parent, follow_symlinks=False)
-            self._apply(fd, parts, meta, path=f"/proc/self/fd/{fd}", chmod=chmod)
+                os.chown(path, meta.uid, meta.gid)
+            meta = meta.replace(mode=meta.mode & ~SETID)  # which mean nothing here
+            self._apply(fd, parts, meta, path=path, chmod=kind != stat.S_IFLNK)
+            os.utime(path, ns=(meta.mtime_ns, meta.mtime_ns))
         finally:
             os.close(fd)
-        os.utime(parts[-1], ns=(meta.mtime_ns, meta.mtime_ns), dir_fd=parent, follow_symlinks=False)
 
     def _apply(self, fd: int, parts: Parts, meta: Meta, *, path: str = "", chmod: bool = True) -> None:
         """Owner first: chown(2) clears set-ID bits and security.capability. Then attributes, then the mode."""
@@ -229,12 +252,23 @@ class Tree:
             try:
                 os.fchown(fd, meta.uid, meta.gid)
             except OSError as error:
-                cure = "--no-same-owner leaves all files yours"
-                raise explain(error, f"give {show(parts)} to {meta.uid}:{meta.gid}", cure) from error
+                what = f"give {show(parts)} to {meta.uid}:{meta.gid}"
+                raise explain(error, what, self.OWNER_CURE) from error
         for name, value in meta.xattrs:
-            _set_xattr(path or fd, parts, name, value)
+            self._set_xattr(path or fd, parts, name, value)
         if chmod:
             os.chmod(path or fd, meta.mode & (0o7777 if self._owners else 0o7777 & ~SETID))
+
+    def _set_xattr(self, inode: int | str, parts: Parts, name: str, value: bytes) -> None:
+        try:
+            os.setxattr(inode, name, value)
+        except OSError as error:
+            if error.errno == errno.ENOTSUP:
+                cure = "choose a target on another file system"
+                raise Unsupported(
+                    "xattrs", f"{name} of {show(parts)} cannot be kept on this file system", cure
+                ) from error
+            raise explain(error, f"set attribute {name} of {show(parts)}") from error
 
     def finish(self) -> None:
         """Apply the metadata of directories, deepest first; a later entry in the way of one has already removed it."""
@@ -254,16 +288,6 @@ class Tree:
 def show(parts: Parts) -> str:
     """A path of the tree for a message: quoted, control characters escaped, absolute inside the tree."""
     return repr("/" + "/".join(parts))
-
-
-def _set_xattr(inode: int | str, parts: Parts, name: str, value: bytes) -> None:
-    try:
-        os.setxattr(inode, name, value)
-    except OSError as error:
-        if error.errno == errno.ENOTSUP:
-            cure = "choose a target on another file system"
-            raise Unsupported("xattrs", f"{name} of {show(parts)} cannot be kept on this file system", cure) from error
-        raise explain(error, f"set attribute {name} of {show(parts)}") from error
 
 
 def data_extents(fd: int, size: int) -> Iterator[tuple[int, int]]:

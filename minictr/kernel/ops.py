@@ -39,11 +39,13 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     # --- start and synchronisation ---
     "pdeathsig": ("signal:i",),  # prctl(2) PR_SET_PDEATHSIG
     "barrier": ("fd:f",),  # wait for one byte; end of file means the parent died
+    "cgroup_enter": ("fd:f",),  # write "0" to a v1 group's `tasks`; a negative descriptor: it was born there (v2)
     "subreaper": (),  # prctl(2) PR_SET_CHILD_SUBREAPER
     "sigreset": (),  # every signal to SIG_DFL, empty mask
     # --- namespaces ---
     "unshare": ("flags:i",),  # unshare(2)
-    "setns": ("fd:f", "flags:i"),  # setns(2)
+    "setns": ("fd:f", "flags:i"),  # setns(2); the descriptor, of a namespace or a pidfd (Linux 5.8), is closed
+    "enter_root": ("fd:f",),  # fchdir, chroot; the descriptor is closed
     # --- mounts: host paths (before the root is changed) ---
     "propagation": ("path:s", "flags:i"),  # mount(2) with MS_REC|MS_PRIVATE and so on
     "open_tree": ("into:h", "path:s", "flags:i"),  # open_tree(2) OPEN_TREE_CLONE|flags; Linux 5.2
@@ -65,6 +67,7 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     "mknod": ("path:s", "mode:i", "major:i", "minor:i"),
     "symlink": ("target:s", "path:s"),
     "write_file": ("path:s", "data:b", "magic:i"),  # magic: the file system it must be on (fstatfs), 0 for any
+    "boot_id": ("path:s",),  # a random one over procfs' boot_id, by way of a file at PATH that is removed again
     # --- host name, network, process attributes ---
     "sethostname": ("hostname:s",),
     "setdomainname": ("domainname:s",),
@@ -79,6 +82,7 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     "stdio": ("stdin:f", "stdout:f", "stderr:f"),
     # --- init ---
     "init": ("status_fd:f", "flags:i"),  # fork: the parent stays as reaping init, the child goes on with the next op
+    "fork": ("flags:i",),  # go on in a child, born in the pid namespace joined; flags: SIBLING, ORPHAN
     # --- identity and privilege ---
     "setgroups": ("groups:b",),  # array of uint32
     "setresgid": ("gid:i",),

@@ -32,6 +32,7 @@ __all__ = [
     "join_keyring",
     "no_new_privs",
     "probe",
+    "set_boot_id",
     "set_controlling_terminal",
     "set_oom_score_adj",
     "set_pdeathsig",
@@ -260,6 +261,14 @@ def set_sysctl(name: str, value: str) -> None:
     path = f"/proc/sys/{_setting(name)}"
     about = f"{name} = {value}"
     ops.execute("write_file", about=about, path=path, data=f"{value}\n", magic=procfs.MAGIC)
+
+
+def set_boot_id(by: str = "/dev/.boot_id") -> None:
+    """Another boot id, a random one, over /proc/sys/kernel/random/boot_id: a mount in this mount namespace. Linux 5.12.
+
+    BY: a file that holds it and is removed again at once. Raises StepFailed: EPERM without CAP_SYS_ADMIN, EEXIST.
+    """
+    ops.execute("boot_id", about="/proc/sys/kernel/random/boot_id", path=by)
 
 
 def _setting(name: str) -> str:

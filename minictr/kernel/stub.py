@@ -35,19 +35,28 @@ _PROGRAMS = {
 }
 
 
-def region(ops: bytes, blob: bytes, report: int, keep: Collection[int], *, joins: bool = False) -> bytes:
+def region(
+    ops: bytes, blob: bytes, report: int, keep: Collection[int], *, joins: bool = False, forks: bool = False
+) -> bytes:
     """struct mc_region with OPS and BLOB behind it. REPORT: the pipe's write end. KEEP: all the child needs.
 
     ``joins``: the child enters namespaces that others are in, and must not be traceable from its first instruction.
+    ``forks``: it goes on in a child of its own (:func:`born_offset`).
     """
     head = ffi.new("struct mc_region *")
     head.magic, head.version = lib.MC_REGION_MAGIC, lib.MC_REGION_VERSION
     head.n_ops, head.blob_offset = len(ops) // OP.size, HEADER_SIZE + len(ops)
     head.size = HEADER_SIZE + len(ops) + len(blob)
     head.report_fd, head.n_keep = report, len(keep)
-    head.flags = lib.MC_REGION_JOINS if joins else 0
+    head.flags = (lib.MC_REGION_JOINS if joins else 0) | (lib.MC_REGION_FORKS if forks else 0)
     head.keep[0 : len(keep)] = sorted(keep)
     return bytes(ffi.buffer(head)) + ops + blob
+
+
+def born_offset(size: int) -> int:
+    """Where, behind a region of SIZE bytes, the pid of the child stands that the op fork made: an int32, 0 before."""
+    align = int(lib.MC_BORN_ALIGN)
+    return -(-size // align) * align
 
 
 def spawn(flags: int, region_fd: int, keep: Collection[int], cgroup: int = -1) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from minictr.errors import SpecError
-from minictr.features.capabilities import CAPABILITIES, canonical
+from minictr.features.capabilities import CAPABILITIES, Capabilities, canonical
 from minictr.features.check import number, shown
 from minictr.features.process import Sysctl, checked_variable
 from minictr.features.tables import RESOURCES
@@ -11,7 +11,9 @@ from minictr.features.users import Identity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from minictr.steps import Feature
 
 
 def env(text: str, environ: Mapping[str, str]) -> tuple[str, str] | None:
@@ -63,6 +65,16 @@ def capabilities(base: Iterable[str], add: Iterable[str] = (), drop: Iterable[st
     else:
         kept = ({canonical(name) for name in base} - dropped) | added
     return tuple(name for name in CAPABILITIES if name in kept)
+
+
+def adjusted_capabilities(present: Feature | None, add: Sequence[str], drop: Sequence[str]) -> Capabilities:
+    """The wish of a container that has PRESENT, with some added and dropped as :func:`capabilities` does."""
+    held = present.bounding if isinstance(present, Capabilities) else CAPABILITIES
+    kept = capabilities(held, add, drop)
+    every = [{"ALL", "CAP_ALL"}.intersection(name.upper() for name in names) for names in (add, drop)]
+    # "All" is what the caller has, which may be less than there are: the set is narrowed, not demanded.
+    broad = not isinstance(present, Capabilities) or present.drop_only
+    return Capabilities(kept, drop_only=bool(every[0]) or (broad and not every[1]))
 
 
 def _capability(name: str) -> str:

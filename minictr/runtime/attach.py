@@ -233,15 +233,20 @@ def attach(
     *,
     keys: str = DETACH_KEYS,
     sig_proxy: bool = True,
+    begin: Callable[[], None] | None = None,
 ) -> int | None:
     """Tie the caller's streams to a container: its raw wait status when it is over, None when KEYS were typed.
 
     STDIN -1: output only. A terminal at STDIN is in raw mode meanwhile if the container has one too; then KEYS detach.
     ``sig_proxy``: SIGHUP, INT, QUIT, TERM, USR1 and USR2 to this process go on to the container; without it they
-    detach. Input that ends closes the container's. Raises SpecError for KEYS; StepFailed when the monitor is gone.
+    detach. Input that ends closes the container's. BEGIN is called once nothing of its output can be missed.
+
+    Raises SpecError for KEYS; StepFailed when the monitor is gone.
     """
     sequence = parse_detach_keys(keys)
     flags = client.attach(stdin=stdin >= 0)
+    if begin is not None:
+        begin()
     is_terminal = bool(flags & TERMINAL)
     typed = stdin if flags & STDIN else -1
     over = tie(

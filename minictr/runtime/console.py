@@ -26,12 +26,12 @@ class Console:
 
     Give it to a start; afterwards ``master`` is the pty's descriptor. ``socket`` is the container's end of the socket
     pair until then. The window size is that of ``terminal``, a descriptor, from before the program runs; without one
-    it is 0 by 0. ``with`` or ``close()`` closes all.
+    it is ``window``, rows and columns. ``with`` or ``close()`` closes all.
     """
 
-    def __init__(self, terminal: int = -1) -> None:
+    def __init__(self, terminal: int = -1, window: tuple[int, int] = (0, 0)) -> None:
         self._ours, self._theirs = connected_pair()
-        self.terminal, self.master = terminal, -1
+        self.terminal, self.window, self.master = terminal, window, -1
 
     @property
     def socket(self) -> int:
@@ -50,6 +50,8 @@ class Console:
                 self.master = fds[0]
                 if self.terminal >= 0:
                     self.copy_size(self.terminal)
+                elif any(self.window):
+                    self.resize(*self.window)
                 self._ours.send(b"g")
         except OSError:
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minictr.errors import CalledProcessError, SpecError, TimeoutExpired
+from minictr.errors import SpecError, TimeoutExpired
 from minictr.features import PROFILES
 from minictr.plan import plan as make_plan
 from minictr.runtime.launch import START_TIMEOUT, launch
@@ -10,88 +10,23 @@ from minictr.runtime.pipes import Streams
 from minictr.runtime.process import DEVNULL, PIPE, Process
 from minictr.runtime.program import Program
 from minictr.runtime.resolve import check_program, fingerprint, resolve, told_by_fingerprint
+from minictr.runtime.result import Result
 from minictr.runtime.undo import Undo
 from minictr.spec import Spec
-from minictr.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any, Self
 
     from minictr.plan import Plan
+    from minictr.runtime.cgroup import Cgroup
     from minictr.runtime.console import Console
-    from minictr.runtime.timeline import Clock, Timeline
+    from minictr.runtime.instance import Instance
     from minictr.steps import Feature
 
 CACHED = 32  # compiled programs a container keeps, by argv
-
-
-class Result(Value):
-    """What a finished run left.
-
-    ``returncode``: exit code, or minus the signal; ``signal``: that signal or 0; ``timed_out``: whether ``timeout``
-    ended it; ``elapsed``: seconds from the start's first step to the end; ``rusage``: ``os.wait4``'s
-    ``struct_rusage`` of the whole container; ``timeline``: the start by step and by feature; ``stdout``, ``stderr``:
-    what was captured, else None.
-    """
-
-    args: tuple[str, ...]
-    returncode: int
-    signal: int
-    timed_out: bool
-    elapsed: float
-    rusage: Any
-    clock: Clock
-    stdout: Any = None
-    stderr: Any = None
-
-    @property
-    def timeline(self) -> Timeline:
-        return self.clock.timeline()
-
-    @classmethod
-    def of(
-        cls,
-        process: Process,
-        captured: tuple[Any, Any],
-        text: bool,
-        encoding: str | None,
-        errors: str | None,
-        *,
-        timed_out: bool,
-    ) -> Result:
-        """What PROCESS, which is gone, left; CAPTURED as str where it is TEXT."""
-        if text:
-            captured = tuple(  # type: ignore[assignment]
-                None if data is None else data.decode(encoding or "utf-8", errors or "strict").replace("\r\n", "\n")
-                for data in captured
-            )
-        assert process.returncode is not None
-        return cls(
-            process.args,
-            process.returncode,
-            process.signal,
-            timed_out,
-            process.elapsed,
-            process.rusage,
-            process.clock,
-            *captured,
-        )
-
-    def judged(self, timeout: float | None, check: bool) -> Result:
-        """Itself; or the exception that a timeout, or with CHECK a non-zero end, is."""
-        if self.timed_out:
-            raise TimeoutExpired(self.args, timeout or 0, self.stdout, self.stderr, self)
-        if check:
-            self.check_returncode()
-        return self
-
-    def check_returncode(self) -> None:
-        """Raise :class:`CalledProcessError` if ``returncode`` is not 0."""
-        if self.returncode:
-            raise CalledProcessError(self.returncode, self.args, self.stdout, self.stderr, self)
 
 
 class Container:
@@ -155,28 +90,28 @@ class Container:
         preserve_fds: int = 0,
         start_timeout: float = START_TIMEOUT,
         console: Console | None = None,
+        cgroup: Cgroup | None = None,
     ) -> Process:
         """Start ARGS and return its :class:`Process` once it runs.
 
         ``stdin``, ``stdout``, ``stderr``: None (the caller's), PIPE, DEVNULL, a descriptor or a file.
-        ``start_timeout``: seconds until a start that hangs is given up (:class:`StartTimeout`).
+        ``start_timeout``: seconds until a start that hangs is given up (:class:`StartTimeout`). ``cgroup``: groups of
+        the caller's that it is started in, beside those of its own features; they stay when it is over.
         """
+        if cgroup is not None:
+            from minictr.features.join import Groups
+
+            rows = tuple(
+                (name, place.version, place.directory, place.directory.removeprefix(place.mount))
+                for name, place in cgroup.places.items()
+            )
+            self = self.with_(Groups(rows))
         program = self._program(args)
-        with Undo() as closing:
-            streams = Streams(stdin, stdout, stderr, closing)
-            try:
-                process = launch(
-                    program, streams.fds, preserve_fds=preserve_fds, start_timeout=start_timeout, console=console
-                )
-                try:
-                    streams.hand_over(process, text or bool(encoding or errors), encoding, errors)
-                except BaseException:
-                    process.close()
-                    raise
-            except BaseException:
-                streams.close()
-                raise
-        return process
+
+        def start(fds: dict[str, int]) -> Process:
+            return launch(program, fds, preserve_fds=preserve_fds, start_timeout=start_timeout, console=console)
+
+        return started(start, stdin, stdout, stderr, text, encoding, errors)
 
     def _program(self, args: Sequence[str]) -> Program:
         """The compiled plan of running ARGS. Kept while what was looked at in the root is as it was: then only
@@ -206,9 +141,6 @@ class Container:
         text: bool = False,
         encoding: str | None = None,
         errors: str | None = None,
-        stdin: Any = None,
-        stdout: Any = None,
-        stderr: Any = None,
         **options: Any,
     ) -> Result:
         """Run ARGS to the end, as :func:`subprocess.run` does.
@@ -216,18 +148,24 @@ class Container:
         After ``timeout`` seconds the container is killed and :class:`TimeoutExpired` raised (its ``result`` says the
         rest). ``check``: raise :class:`CalledProcessError` for a non-zero end. Other options are :meth:`popen`'s.
         """
-        options.update(stdin=stdin, stdout=stdout, stderr=stderr)
-        options.update(piped(input, capture_output))
-        data, timed_out = encoded(input, encoding, errors), False
-        with self.popen(args, **options) as process:
-            try:
-                captured = process.communicate(data, timeout)
-            except TimeoutExpired:
-                timed_out = True
-                captured = process.end()
-        as_text = text or bool(encoding or errors)
-        result = Result.of(process, captured, as_text, encoding, errors, timed_out=timed_out)
-        return result.judged(timeout, check)
+        how = (input, capture_output, timeout, check, text, encoding, errors)
+        return to_the_end(lambda **streams: self.popen(args, **{**options, **streams}), *how)
+
+    def start(self, args: Sequence[str], **options: Any) -> Instance:
+        """Run ARGS in the background: a container that outlives this process, with a monitor and a log.
+
+        OPTIONS: those of :func:`minictr.runtime.kept.keep`: ``interactive``, ``remove``, ``log_size``, ``log_files``,
+        ``stop_signal``, ``stop_timeout``, ``accounting``, ``root``. The container's ``name`` is taken for it alone.
+        """
+        from minictr.runtime.kept import keep
+
+        return keep(self.spec(args), held=False, **options)
+
+    def create(self, args: Sequence[str], **options: Any) -> Instance:
+        """As :meth:`start`, set up to just before ARGS: :meth:`Instance.start` lets it go."""
+        from minictr.runtime.kept import keep
+
+        return keep(self.spec(args), held=True, **options)
 
     async def run_async(self, args: Sequence[str], **options: Any) -> Result:
         """:meth:`run` for asyncio: waits for the pidfd in the event loop."""
@@ -249,6 +187,54 @@ class Container:
 
     def __hash__(self) -> int:
         return hash((self.rootfs, self.features, self.name))
+
+
+def started(
+    start: Callable[[dict[str, int]], Process],
+    stdin: Any,
+    stdout: Any,
+    stderr: Any,
+    text: bool,
+    encoding: str | None,
+    errors: str | None,
+) -> Process:
+    """What START makes of the program's standard streams, with our ends of them."""
+    with Undo() as closing:
+        streams = Streams(stdin, stdout, stderr, closing)
+        try:
+            process = start(streams.fds)
+            try:
+                streams.hand_over(process, text or bool(encoding or errors), encoding, errors)
+            except BaseException:
+                process.close()
+                raise
+        except BaseException:
+            streams.close()
+            raise
+    return process
+
+
+def to_the_end(
+    popen: Callable[..., Process],
+    input: Any = None,
+    capture_output: bool = False,
+    timeout: float | None = None,
+    check: bool = False,
+    text: bool = False,
+    encoding: str | None = None,
+    errors: str | None = None,
+) -> Result:
+    """Start by POPEN, which is told what streams must be pipes; feed and read them, wait: see :meth:`Container.run`."""
+    data, timed_out = encoded(input, encoding, errors), False
+    with popen(**piped(input, capture_output)) as process:
+        try:
+            captured = process.communicate(data, timeout)
+        except TimeoutExpired:
+            timed_out = True
+            captured = process.end()
+    as_text = text or bool(encoding or errors)
+    result = Result.of(process, captured, as_text, encoding, errors, timed_out=timed_out)
+    return result.judged(timeout, check)
 
 
 def piped(input: Any, capture_output: bool) -> dict[str, int]:

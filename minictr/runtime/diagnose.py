@@ -34,6 +34,19 @@ PT_INTERP = 3  # elf.h
 
 # (call, errno) -> cure
 CURES: dict[tuple[str, int], str] = {
+    ("cgroup_enter", errno.ENOSPC): "the cpuset has no processors or no memory nodes: give it both, as its parent has",
+    (
+        "cgroup_enter",
+        errno.EINVAL,
+    ): "the group takes no processes of this kind: it is threaded, or its cpuset is invalid",
+    ("cgroup_enter", errno.EBUSY): "no-internal-process rule of cgroups(7): groups below it have controllers enabled",
+    ("cgroup_enter", errno.EOPNOTSUPP): "a threaded or invalid v2 group takes no whole process: cgroup.type says which",
+    ("cgroup_enter", errno.EACCES): "entering needs write permission on the group and on the one above both",
+    ("cgroup_enter", errno.EPERM): "entering needs to own the group: have it delegated, or be root",
+    ("cgroup_enter", errno.EAGAIN): "the pids limit of a group above is reached",
+    ("cgroup_enter", errno.ENOENT): "the group lies outside the cgroup namespace of the caller",
+    ("cgroup_enter", errno.ENODEV): "the group was removed meanwhile",
+    ("mknod", errno.EPERM): "a device list forbids to make that node: allow it with --device-cgroup-rule 'c *:* m'",
     ("mount", errno.EPERM): "an outer container may mask /proc or /sys, or the user namespace may not mount this type",
     ("mount", errno.ENODEV): "this kernel does not have that file system",
     ("mount", errno.ENOENT): "the mount point is missing in the root and could not be made",
@@ -76,6 +89,9 @@ CURES: dict[tuple[str, int], str] = {
     ("verify_root", errno.EXDEV): "the root is not a mount of its own: refused",
     ("hold", errno.EPIPE): "the container's monitor is gone: remove the container and create it anew",
     ("keyring", errno.EDQUOT): "the user's key quota is used up: kernel.keys.maxkeys",
+    ("console", errno.ENOENT): "the container has no /dev/pts: it was started without the feature devpts",
+    ("fork", errno.EAGAIN): "the container is at its limit of processes: --without pids enters it all the same",
+    ("enter_root", errno.EPERM): "entering a root by name needs CAP_SYS_CHROOT",
     ("setns", errno.EPERM): "joining needs CAP_SYS_ADMIN over that namespace",
     ("uid_map", errno.EPERM): "mapping other ids than one's own needs privilege, or newuidmap and /etc/subuid",
     ("gid_map", errno.EPERM): "mapping other ids than one's own needs privilege, or newgidmap and /etc/subgid",
@@ -90,6 +106,8 @@ def parent_failed(step: Step, err: StepFailed, index: int, total: int) -> StepFa
     """A parent's step failed: the same error, with its place in the plan."""
     number = err.errno or 0
     cure = err.cure or _cure(step.call, number)
+    if step.call == "cgroup" and number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        cure = f"{cure}, or do without (--without {step.feature})".removeprefix(", ")
     return StepFailed(err.what, number, index=index, total=total, feature=step.feature, cure=cure)
 
 

@@ -10,6 +10,8 @@ import os
 
 from minictr.errors import StepFailed
 
+ESRCH = 3
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,13 +32,34 @@ def open_namespace(start: Start, *, into: str, path: str, kind: str) -> None:
     start.own(into, open_namespace(path, kind))
 
 
-def enter_pidns(start: Start, *, fd: str) -> None:
-    """Children of this thread are born in the pid namespace FD, until the undo right after the clone."""
-    from minictr.kernel.namespaces import pid_for_children
+def open_process(start: Start, *, pid: int, root: bool) -> None:
+    """The root of PID where it is wanted, and a last look at its pidfd, the descriptor "process": while it runs, its
+    number is no other's, and what was opened by it is its own."""
+    from minictr.runtime.process import is_over
 
-    joined = pid_for_children(start.fds[fd])
-    joined.__enter__()
-    start.after_clone.append(lambda: joined.__exit__(None, None, None))
+    if root:
+        start.own("root", os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+    if is_over(start.fds["process"], 0):
+        raise StepFailed(f"join process {pid}", ESRCH, cure="the container is over")
+
+
+def open_cgroup(start: Start, *, controller: str, version: int, directory: str) -> None:
+    """The entrance to a cgroup that is there: v1 by a descriptor that the child writes to, v2 by birth."""
+    from minictr.kernel import cgroups
+
+    word = f"cgroup:{controller}"
+    entrance = cgroups.entrance(cgroups.Place(version, controller, directory))
+    if version == 1:
+        start.own(word, entrance)
+        return
+    start.fds[word] = -1
+    start.own("cgroup", entrance)
+    start.cgroup_fd = entrance
+
+
+def enter_pidns(start: Start, *, fd: str) -> None:
+    """The child is born in the pid namespace FD."""
+    start.enter_pidns(start.fds[fd])
 
 
 def idmap_tree(start: Start, *, into: str, path: str, **options: Any) -> None:
@@ -57,6 +80,49 @@ def make_directory(start: Start, *, path: str, mode: int) -> None:
         raise StepFailed(f"mkdir {path}", err.errno or 0) from err
     else:
         start.on_failure.push(os.rmdir, path)
+
+
+def cgroup(start: Start, *, controller: str, parent: str, settings: tuple[tuple[str, Any], ...]) -> None:
+    """A cgroup of the container's own for CONTROLLER, with its limits; the child enters it by itself.
+
+    On v1 it writes "0" to the descriptor of ``tasks``, as whoever moves only itself needs no grace period (7 ms); on v2
+    it is born there (CLONE_INTO_CGROUP). What is written down first, a sweep finds.
+    """
+    from minictr.kernel import cgroups
+
+    word = f"cgroup:{controller}"
+    if not cgroups.has(controller):
+        if controller not in IMPLIED:
+            cgroups.home(controller)  # says why not
+        start.fds[word] = -1
+        return
+    assert start.journal is not None
+    place = cgroups.locate(controller, start.group, parent)
+    start.journal.write_ahead(("cgroup", place.version, controller, place.directory))
+    start.on_failure.push(remove_cgroup, place.directory)
+    shared = any(place.directory == other.directory for other in start.places.values())  # cpu,cpuacct; all of v2
+    if not cgroups.create(place) and not shared:
+        raise StepFailed(f"mkdir {place.directory}", 17, cure="somebody made a group of that name: try again")
+    cgroups.write(place, **dict(settings))
+    start.places[controller] = place
+    entrance = cgroups.entrance(place)
+    if place.version == 1:
+        start.own(word, entrance)
+        return
+    start.fds[word] = -1
+    start.own("cgroup", entrance)
+    start.cgroup_fd = entrance
+
+
+IMPLIED = frozenset({"cpuacct"})  # controllers of v1 that come with another, and are part of it on v2
+
+
+def remove_cgroup(directory: str) -> None:
+    """A start failed: its cgroup goes, if it was made."""
+    from minictr.kernel import cgroups
+
+    if os.path.isdir(directory):
+        cgroups.remove(directory, recorded=True)
 
 
 def uid_map(start: Start, *, map: str) -> None:
@@ -82,5 +148,17 @@ def oom_score_adj(start: Start, *, value: int) -> None:
 
 HANDS: dict[str, Callable[..., None]] = {
     function.__name__: function
-    for function in (clone, open_namespace, enter_pidns, idmap_tree, make_directory, uid_map, gid_map, oom_score_adj)
+    for function in (
+        clone,
+        open_namespace,
+        open_process,
+        open_cgroup,
+        enter_pidns,
+        idmap_tree,
+        make_directory,
+        cgroup,
+        uid_map,
+        gid_map,
+        oom_score_adj,
+    )
 }

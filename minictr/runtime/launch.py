@@ -18,7 +18,7 @@ import select
 import time
 from _thread import start_new_thread
 
-from minictr.errors import MinictrError, SpecError, StartTimeout, StepFailed
+from minictr.errors import MinictrError, SpecError, StartTimeout, StepFailed, Unsupported
 from minictr.kernel.core import lib
 from minictr.kernel.stub import MAX_KEEP, spawn
 from minictr.runtime.hands import HANDS
@@ -32,11 +32,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from minictr.kernel.cgroups import Place
     from minictr.runtime.console import Console
+    from minictr.runtime.identity import ProcessIdentity
+    from minictr.runtime.record import Record
 
 SIGKILL = 9
+CLONE_NEWPID = 0x20000000  # linux/sched.h
 START_TIMEOUT = 10.0
+RECORDED = frozenset({"cgroup"})  # steps that make what outlives a killed parent: written down before they are done
 REAP_TIMEOUT = 5.0
+PAGE = 4096
 
 
 def launch(
@@ -46,29 +52,27 @@ def launch(
     preserve_fds: int = 0,
     start_timeout: float = START_TIMEOUT,
     console: Console | None = None,
+    record: Record | None = None,
 ) -> Process:
     """Start a compiled program, and return when it runs.
 
     FDS: descriptors by word: "stdin", "stdout", "stderr" (unused with a console). ``preserve_fds``: so many from 3 on
-    are passed on as well. ``start_timeout``: seconds.
+    are passed on as well. ``start_timeout``: seconds. ``record``: the container's directory, owned by us; it goes with
+    the process. Without one nobody finds it by name; what it needs of the host is in this process's ledger.
 
     Raises :class:`StepFailed` (one kernel operation failed; everything was undone), :class:`CommandNotFound`,
     :class:`CommandNotExecutable`, :class:`StartTimeout`.
     """
-    run = Start(program, dict(fds), preserve_fds, start_timeout, console)
-    stage = ""
-    try:
-        for stage in ("prepare", "clone", "attach", "take_console", "await_exec"):
-            getattr(run, stage)()
-    except BaseException as err:
-        run.abort()
-        if isinstance(err, OSError) and not isinstance(err, MinictrError):
-            where = f"start, {stage.replace('_', ' ')}"
-            raise StepFailed(where, err.errno or 0, cure=descriptors_cure(err)) from err
-        raise
-    finally:
-        run.close()
-    return Process(run.pid, run.pidfd, program.plan.spec.argv, run.clock, status_fd=run.status)
+    run = Start(program, dict(fds), preserve_fds, start_timeout, console, record)
+    run.through("prepare", "clone", "attach", "take_console", "await_exec", "register")
+    first = bool(run.flags & CLONE_NEWPID) and run.status < 0
+    process = Process(run.pid, run.pidfd, program.plan.spec.argv, run.clock, status_fd=run.status, first=first)
+    if run.journal is not None:
+        from minictr.runtime.aftermath import Aftermath
+
+        own, places = run.record is not None, tuple(run.places.values())
+        process.aftermath = Aftermath(run.journal, own, places, program.plan.spec.name)
+    return process
 
 
 class Start:
@@ -81,9 +85,15 @@ class Start:
         preserve: int,
         timeout: float,
         console: Console | None,
+        record: Record | None,
     ) -> None:
         self.program, self.fds, self.preserve, self.timeout = program, fds, preserve, timeout
-        self.console = console
+        self.console, self.record = console, record
+        self.journal: Record | None = None  # where what must not be left behind is written down before it is made
+        self.group = ""  # the name of the container's cgroups
+        self.places: dict[str, Place] = {}  # controller -> the container's own cgroup
+        self.identity: ProcessIdentity | None = None
+        self.cgroup_fd = -1  # of the cgroup v2 directory that the child is born in
         if console is not None:
             fds["console"] = console.socket
         self.clock = Clock(_now())
@@ -92,6 +102,21 @@ class Start:
         self.flags, self.pid, self.pidfd, self.status = 0, 0, -1, -1
         self.report = self.region = self.go = -1
         self._open: list[int] = []
+
+    def through(self, *stages: str) -> None:
+        """The methods called STAGES one after another; a failure undoes everything, and is raised."""
+        stage = ""
+        try:
+            for stage in stages:
+                getattr(self, stage)()
+        except BaseException as err:
+            self.abort()
+            if isinstance(err, OSError) and not isinstance(err, MinictrError):
+                where = f"start, {stage.replace('_', ' ')}"
+                raise StepFailed(where, err.errno or 0, cure=descriptors_cure(err)) from err
+            raise
+        finally:
+            self.close()
 
     def own(self, name: str, fd: int) -> None:
         """FD belongs to this start: named for the ops, closed at its end."""
@@ -125,8 +150,20 @@ class Start:
                 _must_be_open(self.fds[name], name)
         for fd in range(3, 3 + self.preserve):
             _must_be_open(fd, f"--preserve-fds {self.preserve}")
+        if self.record is not None:
+            self._own_record(self.record)
+            self.journal, self.group = self.record, self.record.group
+        elif any(step.call in RECORDED for _, step in self.program.parent):
+            from minictr.runtime import ledger
+
+            self.journal, self.group = ledger.open_entry()
+            self.on_failure.push(ledger.close_entry, self.journal)
         self._parent_steps(PREPARE)
         self._parent_steps(CLONE)
+
+    def _own_record(self, record: Record) -> None:
+        """A start that fails leaves no record of the container."""
+        self.on_failure.push(record.forget, self.program.plan.spec.name)
 
     def _parent_steps(self, phase: int) -> None:
         for index, step in self.program.parent:
@@ -138,6 +175,8 @@ class Start:
                 from minictr.runtime.diagnose import parent_failed
 
                 raise parent_failed(step, err, index, self.program.total) from err
+            except Unsupported as err:
+                raise Unsupported(step.feature, err.reason, err.cure) from err
             if phase != CLONE:
                 self.clock.stamp(index, step, _now())
 
@@ -150,9 +189,10 @@ class Start:
             theirs.append(self.fds["barrier"])
         if "init" in self.program.calls:
             self.status, status = os.pipe()
-            self.on_failure.push(os.close, self.status)
+            self.on_failure.push(self._close_status)
             self.own("status", status)
         keep = {self.fds[name] for name in self.program.fd_names} | {report, *range(3, 3 + self.preserve)}
+        keep.discard(-1)  # a descriptor that this host needs not: the op does nothing
         self.region = os.memfd_create("minictr-start", os.MFD_CLOEXEC)
         self._open.append(self.region)
         keep.add(self.region)
@@ -161,10 +201,24 @@ class Start:
                 f"pass {len(keep)} descriptors", EMFILE, cure=f"at most {MAX_KEEP}, fewer with --preserve-fds"
             )
         os.write(self.region, self.program.region(self.fds, report, keep, self.preserve))
+        if self.program.forks:
+            os.ftruncate(self.region, self.program.born_offset + PAGE)
         self._spawn(keep)
+        self._write_down()
         # the child has its own copies now: the pipes must end with it
         for fd in theirs:
             self._close(fd)
+
+    def _write_down(self) -> None:
+        """Who the child is, before "go": a sweep ends it if we should be killed."""
+        if self.journal is not None:
+            from minictr.runtime.identity import ProcessIdentity
+
+            try:
+                self.identity = ProcessIdentity.of(self.pid)
+            except OSError:
+                return  # it died, and a monitor has reaped it: the report says of what
+            self.journal.write_ahead(("process", self.identity.pid, self.identity.start, self.identity.boot))
 
     def _pipe(self) -> tuple[int, int]:
         ends = os.pipe()
@@ -174,7 +228,7 @@ class Start:
     def _spawn(self, keep: set[int]) -> None:
         words = [step.feature for _, step in self.program.parent if step.phase == CLONE]
         try:
-            self.pid, self.pidfd = spawn(self.flags, self.region, keep)
+            self.pid, self.pidfd = self._clone_child(keep)
         except StepFailed as err:
             from minictr.runtime.diagnose import clone_failed
 
@@ -183,6 +237,21 @@ class Start:
             self._restore()
         index = next((index for index, step in self.program.parent if step.phase == CLONE), 0)
         self.clock.stamp(index, Step("clone3", CLONE, {}, "clone", " ".join(words)), _now())
+
+    def _close_status(self) -> None:
+        os.close(self.status)
+        self.status = -1
+
+    def _clone_child(self, keep: set[int]) -> tuple[int, int]:
+        return spawn(self.flags, self.region, keep, self.cgroup_fd)
+
+    def enter_pidns(self, fd: int) -> None:
+        """Children of this thread are born in the pid namespace FD, until the undo right after the clone."""
+        from minictr.kernel.namespaces import pid_for_children
+
+        joined = pid_for_children(fd)
+        joined.__enter__()
+        self.after_clone.append(lambda: joined.__exit__(None, None, None))
 
     def _restore(self) -> None:
         """This thread's own pid namespace for children again, if another was entered for the clone."""
@@ -209,15 +278,25 @@ class Start:
 
     def await_exec(self) -> None:
         """Until the program runs. A failed op, a death and the deadline are exceptions."""
-        ready = self._poll(0)  # POLLHUP needs not be asked for
+        self._judge(self._poll(0))  # POLLHUP needs not be asked for
+
+    def _judge(self, ended: bool) -> None:
+        """What the region says of a start whose report pipe ENDED, or whose time is over."""
         outcome = Outcome(os.pread(self.region, outcome_size(self.program), 0))
-        if not ready and outcome.state != lib.MC_STATE_FAILED:
+        if not ended and outcome.state != lib.MC_STATE_FAILED:
             raise StartTimeout(str(self.program.steps[outcome.current][1]), self.timeout)
         if outcome.state != lib.MC_STATE_EXEC:
             from minictr.runtime.diagnose import child_failed
 
             raise child_failed(self.program, outcome, self._death())
         self.clock.child(self.program.steps, outcome, _now())
+
+    def register(self) -> None:
+        """Who runs, for those who ask (ps), and for the sweep if we should be killed."""
+        if self.record is not None and self.identity is not None:
+            from minictr.runtime.aftermath import register
+
+            register(self.record, self.program, self.identity, self.places)
 
     def _poll(self, events: int) -> bool:
         """Whether the report pipe has EVENTS, or ended, before the deadline."""
@@ -236,8 +315,8 @@ class Start:
         pid, self.pid = self.pid, 0
         lib.mc_pidfd_send_signal(self.pidfd, SIGKILL, 0)
         if is_over(self.pidfd, REAP_TIMEOUT):
-            return _reap(pid)
-        start_new_thread(_reap, (pid,))
+            return reap(pid)
+        start_new_thread(reap, (pid,))
         return 0
 
     def abort(self) -> None:
@@ -250,7 +329,19 @@ class Start:
         self.on_failure.close()
 
 
-def _reap(pid: int) -> int:
+def new_record(name: str = "", root: str = "") -> Record:
+    """A container's directory below ROOT, for what must not be left behind if this process is killed; NAME is taken."""
+    from minictr.runtime.record import Record
+    from minictr.runtime.store import Store
+    from minictr.runtime.sweep import sweep_now_and_then
+
+    store = Store(root)
+    sweep_now_and_then(store)
+    return Record.new(store, name)
+
+
+def reap(pid: int) -> int:
+    """Wait for PID, which is about to end: its raw wait status."""
     try:
         return os.waitpid(pid, 0)[1]
     except ChildProcessError:  # somebody else's wait(-1) was faster

@@ -153,7 +153,7 @@ class _Log:
                 is_last = False
 
     def _is_over(self) -> bool:
-        """Whether nothing more is written: there is an exit record, or nobody holds the monitor's lock."""
+        """Whether nothing more is written: there is an exit record, or nobody holds the container's locks."""
         try:
             fd = os.open("exit", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.directory)
         except FileNotFoundError:
@@ -163,21 +163,26 @@ class _Log:
                 return True
         finally:
             os.close(fd)
+        return not any(self._is_held(name) for name in (".", "lock"))
+
+    def _is_held(self, name: str) -> bool:
+        """Whether somebody has the lock of NAME: "." is the owner's, "lock" that of who changes the container."""
         try:
-            fd = os.open("lock", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.directory)
+            fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.directory)
         except FileNotFoundError:
             return False
         try:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return True
         except BlockingIOError:
-            return False
+            return True
         finally:
             os.close(fd)
+        return False
 
     def _watch(self) -> None:
         """One watch for all: inotify(7) of a directory tells of what is in it."""
-        self._inotify = check(lib.mc_inotify_init(), "inotify_init1", "raise fs.inotify.max_user_instances")
+        flags = os.O_NONBLOCK | os.O_CLOEXEC  # IN_NONBLOCK, IN_CLOEXEC
+        self._inotify = check(lib.mc_inotify_init1(flags), "inotify_init1", "raise fs.inotify.max_user_instances")
         path = f"/proc/self/fd/{self.directory}".encode()
         check(lib.mc_inotify_add_watch(self._inotify, path, _CHANGES), "inotify_add_watch of the state directory")
 

@@ -13,14 +13,17 @@ from minictr.kernel.core import lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import IO, Any, Self
 
+    from minictr.kernel.cgroup_usage import Usage
     from minictr.runtime.timeline import Clock, Timeline
 
 PIPE, STDOUT, DEVNULL = -1, -2, -3  # the values of subprocess's
 SIGTERM, SIGKILL = 15, 9
 ESRCH, EMFILE = 3, 24
+# How reboot(2) ends a pid namespace: by a signal that otherwise never ends its first process. pid_namespaces(7)
+HALTS = {1: ("rebooted", 133), 2: ("halted", 0)}
 LAST_WORD = struct.Struct("=i4xq")  # struct mc_last_word of _core/init.c: wait status, largest resident set in KiB
 
 
@@ -34,9 +37,11 @@ class Process:
 
     ``pid``: of the container's first process, as the host counts. ``pidfd``: readable when it is gone. ``returncode``:
     None while it runs, then its exit code, or minus the signal that killed it. ``signal``: that signal, or 0.
-    ``rusage``: ``os.wait4``'s, of the whole container (its init and all it reaped); without init its ``ru_maxrss`` is
-    at least the caller's, which exec charges to whoever shared its memory. ``elapsed``: seconds from the start's first
-    step to the end. ``timeline``: the start, step by step.
+    ``halt``: "halted" or "rebooted" when the program was PID 1 and called reboot(2); returncode is 0 then, or 133 as
+    systemd-nspawn's. ``rusage``: ``os.wait4``'s, of the whole container (its init and all it reaped); without init its
+    ``ru_maxrss`` is at least the caller's, which exec charges to whoever shared its memory. ``elapsed``: seconds from
+    the start's first step to the end. ``timeline``: the start, step by step. ``usage``: its cgroups' last readings, if
+    it had any.
 
     A process dropped while running warns ResourceWarning; ``with`` kills and reaps it.
     """
@@ -49,6 +54,7 @@ class Process:
         clock: Clock,
         *,
         status_fd: int = -1,
+        first: bool = False,
     ) -> None:
         self.pid, self.pidfd, self.args = pid, pidfd, tuple(args)
         self.stdin: IO[Any] | None = None
@@ -56,12 +62,15 @@ class Process:
         self.stderr: IO[Any] | None = None
         self.returncode: int | None = None
         self.signal = 0
+        self.halt = ""
         self.rusage: Any = None
         self.elapsed = 0.0
         self.partial: dict[int, list[bytes]] = {}
         self.unsent: memoryview = memoryview(b"")
         self.text: tuple[str, str] | None = None  # encoding and errors, where the streams are text
-        self.clock, self._status_fd = clock, status_fd
+        self.usage: Usage | None = None
+        self.aftermath: Callable[[], Usage | None] | None = None
+        self.clock, self._status_fd, self._first = clock, status_fd, first
         self._reaping = allocate_lock()
 
     @property
@@ -139,10 +148,16 @@ class Process:
             if self.rusage is not None:
                 self.rusage = type(self.rusage)((*self.rusage[:2], maxrss, *self.rusage[3:]))
         returncode = os.waitstatus_to_exitcode(status)
+        if self._first and -returncode in HALTS:
+            self.halt, returncode = HALTS[-returncode]
         self.signal = max(0, -returncode)
         self.elapsed = (time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW) - self.clock.begin_ns) / 1e9
-        self.returncode = returncode  # last but one: whoever sees it sees the rest too
-        self._close_fds()
+        try:
+            if self.aftermath is not None:
+                self.usage = self.aftermath()
+        finally:
+            self.returncode = returncode  # last but one: whoever sees it sees the rest too
+            self._close_fds()
 
     def _close_fds(self) -> None:
         for name in ("pidfd", "_status_fd"):

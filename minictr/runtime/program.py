@@ -10,7 +10,7 @@ import struct
 
 from minictr.kernel.core import ffi
 from minictr.kernel.ops import OP, Encoder
-from minictr.kernel.stub import HEADER_SIZE, region
+from minictr.kernel.stub import HEADER_SIZE, born_offset, region
 from minictr.steps import PARENT_PHASES
 
 TYPE_CHECKING = False
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from minictr.plan import Plan
     from minictr.steps import Step
 
+JOINING = frozenset({"setns", "enter_root", "fork"})  # with one of these, others may look at the child
 _FIRST_NUMBER = 8  # offset of arg[0] in an op
 _FD = struct.Struct("=q")
 
@@ -43,7 +44,9 @@ class Program:
         self.fd_names = frozenset(name for _, name in encoder.fd_places)  # the words for descriptors that ops mention
         self.total = len(plan.steps)
         self.calls = frozenset(step.call for _, step in self.steps)
-        self.joins = "setns" in self.calls or any(step.call == "enter_pidns" for _, step in self.parent)
+        self.forks = "fork" in self.calls
+        self.joins = not self.calls.isdisjoint(JOINING) or any(step.call == "enter_pidns" for _, step in self.parent)
+        self.spec_text = ""  # the spec as JSON, once somebody asked
         self._ops, self._blob, self._fd_places = bytes(encoder.ops), bytes(encoder.blob), tuple(encoder.fd_places)
 
     def region(self, fds: Mapping[str, int], report: int, keep: Collection[int], preserve: int = 0) -> bytes:
@@ -53,7 +56,12 @@ class Program:
         for place, name in self._fd_places:
             _FD.pack_into(ops, place, fds[name])
         _FD.pack_into(ops, self._preserve, preserve)
-        return region(bytes(ops), self._blob, report, keep, joins=self.joins)
+        return region(bytes(ops), self._blob, report, keep, joins=self.joins, forks=self.forks)
+
+    @property
+    def born_offset(self) -> int:
+        """Where in the region's file a fork tells the pid of its child."""
+        return born_offset(HEADER_SIZE + len(self._ops) + len(self._blob))
 
 
 class Outcome:
@@ -61,14 +69,14 @@ class Outcome:
 
     def __init__(self, data: bytes) -> None:
         head = ffi.from_buffer("struct mc_region *", data)
-        self.n_ops, self.state, self.current = head.n_ops, head.state, head.current
+        self.state, self.current = head.state, head.current
         self.error, self.failed_nr, self.start_ns = head.error, head.failed_nr, head.start_ns
         self._data = data
 
     @property
     def ends(self) -> list[int]:
         """CLOCK_MONOTONIC_RAW nanoseconds at the end of each op; 0 where it was not reached."""
-        return [OP.unpack_from(self._data, HEADER_SIZE + i * OP.size)[-1] for i in range(self.n_ops)]
+        return [OP.unpack_from(self._data, place)[-1] for place in range(HEADER_SIZE, len(self._data), OP.size)]
 
 
 def outcome_size(program: Program) -> int:

@@ -27,19 +27,34 @@ MAX_DATABASE = 4 << 20  # bytes of a passwd or group file that are read
 def resolve(spec: Spec) -> Spec:
     """SPEC with an absolute, checked root and a numeric user.
 
+    Block devices that limits name become numbers, and the cgroup file system learns which hierarchies the host has.
+
     Raises :class:`SpecError` for a root that is missing, a file, a link or empty, for /proc, /sys or /dev being a link
     in it, and for a user or group that it does not know.
     """
     if spec.rootfs:
         spec = spec.replace(rootfs=checked_root(spec.rootfs))
         _no_links(spec)
-    identity: Any = spec.get("user")
-    if identity is not None:
-        spec = spec.with_(_known(identity, spec))
+    io: Any = spec.get("io")
+    if io is not None and io.paths:
+        spec = spec.with_(io.resolved({path: _block_device(path) for path in io.paths}))
+    if "cgroupfs" in spec.names or "named_cgroup" in spec.names:
+        spec = _host_hierarchies(spec)
     env: Any = spec.get("env")
     if env is None or not env.clear:
-        spec = spec.replace(environ=tuple(f"{key}={value}" for key, value in os.environ.items()))
-    return spec
+        spec = spec.replace(environ=caller_environment())
+    return look_up_user(spec)
+
+
+def look_up_user(spec: Spec) -> Spec:
+    """SPEC with a numeric user. Raises :class:`SpecError` for a user or group that its root does not know."""
+    identity: Any = spec.get("user")
+    return spec if identity is None else spec.with_(_known(identity, spec))
+
+
+def caller_environment() -> tuple[str, ...]:
+    """Ours, as a spec has it."""
+    return tuple(f"{key}={value}" for key, value in os.environ.items())
 
 
 LOOKED_AT = ("", *MOUNTED_BY, "/etc")  # of which only matters what they are
@@ -49,7 +64,8 @@ READ = ("/etc/passwd", "/etc/group")  # and of which the content does
 def told_by_fingerprint(spec: Spec) -> bool:
     """Whether what :func:`resolve` makes of SPEC hangs on the root alone: on no environment, on no other layers."""
     env: Any = spec.get("env")
-    return env is not None and env.clear and spec.get("overlay") is None
+    io: Any = spec.get("io")
+    return env is not None and env.clear and spec.get("overlay") is None and (io is None or not io.paths)
 
 
 def fingerprint(rootfs: str) -> tuple[int, ...]:
@@ -67,6 +83,46 @@ def fingerprint(rootfs: str) -> tuple[int, ...]:
         if place in READ:
             marks += (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
     return tuple(marks)
+
+
+def _block_device(path: str) -> tuple[int, int]:
+    """The numbers of the host's block device PATH."""
+    try:
+        stat = os.stat(path)
+    except OSError as err:
+        raise SpecError(f"io: {path}: {err.strerror}") from None
+    if stat.st_mode >> 12 != 0o06:
+        raise SpecError(f"io: {path} is no block device: name the disk, as /dev/sda")
+    return os.major(stat.st_rdev), os.minor(stat.st_rdev)
+
+
+def _host_hierarchies(spec: Spec) -> Spec:
+    """SPEC with the host's hierarchies in its cgroupfs, and without groups that are wished for only where the host has
+    such a hierarchy."""
+    from minictr.kernel.cgroups import hierarchies
+
+    mounted = [found for found in hierarchies() if found.mount]
+    there = {name for found in mounted for name in found.controllers}
+    legacy = [found for found in mounted if found.version == 1]
+    if len(mounted) > len(legacy):
+        there.add("unified")
+    features = tuple(
+        feature
+        for feature in spec.features
+        if feature.name != "named_cgroup" or getattr(feature, "required", True) or _controllers(feature) <= there
+    )
+    spec = spec.replace(features=features)
+    cgroupfs: Any = spec.get("cgroupfs")
+    if cgroupfs is None:
+        return spec
+    rows = [(1, os.path.basename(found.mount), found.controllers) for found in legacy]
+    top = "unified" if legacy else ""
+    rows += [(2, top, found.controllers) for found in mounted if found.version == 2]
+    return spec.with_(cgroupfs.replace(hierarchies=tuple(rows)))
+
+
+def _controllers(feature: Any) -> set[str]:
+    return set(feature.controllers())
 
 
 def checked_root(rootfs: str) -> str:
@@ -132,6 +188,16 @@ def open_regular(root: str, path: str) -> int:
     return open_inside(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
 
 
+def removed(layer: str, path: str) -> bool:
+    """Whether PATH is a whiteout of LAYER: device 0:0, which says that no layer below has it. overlayfs.rst."""
+    fd = open_inside(layer, path, os.O_PATH)
+    try:
+        stat = os.fstat(fd)
+        return stat.st_mode >> 12 == 0o02 and stat.st_rdev == 0
+    finally:
+        os.close(fd)
+
+
 def _rows(spec: Spec, path: str) -> Iterator[list[str]]:
     """The rows of a database file of the root, from the topmost layer that has it; none if there is none."""
     overlay: Any = spec.get("overlay")
@@ -140,6 +206,8 @@ def _rows(spec: Spec, path: str) -> Iterator[list[str]]:
         try:
             fd = open_regular(layer, path)
         except OSError as err:
+            if err.errno == 22 and removed(layer, path):
+                return
             if err.errno == 22:
                 raise SpecError(f"rootfs {spec.rootfs}: {path} is not a regular file") from None
             continue

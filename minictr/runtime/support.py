@@ -10,8 +10,11 @@ if TYPE_CHECKING:
 
 __all__ = ["support", "supports"]
 
-# the modules of minictr.kernel with a probe(), named like those of minictr.features
+# the modules of minictr.kernel with trials for probe(), named like those of minictr.features
 MODULES = ("namespaces", "rootfs", "mounts", "process", "users", "capabilities", "seccomp", "network")
+# feature -> the controller that a group is made of to find out
+GROUPS = {name: name for name in "memory cpu cpuset pids io devices hugetlb rdma misc freezer".split()}
+GROUPS |= {"named_cgroup": "named:systemd", "cgroup_conf": "raw"}
 
 
 def supports() -> dict[str, Support]:
@@ -21,10 +24,18 @@ def supports() -> dict[str, Support]:
     from minictr.features import REGISTRY
     from minictr.steps import Support
 
-    found: dict[str, Support] = {}
+    found: dict[str, Support] = {name: _group(name) for name in (*GROUPS, "cgroup_parent")}
     for module in MODULES:
         found.update(import_module(f"minictr.kernel.{module}").probe())
     return {name: found.get(name, Support(False, "no kernel module tries it out")) for name in REGISTRY}
+
+
+def _group(name: str) -> Support:
+    """Whether the feature NAME can have a group; for a parent of groups, whether any can."""
+    from minictr.kernel.cgroup_probes import support as group_support
+
+    answers = [group_support(controller) for controller in ([GROUPS[name]] if name in GROUPS else GROUPS.values())]
+    return next((answer for answer in answers if answer), answers[0])
 
 
 def support(feature: str | Feature | type[Feature]) -> Support:
@@ -34,6 +45,8 @@ def support(feature: str | Feature | type[Feature]) -> Support:
     from minictr.kernel import probing
     from minictr.kernel.trials import TRIALS
 
+    if name in GROUPS or name == "cgroup_parent":
+        return _group(name)
     for trials in TRIALS.values():
         if name in trials:
             return probing.support(trials[name])

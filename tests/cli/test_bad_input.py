@@ -33,6 +33,30 @@ BAD = {
     "--security-opt": ["", "nope", "no-new-privileges=maybe", "no-new-privileges=", "seccomp=file", "apparmor=x"],
     "--ulimit": ["", "nofile", "nope=1", "nofile=", "nofile=2:1", "nofile=x"],
     "--sysctl": ["", "net.ipv4.ip_forward", "kernel.panic=1", "vm.swappiness=1", "../x=1"],
+    "--best-effort": ["", "nosuch", "tmpfs:/x"],
+    "--device": ["", "null", "/nosuch", "/etc/passwd", "/tmp", "/dev/null:", "/dev/null:x", "/dev/null:/x"],
+    "--device-cgroup-rule": ["", "c 1:3", "c 1:3 x", "x 1:3 r", "c 1 r", "a 1:1 r", "c 1:3 rwm rwm"],
+    "-m": ["", "x", "1", "-1", "1q"],
+    "--memory": ["1e9", "9999999999999999999g"],
+    "--memory-swap": ["", "x", "1g", "-2"],
+    "--memory-reservation": ["", "x", "-1"],
+    "--memory-swappiness": ["", "x", "101", "-2"],
+    "--cpus": ["", "x", "-1", "0.001", "nan", "1e1", "99999"],
+    "-c": ["", "1", "262145", "x"],
+    "--cpu-shares": ["-1"],
+    "--cpu-quota": ["", "999", "x", "-2"],
+    "--cpu-period": ["", "999", "1000001", "x"],
+    "--cpuset-cpus": ["", "x", "1-", "3-1", "0,,1", "99999"],
+    "--cpuset-mems": ["", "-1"],
+    "--pids-limit": ["", "-2", "x", "4194305"],
+    "--blkio-weight": ["", "9", "1001", "x"],
+    "--blkio-weight-device": ["", "8:0", "/dev/null:500", "8:0:5", "/nosuch:500", ":500"],
+    "--device-read-bps": ["", "/dev/sda", "/dev/null:1m", "8:0:x", "8:0:0", "8:0:"],
+    "--device-write-bps": ["x:1m"],
+    "--device-read-iops": ["8:0:1m"],
+    "--device-write-iops": ["8:0:-1"],
+    "--cgroup-conf": ["", "memory.high", "=1", "memory=1", "cgroup.procs=1", "../a.b=1", "a.b="],
+    "--cgroup-parent": ["", ".", "..", "/a/../b", "a\nb"],
     "--oom-score-adj": ["", "x", "1001", "-1001", "1.5"],
     **{
         option: ["", "nope", "ns:", "ns:/nosuch", "pid:", "pid:x", "pid:0", "pid:4194304", "Host"]
@@ -50,7 +74,15 @@ BAD = {
 
 
 def test_every_option_with_a_value_is_here():
-    short = {"-e": "env", "-w": "workdir", "-u": "user", "-h": "hostname", "-v": "volume"}
+    short = {
+        "-m": "memory",
+        "-c": "cpu_shares",
+        "-e": "env",
+        "-w": "workdir",
+        "-u": "user",
+        "-h": "hostname",
+        "-v": "volume",
+    }
     covered = {short.get(option, option.strip("-=").replace("-", "_")) for option in BAD}
     rows = {row[1] for row in options.RUN_OPTIONS if row[2] != options.FLAG}
     assert rows - covered == {"rootfs"}  # has a test of its own

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from tracing import Case, attach, calls, cases, children, finish, injection
@@ -65,6 +65,9 @@ def state(done: mc.Result) -> tuple[object, ...]:
     return tuple(rows[name].strip() for name in KEPT), kinds, rest.split()
 
 
+Start = Callable[[mc.Container], "mc.Result | mc.MinictrError"]
+
+
 def start(box: mc.Container) -> mc.Result | mc.MinictrError:
     try:
         return box.run(["sh", "-c", STATE], capture_output=True, text=True, start_timeout=DEADLINE, timeout=10)
@@ -111,11 +114,13 @@ def one(
     intended: tuple[object, ...],
     before: tuple[int, int],
     ended: Counter[str],
+    start: Start = start,
+    state: Callable[[mc.Result], tuple[object, ...]] = state,
 ) -> str:
     """What is wrong about a start in which CASE fails; "" if it ended as it should. ENDED counts the ends."""
     name = "{}:{}:{}".format(*case)
     traced.append(("-b", "execve", *injection(case)))
-    begin = time.monotonic()
+    begin, there = time.monotonic(), children()
     outcome = start(box)
     if time.monotonic() - begin > DEADLINE - 0.5 or isinstance(outcome, mc.StartTimeout):
         return f"{name}: hangs: {outcome}"
@@ -130,7 +135,7 @@ def one(
         return f"{name}: starts, but not as intended: {differs}"
     elif outcome.returncode:
         return f"{name}: returncode {outcome.returncode}: {outcome.stderr}"
-    gone = [pid for pid in children() if open_text(f"/proc/{pid}/comm") not in ("strace\n", "")]
+    gone = [pid for pid in children() if pid not in there and open_text(f"/proc/{pid}/comm") not in ("strace\n", "")]
     return f"{name}: left {gone}, {look()} instead of {before}" if gone or look() != before else ""
 
 

@@ -17,8 +17,12 @@ from pathlib import Path
 
 Look = dict[str, frozenset[str]]
 
-# The library keeps one sealed copy of its start program per process: the same one at the end as after the first start.
-KEPT_DESCRIPTOR = re.compile(r"/memfd:minictr-(init|mon)( \(deleted\))?$")
+# The library keeps one sealed copy of its start program, and one of the monitor, per process: the same at the end as
+# after the first start.
+# And one ledger: the directory of its record, and the journal in it.
+KEPT_DESCRIPTOR = re.compile(
+    r"(/memfd:minictr-init|/memfd:minictr-mon|/containers/[0-9a-f]{64}(?:/journal)?)(?: \(deleted\))?$"
+)
 
 # Where a thing that is *gone* is a fault as well: a test has taken the host's own away, or changed it.
 OURS_TO_KEEP = frozenset({"mounts", "state", "links", "netns", "nft tables"})
@@ -47,7 +51,7 @@ def whole(mark: str, places: tuple[str, ...]) -> Look:
         "links": links(),
         "netns": listing("/run/netns", "/var/run/netns"),
         "nft tables": nft_tables(),
-        "state files": listing(*state_directories()),
+        "state files": state_files(),
         "temporary files": temporary_files(),
     }
 
@@ -106,8 +110,10 @@ def descriptors() -> frozenset[str]:
         target = link(f"/proc/self/fd/{number}")
         if not target:  # listdir's own, closed by now
             continue
-        if KEPT_DESCRIPTOR.match(target) and target not in kept:
-            kept.add(target)
+        match = KEPT_DESCRIPTOR.search(target)
+        kind = re.sub("[0-9a-f]{64}", "ID", match[1]) if match else ""
+        if kind and kind not in kept:
+            kept.add(kind)
             continue
         found.append(f"{number} -> {target}")
     return frozenset(found)
@@ -236,6 +242,14 @@ def state_directories() -> Iterator[str]:
     yield str(Path(os.environ.get("XDG_DATA_HOME") or home / ".local/share") / "minictr")
     if os.environ.get("XDG_RUNTIME_DIR"):
         yield str(Path(os.environ["XDG_RUNTIME_DIR"]) / "minictr")
+
+
+def state_files() -> frozenset[str]:
+    """What is in minictr's state directories, without the two directories that a store makes when it is first used."""
+    furniture = {
+        os.path.join(os.path.realpath(top), name) for top in state_directories() for name in ("containers", "names")
+    }
+    return listing(*state_directories()) - furniture
 
 
 def listing(*directories: str) -> frozenset[str]:

@@ -11,7 +11,7 @@ import sources
 
 pytestmark = pytest.mark.lint
 
-TARGETS = ("help", "install", "demo", "test", "lint", "bench", "clean")
+TARGETS = ("help", "install", "demo", "test", "lint", "guest", "bench", "clean")
 PROGRAMS = ("scripts/bootstrap.sh", "scripts/demo.sh", "scripts/minictr", ".ci/run")
 
 

@@ -8,7 +8,7 @@ import resource  # noqa: F401 - see below: lib-dynload may be as unreadable
 import struct
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,26 @@ from detached import detached, plain
 
 from minictr.kernel import (  # noqa: F401 - a child without privilege may be unable to read the library's files
     capabilities,
+    cgroup1,
+    cgroup2,
+    cgroup_cures,
+    cgroup_events,
+    cgroup_files,
+    cgroup_places,
+    cgroup_probes,
+    cgroup_tasks,
+    cgroup_usage,
+    cgroup_weights,
+    cgroups,
     child,
     core,
     delegated,
+    device_program,
     layers,
     mounts,
     namespaces,
     network,
+    pressure,
     probing,
     process,
     rootfs,
@@ -38,6 +51,8 @@ from minictr.kernel import (  # noqa: F401 - a child without privilege may be un
 )
 
 __all__ = ["box", "detached", "lab", "plain"]
+
+sys.path.append(str(Path(__file__).resolve().parent))  # cgrouptools
 
 NOBODY = 65534
 PR_SET_DUMPABLE = 4  # linux/prctl.h
@@ -130,3 +145,13 @@ def refusing() -> Callable[..., bytes]:
         return b"".join(struct.pack("=HBBI", *row) for row in (*rows, (0x06, 0, 0, 0x7FFF0000)))
 
     return program
+
+
+@pytest.fixture
+def group(requires: Any) -> Iterator[Any]:
+    """``group(controller, **settings)``: a group of this test's own; see cgrouptools.Groups."""
+    import cgrouptools
+
+    requires.root()
+    with cgrouptools.groups() as groups:
+        yield groups

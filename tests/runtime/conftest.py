@@ -1,4 +1,4 @@
-"""What the tests of this room share: see tests/runtime/boxes.py."""
+"""What the tests of this room share: see tests/runtime/boxes.py and ends.py."""
 
 from __future__ import annotations
 
@@ -9,5 +9,6 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / "runtime"))
 
 from boxes import box, eventually, lab, mountinfo, sh, status
 from detached import detached, plain
+from ends import ends
 
-__all__ = ["box", "detached", "eventually", "lab", "mountinfo", "plain", "sh", "status"]
+__all__ = ["box", "detached", "ends", "eventually", "lab", "mountinfo", "plain", "sh", "status"]

@@ -29,7 +29,8 @@ class Detached:
 
     def __init__(self, box: mc.Container, args: list[str], state: Path, *, hold: bool = False, **options: Any) -> None:
         extra = (BARRIER, HOLD) if hold else (BARRIER,)
-        self.program = Program(plan(resolve(box.spec(args)), extra))
+        ungrouped = box.without("pids")  # what the groups need of the starter is tested with it
+        self.program = Program(plan(resolve(ungrouped.spec(args)), extra))
         self.state, self.is_held = state, hold
         state.mkdir(mode=0o700, exist_ok=True)
         self.fds: list[int] = []

@@ -50,7 +50,13 @@ def test_without_any_it_is_the_hosts_world(box):
 def test_joined(box, name):
     """By the file of a running container's namespace."""
     kind, feature = KINDS[name]
-    drop = {"uts": ("hostname",), "net": ("sysctl", "loopback", "sysfs"), "ipc": ("mqueue",)}.get(name, ())
+    needing = {
+        "uts": ("hostname",),
+        "net": ("sysctl", "loopback", "sysfs"),
+        "ipc": ("mqueue",),
+        "cgroupns": ("cgroupfs",),
+    }
+    drop = needing.get(name, ())
     with box.popen(["sleep", "100"]) as first:
         joining = box.without(*drop).with_(feature(join=f"/proc/{first.pid}/ns/{kind}"))
         with joining.popen(["sleep", "100"]) as second:

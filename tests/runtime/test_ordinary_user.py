@@ -17,9 +17,9 @@ import pytest
 PROGRAM = """
 import json, os, sys
 import minictr as mc
-import fcntl, minictr.runtime.diagnose, minictr.kernel.users
+import fcntl, minictr.runtime.diagnose, minictr.kernel.users, minictr.kernel.cgroup_cures
 root, script = sys.argv[1:]
-box = mc.Container(root)
+box = mc.Container(root).without("pids")  # there is no group that he may make one in
 mapped = box.with_(mc.UserNamespace(), mc.Overlay())
 mapped.run(["true"])
 os.setgroups([]); os.setresgid(1000, 1000, 1000); os.setresuid(1000, 1000, 1000)
@@ -29,7 +29,12 @@ try:
     refused = ""
 except mc.StepFailed as error:
     refused = str(error)
-print(json.dumps([done.returncode, done.stdout, done.stderr, refused]))
+try:
+    mapped.with_(mc.Pids(64)).run(["true"])
+    limited = ""
+except mc.StepFailed as error:
+    limited = str(error)
+print(json.dumps([done.returncode, done.stdout, done.stderr, refused, limited]))
 """
 
 
@@ -58,7 +63,7 @@ def run_as_user(root: Path, script: str) -> list[Any]:
 
 def test_root_inside_is_the_caller_outside(open_root: Path) -> None:
     script = "id -u; cat /proc/self/uid_map /proc/self/setgroups; echo x > /new; ls -n /new; cat /proc/self/status"
-    code, out, err, refused = run_as_user(open_root, script)
+    code, out, err, refused, _ = run_as_user(open_root, script)
     assert (code, err) == (0, "")
     rows = out.splitlines()
     assert rows[0] == "0"
@@ -74,5 +79,12 @@ def test_the_host_stays_closed(open_root: Path) -> None:
     """Capabilities inside are none outside: another user's file keeps its wall, and no device can be made."""
     (open_root / "secret").write_text("x")
     (open_root / "secret").chmod(0o600)
-    code, out, _, _ = run_as_user(open_root, "cat /secret; mknod /dev/x c 1 3; echo done")
+    code, out, *_ = run_as_user(open_root, "cat /secret; mknod /dev/x c 1 3; echo done")
     assert (code, out) == (0, "done\n")
+
+
+def test_a_limit_needs_a_group_that_is_his(open_root: Path) -> None:
+    """As root owns all groups here. Limits are never left out by themselves: the error says how to."""
+    *_, limited = run_as_user(open_root, "true")
+    assert "feature pids" in limited and "EACCES" in limited
+    assert "delegated" in limited and "--without pids" in limited

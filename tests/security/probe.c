@@ -205,6 +205,18 @@ static int try_left_open(const char *unused)
     return 0;
 }
 
+/* Exchange DIRECTORY/a and DIRECTORY/b until killed: one of them is a link (CVE-2018-15664). */
+static int try_swap(const char *directory)
+{
+    int fd = open(directory, O_PATH | O_DIRECTORY);
+    if (fd < 0)
+        return said(fd, "open");
+    printf("ok swap\n");
+    while (!syscall(SYS_renameat2, fd, "a", fd, "b", 2 /* RENAME_EXCHANGE, linux/fs.h */))
+        ;
+    return said(-1, "renameat2");
+}
+
 static const struct {
     const char *verb;
     int (*function)(const char *argument);
@@ -227,6 +239,7 @@ static const struct {
     {"personality", try_personality},
     {"orphans", try_orphans},
     {"left-open", try_left_open},
+    {"swap", try_swap},
 };
 
 int main(int argc, char **argv)

@@ -11,8 +11,8 @@ from minictr.cli import fastparse, options
 from minictr.cli.main import HotVerb, parsed
 from minictr.errors import SpecError
 
-RUN = options.RUN_OPTIONS
-PLAN = options.PLAN_OPTIONS + options.RUN_OPTIONS
+RUN, PLAN = options.TABLES["run"], options.TABLES["plan"]
+KERNEL_MEMORY = "the kernel's memory counts in --memory; a limit of its own is gone since Linux 5.16"
 
 
 def spellings(table):
@@ -22,19 +22,22 @@ def spellings(table):
     ]
 
 
-def by_click(args, table=RUN):
-    verb = HotVerb("run", table)
-    with verb.make_context("run", list(args)) as ctx:
+def by_click(args, verb="run"):
+    with HotVerb(verb).make_context(verb, list(args)) as ctx:
         return parsed(ctx.params)
 
 
-def test_the_table_has_no_spelling_twice():
-    words = [spelling for _, spelling, _ in spellings(PLAN)] + [flag for flags, _ in options.REFUSED for flag in flags]
+@pytest.mark.parametrize("verb", options.TABLES)
+def test_the_table_has_no_spelling_twice(verb):
+    words = [spelling for _, spelling, _ in spellings(options.TABLES[verb])]
+    words += [flag for flags, _ in options.REFUSALS[verb] for flag in flags]
     assert sorted(words) == sorted(set(words))
 
 
-def test_every_row_is_whole():
-    for flags, dest, kind, metavar, text, group in PLAN:
+@pytest.mark.parametrize("verb", options.TABLES)
+def test_every_row_is_whole(verb):
+    table = options.TABLES[verb]
+    for flags, dest, kind, metavar, text, group in table:
         assert flags
         assert all(flag.startswith("-") for flag in flags)
         assert dest.isidentifier()
@@ -42,11 +45,14 @@ def test_every_row_is_whole():
         assert bool(metavar) == (kind != options.FLAG)
         assert text.endswith(".")
         assert group in options.GROUPS
-    assert len({row[1] for row in PLAN}) == len(PLAN)
+    assert len({row[1] for row in table}) == len(table)
 
 
-@pytest.mark.parametrize(("row", "flag", "negative"), spellings(PLAN), ids=lambda item: str(item)[:20])
-def test_each_option_both_ways(row, flag, negative):
+EACH = [("run", *spelling) for spelling in spellings(RUN)] + [("plan", *spelling) for spelling in spellings(PLAN)]
+
+
+@pytest.mark.parametrize(("verb", "row", "flag", "negative"), EACH, ids=lambda item: str(item)[:20])
+def test_each_option_both_ways(verb, row, flag, negative):
     if row[2] == options.FLAG:
         forms = {(flag,): not negative}
     elif row[2] == options.OPTIONAL:
@@ -57,8 +63,8 @@ def test_each_option_both_ways(row, flag, negative):
         forms = {(flag, "x"): "x", (f"{flag}x",): "x", (f"{flag}k=v",): "k=v", (flag, "--"): "--"}
     for form, value in forms.items():
         wanted = ({row[1]: [value] if row[2] == options.MANY else value}, ("cmd", "--net", "-e"))
-        assert fastparse.parse([*form, "cmd", "--net", "-e"], PLAN) == wanted
-        assert by_click([*form, "cmd", "--net", "-e"], PLAN) == wanted
+        assert fastparse.parse([*form, "cmd", "--net", "-e"], options.TABLES[verb]) == wanted
+        assert by_click([*form, "cmd", "--net", "-e"], verb) == wanted
 
 
 VALUES = st.one_of(st.sampled_from(["", "-", "--", "-x", "a=b", "--net=host", "cmd"]), st.text("ab=-:/ ", max_size=6))
@@ -145,17 +151,17 @@ def test_forms(words, opts, command):
         (["--rm=true"], "--rm takes no value, and was given 'true'"),
         (["--rootfs"], "--rootfs needs a value: DIR"),
         (["-ie"], "-e needs a value: KEY[=VALUE]"),
-        (["--memory=5g"], "--memory is not supported: cgroup limits are not built yet"),
-        (["-d", "sh"], "-d is not supported: there is no daemon: a container lives as long as this command"),
+        (["--kernel-memory=5g"], f"--kernel-memory is not supported: {KERNEL_MEMORY}"),
+        (["--runtime", "x"], "--runtime is not supported: there is no daemon, and one runtime"),
     ],
 )
 def test_mistakes(words, message):
     with pytest.raises(SpecError) as caught:
-        fastparse.parse(words, RUN)
+        fastparse.parse(words, RUN, refused=options.REFUSED)
     assert str(caught.value) == message
 
 
 @pytest.mark.parametrize("flag", [flag for flags, _ in options.REFUSED for flag in flags])
 def test_options_of_docker_are_refused_by_name(flag):
     with pytest.raises(SpecError, match=rf"^{flag} is not supported: \w.*[^.]$"):
-        fastparse.parse([flag, "x", "sh"], RUN)
+        fastparse.parse([flag, "x", "sh"], RUN, refused=options.REFUSED)

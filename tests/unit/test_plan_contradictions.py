@@ -25,7 +25,7 @@ CONTRADICTIONS: list[tuple[Spec, tuple[str, ...]]] = [
     (BOX.with_(f.Chroot()), ("pivot_root and chroot", "keep one")),
     (Spec(("a",), (f.MountNamespace(), f.Overlay())), ("overlay needs a root", "give rootfs")),
     (BOX.without("proc", "sysctl", "readonly_paths"), ("masked_paths", "proc is not mounted", "add proc")),
-    (BOX.without("sysfs"), ("masked_paths", "/sys/firmware", "sysfs is not mounted")),
+    (BOX.without("sysfs", "cgroupfs"), ("masked_paths", "/sys/firmware", "sysfs is not mounted")),
     (BOX.without("proc"), ("proc",)),
     (BOX.without("sysctl", "loopback").without("net").with_("sysctl"), ("net.ipv4.ping", "the host", "add net")),
     (BOX.without("net").without("loopback"), ("sysctl", "own net namespace")),
@@ -55,6 +55,21 @@ CONTRADICTIONS: list[tuple[Spec, tuple[str, ...]]] = [
     (Spec(("a",), (f.UserNamespace(join="/u"), f.TimeNamespace())), ("timens cannot be new",)),
     (BOX.with_(f.Bind("/s", "/t", propagation="rslave")), ("rslave receives nothing", "mnt is private")),
     (BOX.with_(*(f.Bind("/s", f"/t/{i}") for i in range(64))), ("64 of them", "at most 63")),
+    (
+        BOX.without("pids").with_(f.CgroupParent("x")),
+        ("cgroup_parent without any controller", "leave cgroup_parent out"),
+    ),
+    (BOX.without("pids").with_(f.Cgroupfs()), ("cgroupfs without any controller", "add memory")),
+    (BOX.with_(f.Cgroupfs(), f.CgroupNamespace(join="/n")), ("cgroupfs in a joined", "leave cgroupfs out")),
+    (BOX.with_(f.Cgroupfs()).without("cgroupns"), ("cgroupfs needs cgroupns",)),
+    (BOX.with_(f.Cgroupfs(), f.Tmpfs("/sys/fs/cgroup")), ("cgroupfs and tmpfs", "/sys/fs/cgroup")),
+    (BOX.replace(features=(*f.DEFAULT, f.Pids(5))), ("pids is given twice", "keep one")),
+    (BOX.replace(features=(*f.DEFAULT, *[f.NamedCgroup("a")] * 2)), ("named_cgroup a is given twice",)),
+    (BOX.with_(f.Devices(("c 1:3 rwm",))), ("/dev/zero", "may not be made", "c *:* m")),
+    (BOX.with_(f.Devices().allowing("deny c 1:3 rw")), ("/dev/null", "neither be read nor written")),
+    (BOX.with_(f.Devices(), f.Device("/dev/fuse", "c", 10, 229)), ("/dev/fuse", "add the rule 'c 10:229 rwm'")),
+    (BOX.with_(f.Device("/dev/null", "c", 1, 5)), ("/dev/null is made twice",)),
+    (Spec(("a",), (f.Device("/dev/fuse", "c", 10, 229),)), ("device needs dev",)),
 ]
 
 
@@ -84,7 +99,10 @@ def test_every_check_is_met_by_some_contradiction() -> None:
 
 def test_what_only_looks_like_a_contradiction() -> None:
     plan(BOX.without("pid"))  # /proc shows the host's processes
-    plan(BOX.without("sysfs").with_(f.MaskedPaths(("/proc/kcore", "/etc/shadow"))))
+    plan(BOX.without("sysfs", "cgroupfs").with_(f.MaskedPaths(("/proc/kcore", "/etc/shadow"))))
     plan(Spec(("a",), (f.MountNamespace(), f.Tmpfs("/tmp"), f.ReadonlyRoot())))
     plan(BOX.with_(f.MountNamespace("slave"), f.Bind("/s", "/t", propagation="rslave")))
     plan(BOX.with_(f.Identity("1000:1000")))
+    plan(BOX.with_(f.Devices().allowing("c 10:229 rw"), f.Device("/dev/fuse", "c", 10, 229)))
+    plan(BOX.with_(f.Device("/dev/null", "c", 1, 3)))
+    plan(BOX.with_(f.Devices(()), f.Device("/dev/fuse", "c", 10, 229)))

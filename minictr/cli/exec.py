@@ -1,0 +1,74 @@
+"""``minictr exec``: one more program in a container that runs. On the hot path, as :mod:`minictr.cli.run`."""
+
+from __future__ import annotations
+
+import os
+
+from minictr.cli.build import variables
+from minictr.cli.run import attended, keep_standard_streams, told
+from minictr.cli.settings import settings
+from minictr.errors import SpecError
+from minictr.runtime.instance import find
+from minictr.runtime.join import exec_program, join, target_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from minictr.runtime.console import Console
+    from minictr.runtime.join import Target
+    from minictr.runtime.process import Process
+
+
+def exec_(opts: dict[str, Any], words: tuple[str, ...]) -> int:
+    """Run the command in WORDS[1:] in the container called WORDS[0], as OPTS say; the exit code."""
+    if len(words) < 2:
+        raise SpecError("no command: name the program to run after the container" if words else "no container named")
+    keep_standard_streams()
+    chosen = settings(opts)
+    target = target_of(find(words[0]))
+    try:
+        options = chosen_options(opts, target)
+        program = exec_program(target, words[1:], **options)
+
+        def start(streams: dict[str, int], console: Console | None) -> Process:
+            return join(program, streams, target, preserve_fds=chosen.preserve_fds, console=console)
+
+        if options["detach"]:
+            return left(start)
+        process, timed_out = attended(start, chosen, options["tty"])
+        return told(process, timed_out, chosen, words[1])
+    finally:
+        os.close(target.pidfd)
+
+
+def chosen_options(opts: dict[str, Any], target: Target) -> dict[str, Any]:
+    """The options of :func:`minictr.runtime.join.exec_spec` that OPTS ask for."""
+    detach, tty = bool(opts.get("detach")), opts.get("tty")
+    if detach and tty:
+        raise SpecError("-d and -t: nobody would hold the terminal: leave one of them out")
+    without = opts.get("without", ())
+    if tty is None:
+        able = {"devpts", "session", "mnt"} <= target.spec.names.difference(without)
+        tty = able and not detach and os.isatty(0) and os.isatty(1)
+    return {
+        "user": opts.get("user", ""),
+        "cwd": opts.get("workdir", ""),
+        "env": dict(variables(opts)),
+        "tty": tty,
+        "privileged": bool(opts.get("privileged")),
+        "cap_add": opts.get("cap_add", ()),
+        "cap_drop": opts.get("cap_drop", ()),
+        "without": tuple(without),
+        "detach": detach,
+    }
+
+
+def left(start: Callable[[dict[str, int], Console | None], Process]) -> int:
+    """Start with no streams of ours: 0 as soon as it runs, for who forked it leaves then."""
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        return start(dict.fromkeys(("stdin", "stdout", "stderr"), null), None).wait()
+    finally:
+        os.close(null)

@@ -1,0 +1,40 @@
+"""``minictr inspect``: all that is known of containers."""
+
+from __future__ import annotations
+
+from minictr.cli.show import each, format_of, some, write
+from minictr.jsontext import dumps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+SHORT_ENOUGH = 76  # characters of JSON that stay on one line
+
+
+def inspect(opts: dict[str, Any], words: tuple[str, ...]) -> int:
+    """A JSON list with an object for each container named, or a line of the template for each."""
+    shape = format_of(opts, "json")
+    names = some("inspect", words, False, ())
+    if shape == "json":
+        found: list[str] = []
+        code = each("inspect", names, lambda one: found.append(indented(one.inspect())), echo=False)
+        write("[" + ",".join(f"\n{text}" for text in found) + ("\n]" if found else "]"))
+        return code
+    from minictr.cli.template import compiled, render
+
+    parts = compiled(shape)
+    return each("inspect", names, lambda one: write(render(parts, one.inspect())), echo=False)
+
+
+def indented(value: Any, depth: int = 1) -> str:
+    """JSON for people: objects and lists of objects one field a line, the rest on one line."""
+    pad, short = "    " * depth, dumps(value)
+    if len(short) <= SHORT_ENOUGH:
+        return pad + short
+    if isinstance(value, dict) and value:
+        rows = (f"{pad}    {dumps(key)}: {indented(item, depth + 1).lstrip()}" for key, item in value.items())
+        return f"{pad}{{\n" + ",\n".join(rows) + f"\n{pad}}}"
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        return f"{pad}[\n" + ",\n".join(indented(item, depth + 1) for item in value) + f"\n{pad}]"
+    return pad + short

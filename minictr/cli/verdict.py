@@ -1,0 +1,56 @@
+"""One line for each limit that killed or bit: an exit code 137 without a word would be a riddle."""
+
+from __future__ import annotations
+
+from minictr.features.cgroups import UNLIMITED
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from minictr.kernel.cgroup_usage import Usage
+    from minictr.spec import Spec
+
+__all__ = ["verdict"]
+
+BITES = 0.05  # of its time spent throttled: less is the kernel's rounding
+
+
+def verdict(usage: Usage | None, spec: Spec, elapsed: float) -> list[str]:
+    """What a person should know of USAGE, the last readings of a container of SPEC that ran ELAPSED seconds."""
+    lines: list[str] = []
+    if usage is None:
+        return lines
+    if usage.oom_kills:
+        lines.append(
+            f"out of memory: {_counted(usage.oom_kills, 'process', 'es')} killed{_limit(spec, 'memory', '-m')}"
+        )
+    if usage.pids is not None and usage.pids.hits:
+        lines.append(f"too many processes: {_counted(usage.pids.hits, 'fork', 's')} refused{_pids(spec)}")
+    throttled = (usage.cpu and usage.cpu.throttled) or 0.0
+    if elapsed and throttled / elapsed > BITES:
+        lines.append(f"processor time: stopped for {throttled:.1f} s of {elapsed:.1f} s by its quota (--cpus)")
+    return lines
+
+
+def _counted(number: int, word: str, many: str) -> str:
+    return f"{number} {word if number == 1 else word + many}"
+
+
+def _limit(spec: Spec, name: str, option: str) -> str:
+    feature: Any = spec.get(name)
+    most = getattr(feature, "max", None)
+    return f" at its limit of {_size(most)} ({option})" if most not in (None, UNLIMITED) else ""
+
+
+def _pids(spec: Spec) -> str:
+    feature: Any = spec.get("pids")
+    most = getattr(feature, "max", None)
+    return f" at its limit of {most} (--pids-limit)" if most not in (None, UNLIMITED) else ""
+
+
+def _size(number: int) -> str:
+    for unit, power in (("G", 30), ("M", 20), ("K", 10)):
+        if number >= 1 << power and number % (1 << power) == 0:
+            return f"{number >> power}{unit}"
+    return f"{number} bytes"

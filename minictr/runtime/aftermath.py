@@ -1,0 +1,80 @@
+"""A container that lives as long as the process that started it: written down while it runs, and gone with it."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from minictr.errors import MinictrError
+from minictr.runtime.state import Group, State, spec_text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from minictr.kernel.cgroup_usage import Usage
+    from minictr.kernel.cgroups import Place
+    from minictr.runtime.identity import ProcessIdentity
+    from minictr.runtime.program import Program
+    from minictr.runtime.record import Record
+
+__all__ = ["Aftermath", "groups_of", "register"]
+
+
+def groups_of(places: Mapping[str, Place]) -> tuple[Group, ...]:
+    """PLACES as a state has them."""
+    return tuple(Group(place.controller, place.version, place.directory) for place in places.values())
+
+
+def register(record: Record, program: Program, process: ProcessIdentity, places: Mapping[str, Place]) -> None:
+    """The program runs as PROCESS: its state is written."""
+    spec, now = program.plan.spec, time.time_ns()
+    state = State(record.id, spec, now, now, process=process, groups=groups_of(places), tty="tty" in spec.names)
+    if not program.spec_text:
+        program.spec_text = spec_text(spec)
+    record.save(state.text(program.spec_text))
+
+
+class Aftermath:
+    """What is done once the program is over: last readings, then its cgroups and its directory go.
+
+    A cgroup that cannot be removed keeps its journal, and the next sweep tries again.
+    """
+
+    def __init__(self, journal: Record, own: bool, places: tuple[Place, ...], name: str = "") -> None:
+        """OWN: the journal is this container's alone, and its record; else the process's ledger."""
+        self.journal, self.own, self.places, self.name = journal, own, places, name
+
+    def __call__(self) -> Usage | None:
+        try:
+            usage = self._take_back() if self.places else None
+            if self.own:
+                self.journal.forget(self.name)
+            else:
+                from minictr.runtime import ledger
+
+                ledger.close_entry(self.journal)
+        except (MinictrError, OSError):
+            if self.own:
+                self.journal.close()
+            return None
+        return usage
+
+    def _take_back(self) -> Usage:
+        from minictr.kernel import cgroups
+
+        usage = cgroups.usage(self.places)
+        for place in reversed(self.places):
+            try:
+                os.rmdir(place.directory)
+            except OSError:
+                self._insist(place)
+        return usage
+
+    def _insist(self, place: Place) -> None:
+        """Something is in there yet: groups that the container made, or without a pid namespace its descendants."""
+        from minictr.kernel import cgroups
+
+        if cgroups.processes(place.directory):
+            cgroups.kill(self.places)
+        cgroups.remove(place.directory, recorded=True)

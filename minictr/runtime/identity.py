@@ -1,0 +1,65 @@
+"""Which process it is: a pid is used again, but not with the same start time in the same boot. proc_pid_stat(5)."""
+
+from __future__ import annotations
+
+import os
+
+from minictr.values import Value
+
+__all__ = ["ProcessIdentity", "boot_id"]
+
+_boot = ""
+
+
+def boot_id() -> str:
+    """The random name of this boot. proc_sys_kernel(5), random/boot_id."""
+    global _boot
+    if not _boot:
+        _boot = _read("/proc/sys/kernel/random/boot_id").decode().strip()
+    return _boot
+
+
+class ProcessIdentity(Value):
+    """A process that cannot be mistaken for another: ``pid``, ``start`` (clock ticks since boot), ``boot``."""
+
+    pid: int
+    start: int
+    boot: str
+
+    @classmethod
+    def of(cls, pid: int) -> ProcessIdentity:
+        """The process that PID is now. OSError (ESRCH, ENOENT) when there is none."""
+        return cls(pid, _stat(pid)[1], boot_id())
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs; a zombie does not."""
+        if self.pid <= 0 or self.boot != boot_id():
+            return False
+        try:
+            state, start = _stat(self.pid)
+        except OSError:
+            return False
+        return start == self.start and state not in "ZX"
+
+    def pidfd(self) -> int:
+        """A descriptor of this very process, and of no other. ProcessLookupError when it is gone. Linux 5.3."""
+        fd = os.pidfd_open(self.pid)
+        if self.alive:  # looked at after the descriptor was opened: it is that process's
+            return fd
+        os.close(fd)
+        raise ProcessLookupError(3, f"process {self.pid} of the container is gone")
+
+
+def _stat(pid: int) -> tuple[str, int]:
+    """(state, start time)."""
+    fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    return fields[0].decode(), int(fields[19])
+
+
+def _read(path: str) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 4096)
+    finally:
+        os.close(fd)

@@ -1,0 +1,403 @@
+"""What is written down of one container, and who answers for it.
+
+::
+
+    ROOT/containers/ID/    the directory's flock is the owner's: it goes when its process goes, however that ends
+        journal            one line for each host resource, written before it is made
+        state.json         what the container is, for people and for other processes; replaced whole
+        exit               how it ended, written once by the monitor into room made before
+        final/             copies of the cgroups' last readings
+        log, log.1 ...     output of a detached container
+        stopped            there when somebody asked it to end
+        attach             socket of its monitor
+
+A journal's line is words separated by tabs. A last line without its newline was never finished, and what it announces
+was never made.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+
+from minictr.errors import StateError, StepFailed
+from minictr.jsontext import dumps, loads
+from minictr.kernel.handles import Handle
+from minictr.runtime.store import ID_DIGITS, SHORT, Store
+from minictr.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["EXIT_ROOM", "SCHEMA", "ExitRecord", "Record"]
+
+SCHEMA = 1  # of state.json: raised when an older minictr would read it wrongly
+HALTED, REBOOTED = 1, 2  # enum mc_halt of _core/monitor.h: powered off or halted; to be started again
+EXIT_ROOM = 256  # bytes of the exit record
+STATE_MAX = 8 << 20
+STOPPED = "stopped"  # an empty file
+JOURNAL_MAX = 1 << 20
+EAGAIN, EEXIST, ENOENT = 11, 17, 2
+
+
+class ExitRecord(Value):
+    """How a container ended.
+
+    ``status``: the raw wait status, None when nobody could see it (the monitor was killed). ``maxrss`` in KiB,
+    ``utime``, ``stime`` in microseconds, ``finished`` in nanoseconds since 1970, ``elapsed`` in nanoseconds, ``lost``:
+    bytes of output that could not be logged. ``halt``: whether its init called reboot(2), HALTED or REBOOTED; then
+    ``status`` is an exit code of 0 or 133, as systemd-nspawn's.
+    """
+
+    status: int | None = None
+    maxrss: int = 0
+    utime: int = 0
+    stime: int = 0
+    finished: int = 0
+    elapsed: int = 0
+    lost: int = 0
+    halt: int = 0
+
+    @property
+    def exit_code(self) -> int | None:
+        """As a shell tells it: 128 + n for signal n; None when nobody knows. waitpid(2): low 7 bits, next byte."""
+        if self.status is None:
+            return None
+        signal = self.status & 0x7F
+        return 128 + signal if signal else (self.status >> 8) & 0xFF
+
+    def text(self) -> str:
+        """As it stands in the file."""
+        fields = {name: getattr(self, name) for name in self._fields}
+        words = [f"{name}={'unknown' if value is None else value}" for name, value in fields.items()]
+        return f"minictr-exit 1 {' '.join(words)}\n"
+
+    @classmethod
+    def parse(cls, text: str) -> ExitRecord | None:
+        """The record in TEXT; None when none was written yet, or not to its end."""
+        line, newline, _ = text.partition("\n")
+        words = line.split()
+        if not newline or words[:2] != ["minictr-exit", "1"]:
+            return None
+        pairs = (word.partition("=") for word in words[2:])
+        try:
+            fields: dict[str, Any] = {name: None if value == "unknown" else int(value) for name, _, value in pairs}
+            return cls(**fields)
+        except (TypeError, ValueError):
+            return None
+
+
+class Record(Handle):
+    """One container's directory, by descriptor. ``id``, ``directory``; ``owned``: whether its lock is ours.
+
+    Made by :meth:`new` (owned) or :meth:`at`. Closing gives the lock back, unless somebody inherited the descriptor.
+    """
+
+    def __init__(self, store: Store, identity: str, fd: int, *, owned: bool) -> None:
+        self.store, self.id, self.fd, self.owned = store, identity, fd, owned
+        self.directory = os.path.join(store.containers, identity)
+        self._journal = -1
+        self._open = True
+
+    @property
+    def group(self) -> str:
+        """The name of its cgroups."""
+        return f"minictr-{self.id[:SHORT]}"
+
+    @classmethod
+    def new(cls, store: Store, name: str = "") -> Record:
+        """A new container's directory, locked by us, with NAME taken. StateError; SpecError for a name in use."""
+        store.ensure()
+        for _ in range(8):
+            identity = os.urandom(ID_DIGITS // 2).hex()
+            path = os.path.join(store.containers, identity)
+            try:
+                os.mkdir(path, 0o700)
+                fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except OSError as err:
+                if err.errno in (ENOENT, EEXIST):  # a sweep was faster than our lock, or two ids are one
+                    continue
+                raise StateError(f"make {path}: {os.strerror(err.errno or 0)}") from err
+            record = cls(store, identity, fd, owned=False)
+            if not record.own():
+                record.close()
+                continue
+            try:
+                if name:
+                    record.write_ahead(("name", name))
+                    store.take_name(name, identity)
+            except BaseException:
+                record.forget()
+                raise
+            return record
+        raise StateError(f"make a directory in {store.containers}: it is removed again all the time")
+
+    @classmethod
+    def at(cls, store: Store, identity: str) -> Record:
+        """The directory of a container that is there. StateError when it is gone."""
+        path = os.path.join(store.containers, identity)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError as err:
+            raise StateError(f"container {identity[:SHORT]}: open {path}: {os.strerror(err.errno or 0)}") from err
+        return cls(store, identity, fd, owned=False)
+
+    def own(self, timeout: float = 0) -> bool:
+        """Take the owner's lock within TIMEOUT seconds; whether it is ours, and the directory still there. flock(2)."""
+        deadline = time.monotonic() + timeout
+        while not self.owned:
+            try:
+                fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as err:
+                if err.errno != EAGAIN:
+                    raise StateError(f"lock {self.directory}: {os.strerror(err.errno or 0)}") from err
+                if time.monotonic() >= deadline:
+                    return False
+                time.sleep(0.002)
+                continue
+            self.owned = True
+        return self.is_there()
+
+    def lend(self) -> None:
+        """The descriptors stay open, and the lock ours, until this process ends: nobody closes it any more."""
+        self._open = False
+
+    def is_there(self) -> bool:
+        """Whether our descriptor is still what the path names."""
+        try:
+            return os.stat(self.directory).st_ino == os.fstat(self.fd).st_ino
+        except OSError:
+            return False
+
+    # --- the journal ---
+
+    def write_ahead(self, *rows: tuple[object, ...]) -> None:
+        """ROWS of words to the journal, before what they announce is made. Raises StepFailed."""
+        text = "".join("\t".join(map(str, row)) + "\n" for row in rows).encode("utf-8", "surrogateescape")
+        try:
+            if self._journal < 0:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+                self._journal = os.open("journal", flags, 0o600, dir_fd=self.fd)
+            written = os.write(self._journal, text)
+        except OSError as err:
+            raise self._failed("write", "journal", err) from err
+        if written != len(text):
+            raise StepFailed(f"write {self.directory}/journal", 28, cure="the disk is full: make room")
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """The journal's finished lines as words. Raises StateError when it cannot be read."""
+        text = self._read("journal", JOURNAL_MAX)
+        lines = text.split("\n")[:-1]
+        return [tuple(line.split("\t")) for line in lines if line]
+
+    def settled(self) -> None:
+        """All that the journal announced is gone: it begins anew."""
+        self._close_journal()
+        self._unlink("journal")
+
+    def forget_rows(self, limit: int) -> None:
+        """The journal begins anew if it is longer than LIMIT bytes: all it announced is gone."""
+        if self._journal >= 0 and os.fstat(self._journal).st_size > limit:
+            os.ftruncate(self._journal, 0)
+
+    # --- the state ---
+
+    def save(self, text: str) -> None:
+        """Replace state.json by TEXT, whole or not at all. Raises StepFailed."""
+        try:
+            fd = os.open("state.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
+            try:
+                data = memoryview(text.encode("ascii"))
+                while data:
+                    data = data[os.write(fd, data) :]
+            finally:
+                os.close(fd)
+            os.rename("state.new", "state.json", src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        except OSError as err:
+            raise self._failed("write", "state.json", err) from err
+
+    def load(self) -> dict[str, Any]:
+        """What state.json says; {} when none was written yet. Raises StateError naming the file for anything wrong."""
+        path = f"{self.directory}/state.json"
+        text = self._read("state.json", STATE_MAX)
+        if not text and not self._exists("state.json"):
+            return {}
+        try:
+            state = loads(text)
+        except ValueError as err:
+            raise StateError(f"{path}: is damaged ({err}): minictr rm -f {self.id[:SHORT]} removes it") from err
+        if not isinstance(state, dict) or "schema" not in state:
+            raise StateError(f"{path}: is not a state file of minictr")
+        if state["schema"] != SCHEMA:
+            raise StateError(f"{path}: schema {state['schema']!r}, this minictr knows {SCHEMA}: use a newer minictr")
+        if state.get("id") != self.id:
+            raise StateError(f"{path}: belongs to another container ({str(state.get('id'))[:SHORT]})")
+        return state
+
+    def edit(self, **changes: Any) -> dict[str, Any]:
+        """state.json with CHANGES; what it says now. One editor at a time: hold :meth:`editing`."""
+        state = {**self.load(), **changes}
+        self.save(dumps(state))
+        return state
+
+    def editing(self) -> Editing:
+        """``with record.editing():`` one process at a time changes this container."""
+        return Editing(self)
+
+    # --- the end ---
+
+    def make_exit_room(self) -> int:
+        """A descriptor of the exit record, with room on disk for what will be written into it. Raises StepFailed."""
+        try:
+            fd = os.open("exit", os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
+            try:
+                if os.write(fd, b" " * EXIT_ROOM) != EXIT_ROOM:
+                    raise OSError(28, "")
+            except BaseException:
+                os.close(fd)
+                raise
+        except OSError as err:
+            raise self._failed("write", "exit", err) from err
+        return fd
+
+    def begin_anew(self) -> None:
+        """What its last life left goes: exit record, readings, socket. Log and layers stay."""
+        for name in ("exit", "attach", STOPPED):
+            self._unlink(name)
+        if self._exists("final"):
+            self._remove_tree("final")
+
+    def mark_stopped(self) -> None:
+        """Somebody asked it to end: it is not started again when its init says reboot."""
+        try:
+            os.close(os.open(STOPPED, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=self.fd))
+        except OSError:
+            pass  # a full disk must not keep anybody from stopping it
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was marked so since it was started."""
+        return self._exists(STOPPED)
+
+    def write_exit(self, record: ExitRecord) -> None:
+        """Into the room made before."""
+        try:
+            fd = os.open("exit", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
+            try:
+                os.pwrite(fd, record.text().encode().ljust(EXIT_ROOM), 0)
+            finally:
+                os.close(fd)
+        except OSError as err:
+            raise self._failed("write", "exit", err) from err
+
+    def open_exit(self) -> int:
+        """A descriptor to read the exit record by, also after it was removed; -1 when there is none."""
+        try:
+            return os.open("exit", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self.fd)
+        except OSError:
+            return -1
+
+    def exit_record(self) -> ExitRecord | None:
+        """How it ended, or None: it did not yet, or nobody wrote it down."""
+        return ExitRecord.parse(self._read("exit", EXIT_ROOM))
+
+    def forget(self, name: str = "") -> None:
+        """Remove the directory and NAME, and close. What is left of a failure is found by the next sweep."""
+        self.store.drop_name(name, self.id)
+        self._close_journal()
+        for entry in os.listdir(self.fd):
+            try:
+                os.unlink(entry, dir_fd=self.fd)
+            except IsADirectoryError:
+                self._remove_tree(entry)
+            except FileNotFoundError:
+                pass
+        try:
+            os.rmdir(self.directory)
+        except FileNotFoundError:
+            pass
+        except OSError as err:
+            raise self._failed("remove", "", err) from err
+        self.close()
+
+    def _remove_tree(self, entry: str) -> None:
+        from minictr.runtime.removal import remove_tree
+
+        try:
+            remove_tree(entry, self.fd)
+        except OSError as err:
+            raise self._failed("remove", entry, err) from err
+
+    # --- files ---
+
+    def _read(self, name: str, limit: int) -> str:
+        try:
+            fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self.fd)
+        except FileNotFoundError:
+            return ""
+        except OSError as err:
+            raise StateError(f"read {self.directory}/{name}: {os.strerror(err.errno or 0)}") from err
+        with open(fd, "rb", buffering=0) as file:
+            data = file.read(limit + 1) or b""
+        if len(data) > limit:
+            raise StateError(f"{self.directory}/{name}: longer than {limit} bytes: not written by minictr")
+        return data.decode("utf-8", "surrogateescape")
+
+    def _exists(self, name: str) -> bool:
+        try:
+            os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _unlink(self, name: str) -> None:
+        try:
+            os.unlink(name, dir_fd=self.fd)
+        except FileNotFoundError:
+            pass
+
+    def _failed(self, verb: str, name: str, err: OSError) -> StepFailed:
+        cures = {28: "the disk is full: make room, or choose another --root", 30: "choose another --root"}
+        cure = cures.get(err.errno or 0, "")
+        return StepFailed(f"{verb} {self.directory}/{name}".rstrip("/"), err.errno or 0, cure=cure)
+
+    def _close_journal(self) -> None:
+        if self._journal >= 0:
+            os.close(self._journal)
+            self._journal = -1
+
+    def _close(self) -> None:
+        self._close_journal()
+        os.close(self.fd)
+        self.fd, self.owned = -1, False
+
+    def __repr__(self) -> str:
+        return f"<Record {self.id[:SHORT]}{' owned' if self.owned else ''}>"
+
+
+class Editing:
+    """The lock of those who change a container (stop, update, rename, rm): one after another. flock(2)."""
+
+    def __init__(self, record: Record, timeout: float = 30) -> None:
+        self.record, self.timeout, self.fd = record, timeout, -1
+
+    def __enter__(self) -> None:
+        self.fd = os.open("lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=self.record.fd)
+        deadline = time.monotonic() + self.timeout
+        while True:
+            try:
+                fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except OSError as err:
+                if err.errno == EAGAIN and time.monotonic() < deadline:
+                    time.sleep(0.005)
+                    continue
+                self.__exit__()
+                cure = "another minictr works on it: wait for that one, or end it"
+                raise StateError(f"lock {self.record.directory}/lock: {os.strerror(err.errno or 0)}; {cure}") from err
+
+    def __exit__(self, *_exc: object) -> None:
+        os.close(self.fd)
+        self.fd = -1

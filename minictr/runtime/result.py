@@ -1,0 +1,95 @@
+"""What a finished run left."""
+
+from __future__ import annotations
+
+from minictr.errors import CalledProcessError, TimeoutExpired
+from minictr.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from minictr.kernel.cgroup_usage import Usage
+    from minictr.runtime.process import Process
+    from minictr.runtime.timeline import Clock, Timeline
+
+__all__ = ["Result"]
+
+
+class Result(Value):
+    """What a finished run left.
+
+    ``returncode``: exit code, or minus the signal; ``signal``: that signal or 0; ``timed_out``: whether ``timeout``
+    ended it; ``elapsed``: seconds from the start's first step to the end; ``rusage``: ``os.wait4``'s
+    ``struct_rusage`` of the whole container; ``timeline``: the start by step and by feature; ``stdout``, ``stderr``:
+    what was captured, else None; ``usage``: the last readings of its cgroups (bytes, seconds), None without any.
+    """
+
+    args: tuple[str, ...]
+    returncode: int
+    signal: int
+    timed_out: bool
+    elapsed: float
+    rusage: Any
+    clock: Clock
+    stdout: Any = None
+    stderr: Any = None
+    usage: Usage | None = None
+
+    @property
+    def oom_killed(self) -> bool:
+        """Whether the kernel killed a process of it at its memory limit. False where it has no group of that kind."""
+        return self.usage is not None and self.usage.oom_kills > 0
+
+    @property
+    def pids_limit_hits(self) -> int:
+        """How often a fork was refused at its limit of processes."""
+        pids = self.usage and self.usage.pids
+        return (pids and pids.hits) or 0
+
+    @property
+    def timeline(self) -> Timeline:
+        return self.clock.timeline()
+
+    @classmethod
+    def of(
+        cls,
+        process: Process,
+        captured: tuple[Any, Any],
+        text: bool,
+        encoding: str | None,
+        errors: str | None,
+        *,
+        timed_out: bool,
+    ) -> Result:
+        """What PROCESS, which is gone, left; CAPTURED as str where it is TEXT."""
+        if text:
+            captured = tuple(  # type: ignore[assignment]
+                None if data is None else data.decode(encoding or "utf-8", errors or "strict").replace("\r\n", "\n")
+                for data in captured
+            )
+        assert process.returncode is not None
+        return cls(
+            process.args,
+            process.returncode,
+            process.signal,
+            timed_out,
+            process.elapsed,
+            process.rusage,
+            process.clock,
+            *captured,
+            process.usage,
+        )
+
+    def judged(self, timeout: float | None, check: bool) -> Result:
+        """Itself; or the exception that a timeout, or with CHECK a non-zero end, is."""
+        if self.timed_out:
+            raise TimeoutExpired(self.args, timeout or 0, self.stdout, self.stderr, self)
+        if check:
+            self.check_returncode()
+        return self
+
+    def check_returncode(self) -> None:
+        """Raise :class:`CalledProcessError` if ``returncode`` is not 0."""
+        if self.returncode:
+            raise CalledProcessError(self.returncode, self.args, self.stdout, self.stderr, self)

@@ -1,0 +1,199 @@
+"""What dead owners left: found by their journals, and taken back. Done before every start, and by ``minictr gc``.
+
+A container's directory that nobody holds the lock of has no owner: its starter, or its monitor, is gone. Then
+
+- one that was never finished (killed amid its start), or that was to live as long as its starter, is ended and removed;
+- one of a monitor that was killed goes on if it still runs: its state stays true by pid and start time. When it is over
+  its cgroups go, how it ended is written down as unknown, and it stays to be looked at until ``rm``.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from minictr.errors import MinictrError, StateError
+from minictr.kernel.core import lib
+from minictr.runtime.identity import ProcessIdentity
+from minictr.runtime.process import is_over
+from minictr.runtime.record import ExitRecord, Record
+from minictr.runtime.store import SHORT, Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    Row = tuple[str, ...]
+
+__all__ = ["free", "sweep", "sweep_now_and_then"]
+
+SIGKILL = 9
+INTERVAL = 1.0  # seconds between two sweeps by one process that starts one container after another
+KILL_TIMEOUT = 5.0
+
+_swept: dict[str, float] = {}
+
+
+def sweep_now_and_then(store: Store) -> None:
+    """A sweep, unless this process did one within the last second. A failure is not the start's: gc will tell it."""
+    now = time.monotonic()
+    if now - _swept.get(store.path, -INTERVAL) >= INTERVAL:
+        _swept[store.path] = now
+        sweep(store)
+
+
+def sweep(store: Store, *, names: bool = False) -> list[str]:
+    """Take back what dead owners left in STORE: one line for each thing removed, and for each that could not be.
+
+    ``names``: those that stand for no container too; taking such a name does not need it.
+    """
+    told: list[str] = []
+    for identity in store.ids():
+        try:
+            record = Record.at(store, identity)
+        except StateError:
+            continue  # removed this moment by somebody else
+        with record:
+            if record.own():
+                try:
+                    told += sweep_one(record)
+                except (MinictrError, OSError) as err:
+                    told.append(f"container {identity[:SHORT]}: left as it is: {err}")
+    return told + (_names(store) if names else [])
+
+
+def _names(store: Store) -> list[str]:
+    """Names whose container is gone."""
+    told = []
+    try:
+        names = os.listdir(store.names)
+    except OSError:
+        return []
+    for name in names:
+        owner = store.named(name)
+        if owner and not os.path.isdir(os.path.join(store.containers, owner)):
+            store.drop_name(name, owner)
+            told.append(f"name {name} of container {owner[:SHORT]}")
+    return told
+
+
+def sweep_one(record: Record) -> list[str]:
+    """One container whose lock is ours now: nobody owned it. What was removed."""
+    rows = record.rows()
+    kept = ("committed",) in rows
+    if not kept:
+        told = free(record, rows)
+        name = next((row[1] for row in rows if row[0] == "name" and len(row) > 1), "")
+        record.forget(name)
+        return [*told, f"container {record.id[:SHORT]}{f' ({name})' if name else ''}: its start was never finished"]
+    if any(identity.alive for identity in processes(rows)):
+        return []
+    if len(rows) == 1 and record.exit_record() is not None:
+        return []  # over, and nothing of it left but its directory
+    return settle(record, rows)
+
+
+def settle(record: Record, rows: Iterable[Row] | None = None) -> list[str]:
+    """A kept container that is over: its host resources go; its directory stays, or goes where it was to."""
+    from minictr.runtime.state import State
+
+    told = free(record, record.rows() if rows is None else rows)
+    if record.exit_record() is None:
+        record.write_exit(ExitRecord(finished=time.time_ns()))
+    state = State.of(record)
+    if state.remove:
+        record.forget(state.name)
+        return [*told, f"container {record.id[:SHORT]}"]
+    record.settled()
+    record.write_ahead(("committed",))
+    return told
+
+
+def processes(rows: Iterable[Row]) -> list[ProcessIdentity]:
+    """The first processes that a journal names."""
+    found = []
+    for row in rows:
+        if row[0] == "process" and len(row) == 4 and row[1].isdecimal() and row[2].isdecimal():
+            found.append(ProcessIdentity(int(row[1]), int(row[2]), row[3]))
+    return found
+
+
+def free(record: Record, rows: Iterable[Row]) -> list[str]:
+    """End the processes and remove the host resources that ROWS announce, last ones first; one line each.
+
+    Raises StateError for a row that this minictr does not know, before anything is done.
+    """
+    rows = tuple(rows)
+    for row in rows:
+        if row[0] not in RESOURCES:
+            cure = "a newer minictr wrote it: use that one to remove it"
+            raise StateError(f"{record.directory}/journal: {row[0]!r} is not known; {cure}")
+    told: list[str] = []
+    for identity in processes(rows):
+        if kill(identity):
+            told.append(f"process {identity.pid}")
+    groups = [row for row in rows if row[0] == "cgroup"]
+    if groups:
+        _end_groups(groups)
+    for row in reversed(rows):
+        if RESOURCES[row[0]](row):
+            told.append(f"{row[0]} {row[-1]}")
+    return told
+
+
+def kill(identity: ProcessIdentity) -> bool:
+    """End that very process and wait until it is gone; whether there was one. StateError when it does not go."""
+    try:
+        pidfd = identity.pidfd()
+    except OSError:
+        return False
+    try:
+        lib.mc_pidfd_send_signal(pidfd, SIGKILL, 0)
+        if not is_over(pidfd, KILL_TIMEOUT) and identity.alive:
+            raise StateError(f"process {identity.pid} does not end: the kernel holds it (an uninterruptible sleep)")
+    finally:
+        os.close(pidfd)
+    return True
+
+
+def _end_groups(groups: list[Row]) -> None:
+    """Nobody lives on in a cgroup of ours: without a pid namespace descendants do."""
+    from minictr.kernel import cgroups
+
+    places = [cgroups.Place(int(version), controller, directory) for _, version, controller, directory in groups]
+    living = [place for place in places if os.path.isdir(place.directory)]
+    if any(cgroups.processes(place.directory) for place in living):
+        cgroups.kill(living, timeout=KILL_TIMEOUT)
+
+
+def remove_cgroup(row: Row) -> bool:
+    """A cgroup directory, with what the container made below; whether it was there."""
+    from minictr.kernel import cgroups
+
+    if not os.path.isdir(row[3]):
+        return False
+    cgroups.remove(row[3], recorded=True)
+    return True
+
+
+def remove_directory(row: Row) -> bool:
+    """An empty directory that a start made."""
+    try:
+        os.rmdir(row[1])
+    except OSError:
+        return False  # not empty any more: it is the user's now
+    return True
+
+
+def _nothing(row: Row) -> bool:
+    return False
+
+
+# kind of a journal row -> what takes it back
+RESOURCES: dict[str, Callable[[Row], bool]] = {
+    "name": _nothing,
+    "process": _nothing,  # ended first of all
+    "committed": _nothing,
+    "cgroup": remove_cgroup,
+    "directory": remove_directory,
+}

@@ -1,0 +1,39 @@
+"""What the tests in guests share, and the lines at the end of a session that tell what ran inside."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.append(str(Path(__file__).resolve().parent))
+
+TOLD = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture(scope="session")
+def guest_kernel(requires: Any) -> str:
+    """The release of the guests' kernel, which has to be installed."""
+    if platform.machine() != "x86_64":
+        pytest.skip("User-mode Linux is for x86 only")
+    requires("linux.uml", "insmod", "pivot_root", "mkswap")
+    return subprocess.run(
+        [requires("linux.uml"), "--version"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+@pytest.fixture
+def told(request: pytest.FixtureRequest) -> list[str]:
+    """Lines for the end of the session."""
+    return request.config.stash.setdefault(TOLD, [])
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if lines := config.stash.get(TOLD, []):
+        terminalreporter.section("inside the guests")
+        for line in lines:
+            terminalreporter.line(line)

@@ -1,0 +1,103 @@
+#!/bin/sh
+# PID 1 of a guest: makes an ordinary machine of a bare User-mode Linux kernel, runs one command, tells how it ended.
+#
+# The kernel's command line (guest.py) sets EXCHANGE, the one directory of the host that the guest writes to:
+#     settings        from the host: MODE, DEADLINE (s), DIRECTORY, VISIBLE (quoted words) and the command, as "$@"
+#     output, exit    to the host: what the command wrote on both streams, and its exit code
+set -eu
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 TERM=dumb
+
+# What goes wrong here ends the guest at once instead of leaving a kernel without init: the console has told why.
+halt() {
+    sync
+    echo o >/proc/sysrq-trigger
+    sleep 60
+}
+trap halt EXIT
+
+# --- the root: the host's files below, whatever is written to them in memory ---
+
+modules=/usr/lib/uml/modules
+mount -t proc proc /proc
+insmod "$modules/$(uname -r)/kernel/fs/overlayfs/overlay.ko"
+mount -t tmpfs -o mode=755 upper /mnt
+mkdir /mnt/upper /mnt/work /mnt/root
+# xino: files and directories of both layers tell one device number, as those of any other file system do
+mount -t overlay -o xino=on,lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work overlay /mnt/root
+cd /mnt/root
+pivot_root . mnt
+cd /
+umount -l /mnt
+
+# --- what every machine has ---
+
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs -o mode=755 devtmpfs /dev
+mkdir -p /dev/pts /dev/shm /dev/mqueue
+mount -t devpts -o mode=620,ptmxmode=666 devpts /dev/pts
+mount -t tmpfs -o mode=1777 shm /dev/shm
+mount -t mqueue mqueue /dev/mqueue
+ln -s /proc/self/fd /dev/fd
+mount -t tmpfs -o mode=755 run /run
+mkdir -p /lib/modules /run/exchange /run/visible
+mount --bind "$modules" /lib/modules
+# sync: each line is at the host when it is written, also when the guest dies of the next
+mount -t hostfs -o sync,"$EXCHANGE" exchange /run/exchange
+. /run/exchange/settings
+
+# The host's temporary files are hidden: they come and go while the guest looks. What is needed of them stays.
+number=0
+for directory in $VISIBLE; do
+    number=$((number + 1))
+    mkdir "/run/visible/$number"
+    mount --bind "$directory" "/run/visible/$number"
+done
+mount -t tmpfs -o mode=1777 tmp /tmp
+mount -t tmpfs -o mode=1777 tmp /var/tmp
+number=0
+for directory in $VISIBLE; do
+    number=$((number + 1))
+    mkdir -p "$directory"
+    mount --bind "/run/visible/$number" "$directory"
+    umount "/run/visible/$number"
+done
+
+hostname guest
+ip link set lo up
+mkswap /dev/ubdb >/dev/null
+swapon /dev/ubdb
+
+# --- cgroups ---
+
+version1() { # version1 DIRECTORY CONTROLLERS
+    mkdir "/sys/fs/cgroup/$1"
+    mount -t cgroup -o "$2" cgroup "/sys/fs/cgroup/$1"
+}
+
+case $MODE in
+    unified) mount -t cgroup2 cgroup2 /sys/fs/cgroup ;;
+    v1)
+        mount -t tmpfs -o mode=755 cgroup /sys/fs/cgroup
+        version1 cpu,cpuacct cpu,cpuacct # together, as systemd has them, with a link for each
+        ln -s cpu,cpuacct /sys/fs/cgroup/cpu
+        ln -s cpu,cpuacct /sys/fs/cgroup/cpuacct
+        for controller in memory blkio pids devices freezer; do version1 $controller $controller; done
+        version1 systemd none,name=systemd
+        ;;
+    hybrid) # not systemd's, which has no controller on v2: here each version has some of those that matter
+        mount -t tmpfs -o mode=755 cgroup /sys/fs/cgroup
+        for controller in cpu cpuacct devices freezer; do version1 $controller $controller; done
+        version1 systemd none,name=systemd
+        mkdir /sys/fs/cgroup/unified
+        mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified # memory, io, pids
+        ;;
+esac
+
+# --- the command ---
+
+export GUEST="$MODE" # tells tests/guests/inside.py where it is
+cd "$DIRECTORY"
+code=0
+timeout --kill-after=5 "$DEADLINE" "$@" >/run/exchange/output 2>&1 </dev/null || code=$?
+echo "$code" >/run/exchange/exit

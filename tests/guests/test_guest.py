@@ -1,0 +1,53 @@
+"""The launcher itself: what comes back from a guest, and that nothing of one stays, however it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import guest
+import pytest
+
+pytestmark = [pytest.mark.guest, pytest.mark.slow, pytest.mark.usefixtures("guest_kernel")]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """No directory of a guest that this test booted, and no process with that directory in its arguments."""
+    exchanges: list[Path] = []
+    booted = guest.booted
+    monkeypatch.setattr(guest, "booted", lambda exchange: exchanges.append(exchange) or booted(exchange))
+    yield
+    (exchange,) = exchanges
+    assert not exchange.exists()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            assert bytes(exchange) not in Path(f"/proc/{pid}/cmdline").read_bytes(), pid
+
+
+def test_what_was_written_before_the_kernel_died_is_told() -> None:
+    """And what was written to a file of this machine is not here, though it is there."""
+    mark = guest.ROOT / "written-in-a-guest"
+    script = f"id -u; pwd; echo kept >{mark}; cat {mark}; echo c >/proc/sysrq-trigger; sleep 9"
+    told: list[str] = []
+    outcome = guest.run("unified", ["sh", "-c", script], follow=told.append)
+    assert outcome.output == "".join(told) == f"0\n{guest.ROOT}\nkept\n"
+    assert outcome.code is None
+    assert "Kernel panic" in outcome.console
+    assert not mark.exists()
+
+
+def test_a_command_that_hangs_is_ended_in_the_guest() -> None:
+    outcome = guest.run("v1", ["sleep", "1000"], deadline=0.5)
+    assert (outcome.code, outcome.output) == (124, "")
+
+
+def test_a_guest_that_hangs_is_ended_from_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guest, "BOOTING", -57)
+    begun = time.monotonic()
+    outcome = guest.run("hybrid", ["sleep", "1000"], deadline=60)
+    assert outcome.code is None
+    assert time.monotonic() - begun < 15
