@@ -72,7 +72,7 @@ struct mc_watch {
     uint8_t dismissed; /* the starter undoes the start itself */
     uint8_t reaped;
     int32_t status;
-    int32_t halt; /* enum mc_halt */
+    int32_t halt;                             /* enum mc_halt */
     int64_t maxrss, utime, stime;             /* KiB, us, us */
     uint64_t began, ended, finished, drained; /* MONOTONIC_RAW ns; `finished` REALTIME ns; `drained` a deadline */
     uint64_t listen_again;
