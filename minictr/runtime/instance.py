@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from minictr.errors import MinictrError, NoSuchContainer, SpecError, StateError, WrongStatus
-from minictr.runtime import ending, events
+from minictr.runtime import ending, events, inside
 from minictr.runtime.identity import ProcessIdentity
 from minictr.runtime.listing import frozen
 from minictr.runtime.record import ExitRecord, Record
@@ -229,6 +229,18 @@ class Instance:
             from minictr.kernel import cgroups
 
             cgroups.thaw(place)
+
+    # --- what can be done inside ---
+
+    exec = inside.execute
+    popen = inside.popen
+    attach = inside.attach
+    copy_in = inside.copy_in
+    copy_out = inside.copy_out
+    diff = inside.diff
+    commit = inside.commit
+
+    # --- what is left of it ---
 
     def rename(self, name: str) -> None:
         """Call it NAME. Raises SpecError for a name in use."""

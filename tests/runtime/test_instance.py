@@ -1,0 +1,146 @@
+"""A container's whole life from Python, each step with what the kernel and the disk say of it."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+import time
+
+import pytest
+
+import minictr as mc
+from minictr.runtime.store import Store
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch, requires):
+    requires.root()
+    monkeypatch.setenv("MINICTR_ROOT", str(tmp_path / "state"))
+    yield Store()
+    for instance in mc.containers(all=True):
+        instance.remove(force=True)
+
+
+@pytest.fixture
+def box(own_rootfs):
+    return mc.Container(own_rootfs, name="lab").with_(mc.Overlay())
+
+
+def actions(instance: mc.Instance) -> list[str]:
+    return [event["action"] for event in instance.events()]
+
+
+def test_a_life(box, store, tmp_path):
+    c = box.create(["bash", "-c", "echo begun; echo wrong >&2; sleep 60"])
+    assert (c.status, c.running, mc.containers()) == ("created", False, [])
+    with pytest.raises(mc.WrongStatus, match="minictr start lab first"):
+        c.exec(["true"])
+    c.start()
+    assert c.status == "running"
+    assert mc.containers() == [c] == [mc.container("lab")] == [mc.container(c.id[:12])]
+    assert c.exec(["cat", "/proc/1/comm"], capture_output=True, text=True, check=True).stdout == "minictr-init\n"
+    with c.popen(["sleep", "60"]) as process:
+        assert process.pid in c.processes()
+    assert [row.command.split()[0] for row in c.top()][-1] == "sleep"
+    assert c.stats().memory.current > 0
+    c.pause()
+    assert c.status == "paused"
+    c.unpause()
+    c.update(memory="64M", pids=50)
+    directory = c.places()["memory"].directory
+    assert open(f"{directory}/memory.limit_in_bytes").read() == f"{64 << 20}\n"
+    c.rename("other")
+    assert mc.container("other") == c
+    c.stop(timeout=5)
+    assert (c.status, c.returncode) == ("exited", -15)
+    assert [(stream, data) for _, stream, data in c.logs()] == [("stdout", b"begun\n"), ("stderr", b"wrong\n")]
+    assert not os.path.exists(directory)
+    told = actions(c)
+    for action in ("create", "start", "pause", "unpause", "update", "rename", "stop", "die"):
+        assert action in told, told
+    c.remove()
+    assert mc.containers(all=True) == []
+    with pytest.raises(mc.NoSuchContainer):
+        mc.container("other")
+
+
+def test_files_and_layers(box, store, tmp_path):
+    c = box.start(["sleep", "60"])
+    source = tmp_path / "hello"
+    source.write_text("hello\n")
+    c.copy_in(str(source), "/etc/hello")
+    assert c.exec(["cat", "/etc/hello"], capture_output=True).stdout == b"hello\n"
+    assert "A /etc/hello" in map(str, c.diff())
+    c.stop(0)
+    c.copy_out("/etc/hello", str(tmp_path / "back"))
+    assert (tmp_path / "back").read_text() == "hello\n"
+    c.commit(str(tmp_path / "layer.tar"))
+    assert "etc/hello" in tarfile.open(tmp_path / "layer.tar").getnames()
+    c.start()  # once more, on the same layer
+    assert c.exec(["cat", "/etc/hello"], capture_output=True).stdout == b"hello\n"
+
+
+def test_how_it_ended(box, store):
+    c = box.start(["bash", "-c", "exit 7"])
+    assert (c.wait(10), c.exit_code, c.status) == (7, 7, "exited")
+    c.remove()
+    c = box.start(["bash", "-c", "kill -9 $$"])
+    assert (c.wait(10), c.exit_code) == (-9, 137)
+
+
+def test_a_wait_that_is_too_long(box, store):
+    c = box.start(["sleep", "60"])
+    with pytest.raises(TimeoutError):
+        c.wait(0.05)
+    assert c.running
+
+
+def test_out_of_memory_is_told(box, store):
+    c = box.with_(mc.Memory("24M", swap=0)).start(["bash", "-c", "x=$(head -c 100M /dev/zero | tr '\\0' x)"])
+    c.wait(20)
+    c.settle()
+    assert c.stats().oom_kills > 0
+    assert c.inspect()["State"]["OOMKilled"] is True
+
+
+def test_removed_with_its_end(box, store, eventually):
+    c = box.start(["true"], remove=True)
+    eventually(lambda: not os.path.exists(c.directory))
+    assert store.ids() == []
+    assert mc.containers(all=True) == []
+
+
+def test_no_accounting_is_less(box, store):
+    plain = box.without("pids", "cgroupfs").start(["sleep", "60"], accounting=False)
+    assert plain.places() == {}
+    with pytest.raises(mc.SpecError, match="freezer"):
+        plain.pause()
+    assert plain.processes()
+    plain.stop(0)
+
+
+def test_a_name_is_taken_once(box, store):
+    box.start(["sleep", "60"])
+    with pytest.raises(mc.SpecError, match="is taken"):
+        box.start(["sleep", "60"])
+    assert len(store.ids()) == 1
+
+
+def test_a_program_that_is_not_there_leaves_nothing(box, store):
+    bare = mc.Container(box.rootfs, name="lab")
+    with pytest.raises(mc.CommandNotFound):
+        bare.start(["nosuch"])
+    assert store.ids() == []
+
+
+def test_a_start_that_fails_leaves_a_kept_one_as_it_was(box, store, own_rootfs):
+    c = mc.Container(own_rootfs, name="lab").start(["bash", "-c", "exit 3"])
+    assert c.wait(10) == 3
+    c.settle()
+    os.rename(own_rootfs / "bin", own_rootfs / "away") if not (own_rootfs / "bin").is_symlink() else os.rename(
+        own_rootfs / "usr" / "bin", own_rootfs / "usr" / "away"
+    )
+    with pytest.raises(mc.MinictrError):
+        c.start()
+    assert mc.container("lab").status == "exited"
+    assert time.time_ns() > c.state.created
