@@ -15,6 +15,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+KEPT_BY_A_STORE = ("containers", "names", "events", "events.1")
+
 Look = dict[str, frozenset[str]]
 
 # The library keeps one sealed copy of its start program, and one of the monitor, per process: the same at the end as
@@ -237,6 +239,8 @@ def nft_tables() -> frozenset[str]:
 def state_directories() -> Iterator[str]:
     """Where minictr keeps state. Its cache is not state: what lies there is meant to outlive the session."""
     yield from ("/run/minictr", "/var/lib/minictr")
+    if os.environ.get("MINICTR_ROOT"):
+        yield os.environ["MINICTR_ROOT"]
     home = Path.home()
     yield str(Path(os.environ.get("XDG_STATE_HOME") or home / ".local/state") / "minictr")
     yield str(Path(os.environ.get("XDG_DATA_HOME") or home / ".local/share") / "minictr")
@@ -245,10 +249,8 @@ def state_directories() -> Iterator[str]:
 
 
 def state_files() -> frozenset[str]:
-    """What is in minictr's state directories, without the two directories that a store makes when it is first used."""
-    furniture = {
-        os.path.join(os.path.realpath(top), name) for top in state_directories() for name in ("containers", "names")
-    }
+    """What is in minictr's state directories, without what a store makes when it is first used, and keeps."""
+    furniture = {os.path.join(os.path.realpath(top), name) for top in state_directories() for name in KEPT_BY_A_STORE}
     return listing(*state_directories()) - furniture
 
 

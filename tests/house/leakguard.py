@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 import hostview
 import pytest
 
-VARIABLE = "MINICTR_TEST_SESSION"
+VARIABLE, ROOT = "MINICTR_TEST_SESSION", "MINICTR_ROOT"
 
 
 class Guard:
@@ -31,6 +31,7 @@ class Guard:
         self.patience = patience
         self.left: list[str] | None = None
         os.environ[VARIABLE] = self.mark
+        os.environ[ROOT] = os.path.join(places[0], "state")  # containers of this session, and of no other
         self.before = self.look()
 
     def look(self) -> hostview.Look:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tarfile
 import time
+from pathlib import Path
 
 import pytest
 
@@ -48,7 +49,7 @@ def test_a_life(box, store, tmp_path):
     c.unpause()
     c.update(memory="64M", pids=50)
     directory = c.places()["memory"].directory
-    assert open(f"{directory}/memory.limit_in_bytes").read() == f"{64 << 20}\n"
+    assert Path(directory, "memory.limit_in_bytes").read_text() == f"{64 << 20}\n"
     c.rename("other")
     assert mc.container("other") == c
     c.stop(timeout=5)
@@ -75,7 +76,8 @@ def test_files_and_layers(box, store, tmp_path):
     c.copy_out("/etc/hello", str(tmp_path / "back"))
     assert (tmp_path / "back").read_text() == "hello\n"
     c.commit(str(tmp_path / "layer.tar"))
-    assert "etc/hello" in tarfile.open(tmp_path / "layer.tar").getnames()
+    with tarfile.open(tmp_path / "layer.tar") as layer:
+        assert "etc/hello" in layer.getnames()
     c.start()  # once more, on the same layer
     assert c.exec(["cat", "/etc/hello"], capture_output=True).stdout == b"hello\n"
 

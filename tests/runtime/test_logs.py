@@ -71,8 +71,8 @@ def test_ten_megabytes(detached: Make, box: mc.Container, tmp_path: Path, termin
     if terminal:
         data = b"a line\n" * 300_000 + b"x" * 1_000_000 + b"no end"
     (tmp_path / "data").write_bytes(data)
-    which = box.with_(mc.Bind(str(tmp_path / "data"), "/mnt/data"), *([mc.Tty()] if terminal else []))
-    one = detached(["cat", "/mnt/data"], which).start()
+    which = box.with_(mc.Bind(str(tmp_path / "data"), "/mnt/ten-megabytes"), *([mc.Tty()] if terminal else []))
+    one = detached(["cat", "/mnt/ten-megabytes"], which).start()
     one.exit(60)
     assert logged(one.state).replace(b"\r\n", b"\n") == data if terminal else logged(one.state) == data
     assert all(LINE.match(line) for line in entries(one.state))

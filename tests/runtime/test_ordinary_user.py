@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -43,6 +44,8 @@ def open_root(rootfs: Path) -> Iterator[Path]:
     """A copy of the root where everybody may go: pytest's own directories are for root only."""
     with tempfile.TemporaryDirectory(prefix="minictr-test-") as directory:
         Path(directory).chmod(0o755)
+        (Path(directory) / "state").mkdir()
+        os.chown(Path(directory) / "state", 1000, 1000)
         copy = Path(directory) / "root"
         shutil.copytree(rootfs, copy, symlinks=True)
         copy.chmod(0o755)
@@ -52,6 +55,7 @@ def open_root(rootfs: Path) -> Iterator[Path]:
 def run_as_user(root: Path, script: str) -> list[Any]:
     done = subprocess.run(
         [sys.executable, "-P", "-c", PROGRAM, str(root), script],
+        env={**os.environ, "MINICTR_ROOT": str(root.parent / "state")},
         capture_output=True,
         text=True,
         timeout=60,
