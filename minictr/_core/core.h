@@ -70,8 +70,8 @@ enum mc_region_mark { MC_REGION_MAGIC = 0x6d637472, MC_REGION_VERSION = 1 };
 /* How far the child got: what the parent reads when the report pipe ends. */
 enum mc_state { MC_STATE_RUNNING, MC_STATE_EXEC, MC_STATE_FAILED };
 
-/* The start joins namespaces that others are in: not traceable from its first instruction (CVE-2016-9962). It goes on in
- * a child born in a joined pid namespace: there is a page behind the region (enum mc_born). */
+/* The start joins namespaces that others are in: not traceable from its first instruction (CVE-2016-9962). It goes on
+ * in a child born in a joined pid namespace: there is a page behind the region (enum mc_born). */
 enum mc_region_flag { MC_REGION_JOINS = 1, MC_REGION_FORKS = 2 };
 
 /* flags of mount, attach, remount and chdir */
@@ -83,7 +83,8 @@ enum mc_init_flag { MC_INIT_DIE_WITH_PARENT = 1, MC_INIT_COPY = 2 };
 /* flags of fork: the child's parent is ours (CLONE_PARENT); or nobody, as we leave when it runs */
 enum mc_fork_flag { MC_FORK_SIBLING = 1, MC_FORK_ORPHAN = 2 };
 
-/* Where a fork tells the child's pid: behind the region, at the next multiple of this, in a page that the child has not */
+/* Where a fork tells the child's pid: behind the region, at the next multiple of this, in a page that the child has not
+ */
 enum mc_born { MC_BORN_ALIGN = 65536 };
 
 /* flags of console */

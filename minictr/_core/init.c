@@ -199,8 +199,8 @@ static long not_traceable(struct mc_machine *m)
     return m->region->flags & MC_REGION_JOINS ? MC_CALL5(__NR_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0) : 0;
 }
 
-/* Born in the pid namespace that was joined, the child is what others in there see first: a copy, sharing no memory with
- * whoever is outside. clone and not clone3: a filter that is loaded already is more likely to know it. */
+/* Born in the pid namespace that was joined, the child is what others in there see first: a copy, sharing no memory
+ * with whoever is outside. clone and not clone3: a filter that is loaded already is more likely to know it. */
 long mc_op_fork(struct mc_machine *m, struct mc_op *op)
 {
     int orphan = op->arg[0] == MC_FORK_ORPHAN;

@@ -169,7 +169,7 @@ static void want(struct mc_poll *p, int32_t fd, int is_wanted, short events)
 /* Fill the list; when to look again though nothing happened. */
 static uint64_t list_wanted(const struct mc_watch *w, struct mc_poll *p)
 {
-    uint64_t now = mc_now(), next = w->reaped && w->committed ? w->drained : MC_NEVER;
+    uint64_t now = mc_now(), next = w->reaped && w->committed && w->control < 0 ? w->drained : MC_NEVER;
     int is_busy = mc_clients_busy(w), has_input = w->input_from < w->input_to;
     want(&p[WAIT_CONTROL], w->control, 1, MC_POLLIN);
     want(&p[WAIT_LISTEN], w->listen, now >= w->listen_again, MC_POLLIN);
@@ -240,7 +240,8 @@ static int is_finished(const struct mc_watch *w)
 {
     if (!w->reaped)
         return 0;
-    return w->dismissed || w->abandoned || (w->committed && mc_streams_done(w));
+    /* while the starter is there it may undo the start: it has the first word about a program that did not run */
+    return w->dismissed || w->abandoned || (w->committed && w->control < 0 && mc_streams_done(w));
 }
 
 /* argv[1]: the number of the descriptor of struct mc_monitor. */

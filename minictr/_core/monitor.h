@@ -67,12 +67,12 @@ struct mc_watch {
     int32_t hold[3]; /* a two-phase start: report, region, hold */
     long pid;
     long refused;      /* errno of a message of the starter's that could not be taken */
-    uint8_t committed; /* the starter said so */
+    uint8_t committed; /* the starter said so: its end is not the container's any more */
     uint8_t abandoned; /* the starter died before it did */
     uint8_t dismissed; /* the starter undoes the start itself */
     uint8_t reaped;
     int32_t status;
-    int32_t halt; /* enum mc_halt */
+    int32_t halt;                             /* enum mc_halt */
     int64_t maxrss, utime, stime;             /* KiB, us, us */
     uint64_t began, ended, finished, drained; /* MONOTONIC_RAW ns; `finished` REALTIME ns; `drained` a deadline */
     uint64_t listen_again;

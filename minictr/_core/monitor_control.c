@@ -82,7 +82,6 @@ static void commit(struct mc_watch *w)
     }
     w->committed = 1;
     mc_send(w->control, "c", 1, 0, 0, MC_MSG_DONTWAIT | MC_MSG_NOSIGNAL);
-    close_control(w);
 }
 
 static void end_container(const struct mc_watch *w)
@@ -99,7 +98,8 @@ void mc_monitor_abandon(struct mc_watch *w)
     close_control(w);
 }
 
-/* One message of the starter's. The end of its socket before "c" is its death: the container goes with it. */
+/* One message of the starter's. The end of its socket before "c" is its death: the container goes with it. After "c"
+ * it is the starter's farewell, until which it may still undo the start. */
 void mc_monitor_command(struct mc_watch *w)
 {
     char kind = 0;
@@ -111,7 +111,9 @@ void mc_monitor_command(struct mc_watch *w)
         w->refused = MC_EMFILE;
         return;
     }
-    if (n <= 0) {
+    if (n <= 0 && (w->committed || w->dismissed)) {
+        close_control(w);
+    } else if (n <= 0) {
         mc_monitor_abandon(w);
     } else if (kind == 'm' && fds[0] >= 0) {
         mc_terminal_take(w, fds[0]);

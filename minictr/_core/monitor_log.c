@@ -18,9 +18,11 @@ struct mc_vector {
 };
 
 struct mc_batch {
-    struct mc_vector part[3 * MC_BATCH];
+    struct mc_vector part[3 * MC_BATCH + 1];
     uint32_t n_parts, lines;
     size_t bytes, content;
+    char notice[192];
+    int has_notice;
 };
 
 uint64_t mc_wall_clock(void)
@@ -111,41 +113,41 @@ static int write_parts(struct mc_log *log, const struct mc_vector *part, uint32_
     return 0;
 }
 
-static void flush(struct mc_log *log, struct mc_batch *b)
-{
-    if (b->lines && !write_parts(log, b->part, b->n_parts, b->bytes)) {
-        log->lost_lines += b->lines;
-        log->lost_bytes += b->content;
-        log->total_lost += b->content;
-    }
-    b->n_parts = b->lines = 0;
-    b->bytes = b->content = 0;
-}
-
-/* Once there is room again: how much was lost. Whether all is told. */
-static int tell_lost(struct mc_log *log)
-{
-    char line[192], *end = line + MC_STAMP;
-    if (!log->lost_lines)
-        return 1;
-    stamp(line, mc_wall_clock());
-    end = mc_append(end, " minictr F ");
-    end += mc_append_number(end, log->lost_lines);
-    end = mc_append(end, " lines (");
-    end += mc_append_number(end, log->lost_bytes);
-    end = mc_append(end, " bytes) of output could not be logged\n");
-    struct mc_vector part = {line, (size_t)(end - line)};
-    if (!write_parts(log, &part, 1, part.length))
-        return 0;
-    log->lost_lines = log->lost_bytes = 0;
-    return 1;
-}
-
 static void add(struct mc_batch *b, const void *base, size_t length)
 {
     b->part[b->n_parts].base = base;
     b->part[b->n_parts++].length = length;
     b->bytes += length;
+}
+
+/* A new batch. What was lost before is told in front of it, so once, when there is room for both. */
+static void begin(const struct mc_log *log, struct mc_batch *b)
+{
+    char *end = b->notice + MC_STAMP;
+    b->n_parts = b->lines = 0;
+    b->bytes = b->content = 0;
+    b->has_notice = log->lost_lines != 0;
+    if (!b->has_notice)
+        return;
+    stamp(b->notice, mc_wall_clock());
+    end = mc_append(end, " minictr F ");
+    end += mc_append_number(end, log->lost_lines);
+    end = mc_append(end, " lines (");
+    end += mc_append_number(end, log->lost_bytes);
+    end = mc_append(end, " bytes) of output could not be logged\n");
+    add(b, b->notice, (size_t)(end - b->notice));
+}
+
+static void flush(struct mc_log *log, struct mc_batch *b)
+{
+    if (b->n_parts && !write_parts(log, b->part, b->n_parts, b->bytes)) {
+        log->lost_lines += b->lines;
+        log->lost_bytes += b->content;
+        log->total_lost += b->content;
+    } else if (b->has_notice) {
+        log->lost_lines = log->lost_bytes = 0;
+    }
+    begin(log, b);
 }
 
 /* DATA of one read, with its newlines. KIND: 'o' or 'r'. */
@@ -156,13 +158,11 @@ void mc_log_output(struct mc_log *log, char kind, const char *data, size_t lengt
     struct mc_batch b;
     if (log->fd < 0)
         return;
-    b.n_parts = b.lines = 0;
-    b.bytes = b.content = 0;
     stamp(head, mc_wall_clock());
     mc_copy(head + MC_STAMP, kind == 'o' ? " stdout F " : " stderr F ", 10);
     mc_copy(part_head, head, sizeof(head));
     part_head[MC_STAMP + 8] = 'P';
-    tell_lost(log);
+    begin(log, &b);
     while (length) {
         size_t n = 0;
         while (n < length && data[n] != '\n')
@@ -171,7 +171,8 @@ void mc_log_output(struct mc_log *log, char kind, const char *data, size_t lengt
         n += (size_t)whole;
         size_t entry = sizeof(head) + n + !whole;
         if (log->max && log->size + b.bytes + entry > log->max && log->size + b.bytes) {
-            flush(log, &b);
+            if (b.lines)
+                flush(log, &b);
             rotate(log);
         }
         add(&b, whole ? head : part_head, sizeof(head));
@@ -184,11 +185,14 @@ void mc_log_output(struct mc_log *log, char kind, const char *data, size_t lengt
         data += n;
         length -= n;
     }
-    flush(log, &b);
+    if (b.lines)
+        flush(log, &b);
 }
 
 void mc_log_end(struct mc_log *log)
 {
-    if (log->fd >= 0)
-        tell_lost(log);
+    struct mc_batch b;
+    begin(log, &b);
+    if (log->fd >= 0 && b.has_notice)
+        flush(log, &b);
 }

@@ -1,6 +1,8 @@
 /* What a program without libc needs to begin and to end. Only the stub and the monitor are made with it. */
 #include "machine.h"
 
+#ifndef MC_HOSTED /* a test builds the monitor with libc, and sanitizers, around it */
+
 /* gcc may call these by name for assignments of structs and arrays */
 void *memcpy(void *to, const void *from, size_t n)
 {
@@ -15,6 +17,7 @@ void *memset(void *at, int value, size_t n)
         *d++ = (char)value;
     return at;
 }
+#endif
 
 _Noreturn void mc_leave(int code)
 {
@@ -30,6 +33,7 @@ int mc_number(const char *text)
     return value;
 }
 
+#ifndef MC_HOSTED
 /* The kernel's start of a program: STACK holds argc, argv, environ. */
 __asm__(".globl _start\n"
         "_start:\n"
@@ -46,3 +50,4 @@ __asm__(".globl _start\n"
         "brk #1\n"
 #endif
 );
+#endif

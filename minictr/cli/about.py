@@ -40,7 +40,6 @@ ABOUT: dict[str, tuple[str, str, str]] = {
         "COMMAND [ARGUMENT]...",
         "Print every kernel operation that 'minictr run' with the same words would do, in order. Does none.",
     ),
-
     "ps": (
         "List containers.",
         "",

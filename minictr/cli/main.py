@@ -18,7 +18,7 @@ from minictr.cli import entry
 from minictr.cli.about import ABOUT, SUBJECTS
 from minictr.cli.complete import complete_command, complete_container, complete_option
 from minictr.cli.fastparse import scan
-from minictr.cli.options import FLAG, MANY, OPTIONAL, Row
+from minictr.cli.options import FLAG, GROUPS, MANY, OPTIONAL, Row
 from minictr.errors import MinictrError
 from minictr.runtime.store import choose_root
 
@@ -92,7 +92,7 @@ class HotVerb(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         records = {param.name: param.get_help_record(ctx) for param in self.get_params(ctx)}
-        for group in dict.fromkeys(row[5] for row in self.table):
+        for group in dict.fromkeys((*GROUPS, *(row[5] for row in self.table))):
             rows = [records[row[1]] for row in self.table if row[5] == group]
             shown = [record for record in rows if record is not None]
             if shown:

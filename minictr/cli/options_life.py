@@ -22,9 +22,9 @@ _UNTIL: Row = (("--until",), "until", VALUE, "TIME", "Up to that time.", OPTIONS
 
 # Limits of `run` that can be changed while a container lives.
 UPDATABLE = frozenset(
-    "memory memory_swap memory_reservation memory_swappiness cpus cpu_shares cpu_quota cpu_period cpuset_cpus cpuset_mems"
-    " pids_limit blkio_weight blkio_weight_device device_read_bps device_write_bps device_read_iops device_write_iops"
-    " cgroup_conf".split()
+    "memory memory_swap memory_reservation memory_swappiness cpus cpu_shares cpu_quota cpu_period cpuset_cpus"
+    " cpuset_mems pids_limit blkio_weight blkio_weight_device device_read_bps device_write_bps device_read_iops"
+    " device_write_iops cgroup_conf".split()
 )
 
 TABLES: dict[str, tuple[Row, ...]] = {

@@ -62,7 +62,7 @@ def complain_of(verb: str, err: MinictrError | OSError, word: str = "") -> int:
 
 
 def some(verb: str, words: Sequence[str], every: bool, statuses: Sequence[str]) -> list[str]:
-    """The names that VERB is for: WORDS, or with ``--all`` the ids of all containers whose status is one of STATUSES."""
+    """The names that VERB is for: WORDS, or with ``--all`` the ids of all whose status is one of STATUSES."""
     if every:
         if words:
             raise SpecError("--all and names: give one of them")

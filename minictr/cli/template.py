@@ -1,7 +1,7 @@
 """``--format '{{.ID}} {{.State.Pid}}'``: the plain part of docker's templates, which are Go's text/template.
 
-``{{.Path.To.Field}}``, ``{{.}}``, ``{{json .Path}}``, ``{{index .Path "key"}}`` and the escapes ``\\t`` and ``\\n``. Go's
-functions, pipes and conditions are refused by name.
+``{{.Path.To.Field}}``, ``{{.}}``, ``{{json .Path}}``, ``{{index .Path "key"}}`` and the escapes ``\\t`` and ``\\n``.
+Go's functions, pipes and conditions are refused by name.
 """
 
 from __future__ import annotations

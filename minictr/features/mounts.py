@@ -387,5 +387,5 @@ class ReadonlyPaths(Paths):
             yield self.step(self.CALL, SETUP, f"{path}, a mount of its own", path=path)
         yield from super().steps(ctx)
         for path in writable:
-            args = {"path": path, "set": 0, "clear": MOUNT_ATTR_RDONLY, "flags": NOFOLLOW}
+            args: dict[str, Any] = {"path": path, "set": 0, "clear": MOUNT_ATTR_RDONLY, "flags": NOFOLLOW}
             yield self.step("remount", SETUP, f"{path} rw", tolerate=ABSENT, **args)

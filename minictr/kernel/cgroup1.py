@@ -143,10 +143,10 @@ def with_memsw(directory: str, settings: dict[str, Any]) -> dict[str, Any]:
     if new is None:
         new = -1 if old >= UNLIMITED else old
     if swap is None:
-        swap = memsw - old
-    settings["memsw"] = -1 if new < 0 or swap < 0 else new + swap
-    if swap >= 0 and new < 0:
+        swap = memsw - old if new >= 0 else -1
+    elif swap >= 0 and new < 0:
         raise SpecError("cgroup memory: cgroup v1 limits memory and swap together: a swap limit needs a memory limit")
+    settings["memsw"] = -1 if swap < 0 else new + swap
     return settings
 
 

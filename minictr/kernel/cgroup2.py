@@ -10,10 +10,12 @@ from os import F_OK, access
 from minictr.errors import SpecError, StepFailed
 from minictr.kernel.cgroup_files import (
     device_limits,
+    get,
     limit,
     maximum,
     one,
     read,
+    refused,
     resource,
     rows_of,
     write,
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["CONTROLLED", "FILES", "LACKS", "enable", "raw_controllers", "refuse_invalid", "rows", "write_settings"]
 
 # controllers that must be in the parent's cgroup.subtree_control; the others' files are in every group
-EOPNOTSUPP = 95
+EBUSY, EOPNOTSUPP = 16, 95
+THREADED = frozenset({"cpu", "cpuset", "pids", "perf_event"})
 CONTROLLED = frozenset({"cpu", "cpuset", "memory", "pids", "io", "hugetlb", "rdma", "misc"})
 
 
@@ -184,14 +187,26 @@ def enable(directory: str, controller: str) -> None:
             break  # the top of what is mounted
         directory = parent
     for inner in reversed(waiting):
+        if controller in THREADED and _has_processes(inner):
+            # the kernel would do it, and by that make of a group that is not ours a threaded domain, below which no
+            # group of processes can be; memory and io it refuses by itself
+            raise refused(inner, "cgroup.subtree_control", f"+{controller}", EBUSY)
         write(inner, "cgroup.subtree_control", f"+{controller}")
+
+
+def _has_processes(directory: str) -> bool:
+    """Whether an ordinary group has processes: not the root, which may, nor a threaded one, which is meant so."""
+    try:
+        return get(directory, "cgroup.type").strip() == "domain" and bool(get(directory, "cgroup.procs").strip())
+    except OSError:
+        return False
 
 
 def refuse_invalid(directory: str) -> None:
     """Raise StepFailed for a group that takes no process: one below a group that has processes and gives controllers.
 
     The kernel lets a group with processes give cpu and pids, by which it becomes a threaded domain and the groups below
-    it "domain invalid": without this look the first who enters would be refused (EOPNOTSUPP).
+    it "domain invalid". Somebody did so: without this look the first who enters would be refused (EOPNOTSUPP).
     """
     if "invalid" in read(directory, "cgroup.type"):
         from minictr.kernel.cgroup_cures import inner_processes

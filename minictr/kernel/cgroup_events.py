@@ -36,6 +36,7 @@ LOOK_AGAIN = 0.02  # seconds: v1 tells an oom before it counts the kill
 # seconds between two looks at v1's pids.events: since Linux 6.11 the kernel notifies a file that v1 does not have
 # (events_local_file of kernel/cgroup/pids.c), and inotify and poll are silent
 LOOK_PIDS = 0.1
+LOOK_GONE = 1.0  # seconds between two looks whether the groups are there: kernfs need not tell of a removal
 LOOK_LONG = 0.5  # seconds after an oom during which a kill is looked for
 
 # (version, controller) -> files watched by inotify, and (event, file, name in the file; "" for a file of one number)
@@ -85,10 +86,12 @@ class Events(Handle):
             raise Unsupported("cgroup events", "none of these groups tells events", "give a memory or a pids group")
         self._fds: list[int] = []
         self._notified: dict[int, str] = {}  # eventfd -> event
+        self._signals: dict[int, int] = {}  # eventfd -> how often it was written to
+        self._began_above = False
         self._counts: dict[str, int] = {}
         self._look_until = 0.0
         polled = any((place.version, place.controller) == (1, "pids") for place in self.places)
-        self._pause = LOOK_PIDS if polled else None
+        self._pause = LOOK_PIDS if polled else LOOK_GONE
         try:
             self._epoll = select.epoll()
             self._inotify = check(lib.mc_inotify_init1(IN_NONBLOCK | IN_CLOEXEC), "inotify_init1")
@@ -102,8 +105,8 @@ class Events(Handle):
                 if (place.version, place.controller) == (1, "memory"):
                     self._register(place.directory, "oom", "memory.oom_control", "")
                     if high >= 0:
+                        self._began_above = int(get(place.directory, "memory.usage_in_bytes")) >= high
                         self._register(place.directory, "memory_high", "memory.usage_in_bytes", f" {high}")
-            self._high = high
             self._counts = self._read()
         except BaseException:
             self._forget()
@@ -149,9 +152,7 @@ class Events(Handle):
             if left is not None and left <= 0:
                 return ()
             pause = LOOK_AGAIN if monotonic() < self._look_until else self._pause
-            if pause is not None:
-                left = pause if left is None else min(left, pause)
-            self._epoll.poll(-1 if left is None else left)
+            self._epoll.poll(pause if left is None else min(left, pause))
 
     def __iter__(self) -> Iterator[Event]:
         """Every event until the groups are gone."""
@@ -170,23 +171,16 @@ class Events(Handle):
             block = _drain(notified)
             if not block or not any(os.path.isdir(place.directory) for place in self.places):
                 continue  # v1 notifies all that listen when a group is removed
+            times = self._signals.get(notified, 0) + int.from_bytes(block, byteorder)
+            self._signals[notified] = times
             if event == "oom":
                 self._look_until = monotonic() + LOOK_LONG
-            elif not self._above_high():
-                continue  # told on the way down as well
-            counts[event] = self._counts[event] + int.from_bytes(block, byteorder)
+                counts[event] = times
+            else:  # told on the way up and on the way down
+                counts[event] = (times + (not self._began_above)) // 2
         before, self._counts = self._counts, counts
         changed = ((kind, count - before.get(kind, 0), count) for kind, count in counts.items())
         return tuple(Event(kind, new, count) for kind, new, count in changed if new > 0)
-
-    def _above_high(self) -> bool:
-        for place in self.places:
-            if (place.version, place.controller) == (1, "memory"):
-                try:
-                    return int(get(place.directory, "memory.usage_in_bytes")) >= self._high
-                except (OSError, ValueError):
-                    return False
-        return False
 
     def _read(self) -> dict[str, int]:
         """The counters of all places that are still there."""

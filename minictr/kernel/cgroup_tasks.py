@@ -228,9 +228,9 @@ def _shut(directory: str) -> str:
 
 
 def _kill2(directory: str) -> None:
-    """cgroup.kill, which works on a frozen group as well; before Linux 5.14 it is thawed, and the others do it."""
-    if not _try_put(directory, "cgroup.kill", "1"):
-        _try_put(directory, "cgroup.freeze", "0")
+    """cgroup.kill, which works on a frozen group as well; without it (before Linux 5.14) they are killed one by one."""
+    _try_put(directory, "cgroup.kill", "1")
+    _try_put(directory, "cgroup.freeze", "0")
 
 
 def _kill_frozen(directory: str, deadline: float) -> None:

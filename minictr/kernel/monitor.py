@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import os
 import select
-import socket
 import struct
 
 from minictr.errors import StartTimeout, StepFailed
 from minictr.kernel.core import ffi, lib
 from minictr.kernel.handles import Handle
+from minictr.kernel.packets import Socket, connected_pair, receive, send, unbound
 from minictr.kernel.stub import (
     CLONE_INTO_CGROUP,
     CLONE_NEWUSER,
@@ -77,8 +77,8 @@ class Monitor(Handle):
         title: str = "",
     ) -> None:
         self.pid, self.pidfd = 0, -1
-        self.container, self.container_pidfd = 0, -1
-        self._control: socket.socket | None = None
+        self.container, self.container_pidfd, self._committed = 0, -1, False
+        self._control: Socket | None = None
         wish = self._wish = ffi.new("struct mc_monitor *")
         self._texts = bytearray()
         wish.magic, wish.version, wish.stop_signal = lib.MC_MONITOR_MAGIC, lib.MC_MONITOR_VERSION, stop_signal
@@ -138,7 +138,7 @@ class Monitor(Handle):
     def _start(self) -> None:
         """The monitor itself, its end of the control socket, /dev/null and the memory file with all it must know."""
         wish = self._wish
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours, theirs = connected_pair()
         null = memory = -1
         try:
             null = wish.fd[lib.MC_FD_NULL] = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -185,18 +185,23 @@ class Monitor(Handle):
         """Two-phase start: what ``start`` needs. REPORT: our end of the report pipe; HOLD: our end of the op's pipe."""
         self._send(b"h", report, region, hold)
 
-    def commit(self, timeout: float = TIMEOUT) -> None:
-        """From here on the container lives on its own. Raises StepFailed, StartTimeout; then it does not."""
+    def commit(self, timeout: float = TIMEOUT, *, final: bool = True) -> None:
+        """From here on the container does not end with this process. Raises StepFailed, StartTimeout; then it does.
+
+        Not ``final``: the start may still be undone (:meth:`abort`), until :meth:`close` says farewell. So a held start
+        is committed before its program runs, and no program ever runs uncommitted.
+        """
         self._send(b"c")
         data, _ = self._receive(timeout, 0)
         if data[:1] != b"c":
             raise StepFailed("hand the container over to its monitor", _NUMBER.unpack_from(data, 1)[0])
-        self._open = False
-        self._forget()
+        self._committed = True
+        if final:
+            self.close()
 
     def abort(self, timeout: float = 5.0) -> int:
-        """Kill the uncommitted container: its raw wait status, 0 where nobody can say. The monitor leaves, and executes
-        no exit command: undoing the start is the caller's."""
+        """Kill the container: its raw wait status, 0 where nobody can say. The monitor leaves, and executes no exit
+        command: undoing the start is the caller's."""
         if not self._open:
             return 0
         self._open = False
@@ -216,8 +221,11 @@ class Monitor(Handle):
             self._forget()
 
     def _close(self) -> None:
-        self._open = True
-        self.abort()
+        if self._committed:
+            self._forget()
+        else:
+            self._open = True
+            self.abort()
 
     def _forget(self) -> None:
         if self._control is not None:
@@ -231,10 +239,7 @@ class Monitor(Handle):
     def _send(self, kind: bytes, *fds: int) -> None:
         assert self._control is not None, "spawn first"
         try:
-            if fds:
-                socket.send_fds(self._control, [kind], list(fds))
-            else:
-                self._control.send(kind)
+            send(self._control, kind, fds)
         except OSError as err:
             raise self._gone(err.errno or ECONNRESET) from err
 
@@ -242,11 +247,11 @@ class Monitor(Handle):
         """One message. Raises StepFailed when the monitor is gone, StartTimeout beyond TIMEOUT seconds."""
         assert self._control is not None, "spawn first"
         poll = select.poll()
-        poll.register(self._control, select.POLLIN)
+        poll.register(self._control.fileno(), select.POLLIN)
         if not poll.poll(max(timeout, 0) * 1000):
             raise StartTimeout("the monitor's answer", timeout)
         try:
-            data, fds, _, _ = socket.recv_fds(self._control, 16, n_fds, socket.MSG_CMSG_CLOEXEC)
+            data, fds = receive(self._control, 16, n_fds)
         except OSError as err:
             raise self._gone(err.errno or ECONNRESET) from err
         if not data or (data[:1] == b"p" and not fds):
@@ -292,11 +297,14 @@ def listening_socket(directory: int, name: str = "attach") -> int:
     By descriptor, for a path may not be longer than 107 bytes. Raises StepFailed: EADDRINUSE when NAME is there.
     """
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as made:
+        made = unbound()
+        try:
             os.fchmod(made.fileno(), 0o600)  # the mode that bind gives the file
             made.bind(f"/proc/self/fd/{directory}/{name}")
             made.listen(int(lib.MC_MAX_CLIENTS))
             return made.detach()
+        finally:
+            made.close()
     except OSError as err:
         raise StepFailed(f"listen on {name}", err.errno or 0) from err
 
@@ -305,9 +313,7 @@ class Exit(Value):
     """An exit record.
 
     ``status``: the raw wait status; ``maxrss`` in KiB; ``utime`` and ``stime`` in us; ``finished``: CLOCK_REALTIME, ns;
-    ``elapsed``: ns since the program was started; ``lost``: bytes of output that could not be logged; ``halt``: 1 when
-    its first process halted or powered off by reboot(2), 2 when it asked for a restart (``status`` is then an exit code
-    of 0, or of 133 as systemd-nspawn's).
+    ``elapsed``: ns since the program was started; ``lost``: bytes of output that could not be logged.
     """
 
     status: int
@@ -317,7 +323,6 @@ class Exit(Value):
     finished: int
     elapsed: int
     lost: int = 0
-    halt: int = 0
 
 
 def blank_exit(directory: int, name: str = "exit") -> int:
@@ -343,6 +348,6 @@ def read_exit(data: bytes) -> Exit | None:
         raise ValueError("not an exit record of version 1")
     pairs = dict(word.split("=", 1) for word in words[2:] if "=" in word)
     try:
-        return Exit(**{name: int(pairs[name]) for name in Exit._fields if name in pairs or name not in Exit._defaults})
+        return Exit(**{name: int(pairs[name]) for name in Exit._fields if name in pairs or name != "lost"})
     except KeyError as err:
         raise ValueError(f"an exit record without {err.args[0]}") from None

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import select
-import socket
 import struct
 
 from minictr.errors import MinictrError, StartTimeout, StepFailed
+from minictr.kernel import packets
 from minictr.kernel.core import lib
 from minictr.kernel.handles import Handle
 from minictr.kernel.monitor import CHUNK
@@ -49,7 +49,7 @@ class Client(Handle):
         self.timeout, self.flags = timeout, 0
         self.status: int | None = None
         own = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if isinstance(directory, str) else -1
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket = packets.unbound()
         try:
             self._socket.settimeout(timeout)
             # by descriptor: a path in sockaddr_un may not be longer than 107 bytes
@@ -72,16 +72,14 @@ class Client(Handle):
     def attach(self, *, stdin: bool = False) -> int:
         """Get the output from now on, and with ``stdin`` give input: flags TERMINAL (it has one), STDIN (its input is
         open), HELD (created and not started)."""
-        self._ask(bytes((ord("a"), STDIN if stdin else 0)))
-        answer = self._answer(b"k")[0]
+        answer = self._ask(bytes((ord("a"), STDIN if stdin else 0)), b"k")[0]
         self.flags = answer[1]
         return self.flags
 
     def take_hold(self) -> tuple[int, int, int]:
         """What starting a held container needs: report, region, hold; the caller closes them. Raises StepFailed:
         EALREADY when it has been started."""
-        self._ask(b"s")
-        _, fds = self._answer(b"s")
+        _, fds = self._ask(b"s", b"s")
         if len(fds) != 3:
             for fd in fds:
                 os.close(fd)
@@ -90,17 +88,17 @@ class Client(Handle):
 
     def signal(self, number: int) -> None:
         """Signal NUMBER to the container's first process, by the monitor: it can be no other process."""
-        self._ask(b"g" + _NUMBER.pack(number))
+        self._tell(b"g" + _NUMBER.pack(number))
 
     def resize(self, rows: int, columns: int) -> None:
         """The terminal's window size; programs inside get SIGWINCH."""
-        self._ask(b"w" + struct.pack("=HH", min(rows, 65535), min(columns, 65535)))
+        self._tell(b"w" + struct.pack("=HH", min(rows, 65535), min(columns, 65535)))
 
     def send(self, data: bytes | memoryview) -> int:
         """Input, at most CHUNK bytes at once: how many were taken, 0 when it would wait."""
         part = bytes(data[:CHUNK])
         try:
-            self._socket.send(b"i" + part, socket.MSG_DONTWAIT)
+            self._socket.send(b"i" + part, packets.DONTWAIT)
         except BlockingIOError:
             return 0
         except OSError:
@@ -110,7 +108,7 @@ class Client(Handle):
     def end_of_input(self) -> bool:
         """A pipe is closed for good; a terminal gets its end-of-file character. False when it would wait."""
         try:
-            self._socket.send(b"e", socket.MSG_DONTWAIT)
+            self._socket.send(b"e", packets.DONTWAIT)
         except BlockingIOError:
             return False
         except OSError:
@@ -135,15 +133,22 @@ class Client(Handle):
             self.receive(timeout)
         return self.status
 
-    def _ask(self, packet: bytes) -> None:
+    def _tell(self, packet: bytes) -> None:
         self._socket.settimeout(self.timeout)
         try:
             self._socket.send(packet)
         except OSError as err:
             raise self._gone(err.errno or ECONNRESET) from err
 
-    def _answer(self, kind: bytes) -> tuple[bytes, list[int]]:
+    def _ask(self, packet: bytes, kind: bytes) -> tuple[bytes, list[int]]:
+        """The answer of that KIND."""
         self._socket.settimeout(self.timeout)
+        try:
+            self._socket.send(packet)
+        except ConnectionError:
+            pass  # it left a moment ago: why is in what it said last
+        except OSError as err:
+            raise self._gone(err.errno or ECONNRESET) from err
         try:
             data, fds = self._packet(3)
         except TimeoutError:
@@ -159,12 +164,19 @@ class Client(Handle):
         return data, fds
 
     def _packet(self, n_fds: int) -> tuple[bytes, list[int]]:
-        try:
-            data, fds, _, _ = socket.recv_fds(self._socket, CHUNK + 1, n_fds, socket.MSG_CMSG_CLOEXEC)
-        except TimeoutError:
-            raise
-        except OSError as err:
-            raise self._gone(err.errno or ECONNRESET) from err
+        for is_last in (False, True):
+            try:
+                data, fds = packets.receive(self._socket, CHUNK + 1, n_fds)
+            except TimeoutError:
+                raise
+            except ConnectionResetError as err:
+                # told once, of an end that had not read all of ours; its last words come after that
+                if is_last:
+                    raise self._gone(ECONNRESET) from err
+            except OSError as err:
+                raise self._gone(err.errno or ECONNRESET) from err
+            else:
+                break
         if not data:
             raise self._gone(ECONNRESET)
         return data, fds

@@ -303,6 +303,7 @@ class Cgroup(Handle):
             raise failed
 
     def _drop(self) -> None:
+        self._open = False
         for place in self._made:  # what has processes in it stays: nobody asked to kill them
             try:
                 cgroups.remove(place.directory, 0, recorded=True)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-import socket
 import termios
 
+from minictr.kernel.packets import connected_pair, receive
 from minictr.runtime.terminal import CHUNK, Peer, tie, window_size
 
 TYPE_CHECKING = False
@@ -26,11 +26,11 @@ class Console:
 
     Give it to a start; afterwards ``master`` is the pty's descriptor. ``socket`` is the container's end of the socket
     pair until then. The window size is that of ``terminal``, a descriptor, from before the program runs; without one
-    it is ``window``, rows and columns, or 0 by 0. ``with`` or ``close()`` closes all.
+    it is ``window``, rows and columns. ``with`` or ``close()`` closes all.
     """
 
     def __init__(self, terminal: int = -1, window: tuple[int, int] = (0, 0)) -> None:
-        self._ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._ours, self._theirs = connected_pair()
         self.terminal, self.window, self.master = terminal, window, -1
 
     @property
@@ -45,7 +45,7 @@ class Console:
         self._theirs.close()  # the child has its copy, and its death must be the end of file here
         self._ours.settimeout(max(timeout, 0.001))
         try:
-            _, fds, _, _ = socket.recv_fds(self._ours, 1, 1, socket.MSG_CMSG_CLOEXEC)
+            _, fds = receive(self._ours, 1, 1)
             if fds:
                 self.master = fds[0]
                 if self.terminal >= 0:

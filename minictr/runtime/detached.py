@@ -97,6 +97,7 @@ class DetachedStart(Start):
         super().__init__(program, {}, 0, timeout, console, record)
         self.keeping, self.created = keeping, created
         self.kept_record = record
+        self.begun = time.time_ns()  # looked at now: a short program is over before it is written down
         self.state: State | None = None
         self.monitor: Monitor | None = None
         self.pidns = self.hold = -1
@@ -208,7 +209,7 @@ class DetachedStart(Start):
         assert self.monitor is not None
         if self.identity is None:
             raise StepFailed("the container", 0, cure="it was gone before it could be written down")
-        record, keeping, spec, now = self.kept_record, self.keeping, self.program.plan.spec, time.time_ns()
+        record, keeping, spec, now = self.kept_record, self.keeping, self.program.plan.spec, self.begun
         held = "hold" in self.program.calls
         self.state = State(
             record.id,
@@ -234,9 +235,9 @@ class DetachedStart(Start):
         if held:
             self.monitor.give_hold(self.report, self.region, self.hold)
         if not self.created:  # told first: what the monitor has to tell, that it died, comes after
-            events.tell(record.store, record.id, spec.name, "create")
+            events.tell(record.store, record.id, spec.name, "create", at=now)
         if not held:
-            events.tell(record.store, record.id, spec.name, "start")
+            events.tell(record.store, record.id, spec.name, "start", at=now)
         self.monitor.commit()
         # should we die before this line: it lives, and is removed at its end, as nobody was ever told of it
         record.write_ahead(("committed",))

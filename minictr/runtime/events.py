@@ -48,10 +48,10 @@ def prefix(identity: str, name: str) -> str:
     return f'{{"id": {dumps(identity)}, "name": {dumps(name)}, '
 
 
-def tell(store: Store, identity: str, name: str, action: str, **more: Any) -> None:
-    """Write one event."""
+def tell(store: Store, identity: str, name: str, action: str, *, at: int = 0, **more: Any) -> None:
+    """Write one event. ``at``: when it happened, in ns since 1970; now where it is not said."""
     rest = "".join(f", {dumps(key)}: {dumps(value)}" for key, value in more.items())
-    line = f'{prefix(identity, name)}"action": {dumps(action)}{rest}, "time": {time.time_ns()}}}\n'
+    line = f'{prefix(identity, name)}"action": {dumps(action)}{rest}, "time": {at or time.time_ns()}}}\n'
     fd = open_log(store)
     if fd >= 0:
         try:

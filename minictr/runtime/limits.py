@@ -19,7 +19,7 @@ V1_UNLIMITED = 1 << 62  # memory.limit_in_bytes without a limit: the largest lon
 
 
 def in_force(groups: Iterable[Group]) -> dict[str, dict[str, Any]]:
-    """Controller -> setting -> value, named as in :mod:`minictr.features.cgroups`: bytes, microseconds, -1 for no limit.
+    """Controller -> setting -> value, as in :mod:`minictr.features.cgroups`: bytes, microseconds, -1 for no limit.
 
     A file that cannot be read, or that this kernel has not, is left out; {} for a container that is over.
     """
@@ -91,8 +91,11 @@ READERS: dict[tuple[str, int], tuple[tuple[str, str, Callable[[str], Any]], ...]
         ("low", "memory.soft_limit_in_bytes", capped),
         ("swappiness", "memory.swappiness", number),
     ),
-    ("memory", 2): tuple((name, f"memory.{name}", number) for name in ("max", "high", "low", "min"))
-    + (("swap", "memory.swap.max", number), ("oom_group", "memory.oom.group", number)),
+    ("memory", 2): (
+        *((name, f"memory.{name}", number) for name in ("max", "high", "low", "min")),
+        ("swap", "memory.swap.max", number),
+        ("oom_group", "memory.oom.group", number),
+    ),
     ("cpu", 1): (
         ("quota", "cpu.cfs_quota_us", number),
         ("period", "cpu.cfs_period_us", number),

@@ -29,9 +29,9 @@ WANTED = {"created": int, "started": int, "held": bool, "detached": bool, "remov
 class Glance(Value):
     """One container as ``ps`` shows it.
 
-    ``status``: as :attr:`Instance.status`, or ``damaged``, and then ``error`` says why and the rest is empty. ``created``,
-    ``started``, ``finished``: nanoseconds since 1970, 0 for not yet. ``exit_code``: as a shell tells it; None while it
-    runs or when nobody knows. ``pid``: of its first process, 0 when it does not run.
+    ``status``: as :attr:`Instance.status`, or ``damaged``, and then ``error`` says why and the rest is empty.
+    ``created``, ``started``, ``finished``: nanoseconds since 1970, 0 for not yet. ``exit_code``: as a shell tells it;
+    None while it runs or when nobody knows. ``pid``: of its first process, 0 when it does not run.
     """
 
     id: str

@@ -31,6 +31,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from minictr.runtime.editing import Editing
+
 __all__ = ["EXIT_ROOM", "SCHEMA", "ExitRecord", "Record"]
 
 SCHEMA = 1  # of state.json: raised when an older minictr would read it wrongly
@@ -244,6 +246,8 @@ class Record(Handle):
 
     def editing(self) -> Editing:
         """``with record.editing():`` one process at a time changes this container."""
+        from minictr.runtime.editing import Editing
+
         return Editing(self)
 
     # --- the end ---
@@ -323,10 +327,12 @@ class Record(Handle):
         self.close()
 
     def _remove_tree(self, entry: str) -> None:
-        """A directory below ours, by descriptors: what a container wrote may hold links to anywhere."""
-        from shutil import rmtree
+        from minictr.runtime.removal import remove_tree
 
-        rmtree(entry, dir_fd=self.fd)
+        try:
+            remove_tree(entry, self.fd)
+        except OSError as err:
+            raise self._failed("remove", entry, err) from err
 
     # --- files ---
 
@@ -373,29 +379,3 @@ class Record(Handle):
 
     def __repr__(self) -> str:
         return f"<Record {self.id[:SHORT]}{' owned' if self.owned else ''}>"
-
-
-class Editing:
-    """The lock of those who change a container (stop, update, rename, rm): one after another. flock(2)."""
-
-    def __init__(self, record: Record, timeout: float = 30) -> None:
-        self.record, self.timeout, self.fd = record, timeout, -1
-
-    def __enter__(self) -> None:
-        self.fd = os.open("lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=self.record.fd)
-        deadline = time.monotonic() + self.timeout
-        while True:
-            try:
-                fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except OSError as err:
-                if err.errno == EAGAIN and time.monotonic() < deadline:
-                    time.sleep(0.005)
-                    continue
-                self.__exit__()
-                cure = "another minictr works on it: wait for that one, or end it"
-                raise StateError(f"lock {self.record.directory}/lock: {os.strerror(err.errno or 0)}; {cure}") from err
-
-    def __exit__(self, *_exc: object) -> None:
-        os.close(self.fd)
-        self.fd = -1

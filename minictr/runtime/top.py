@@ -18,8 +18,8 @@ PAGE = os.sysconf("SC_PAGESIZE")
 
 
 class Row(Value):
-    """One process. ``pid``, ``ppid``: as the host counts; ``inside``: its pid in the container. ``uid``: as the host
-    counts. ``state``: a letter of ps(1). ``rss``: bytes. ``cpu``: seconds used; ``elapsed``: seconds since its start."""
+    """One process. ``pid``, ``ppid``, ``uid``: as the host counts; ``inside``: its pid in the container. ``state``: a
+    letter of ps(1). ``rss``: bytes. ``cpu``: seconds used; ``elapsed``: seconds since its start."""
 
     pid: int
     ppid: int

@@ -70,8 +70,8 @@ def without(name: str) -> str:
 def update(instance: Instance, spec: Spec) -> None:
     """INSTANCE has the limits of SPEC from now on; of one that is over, from its next start on.
 
-    SPEC is the container's own with other limits. Raises SpecError for a controller it was made without; StepFailed, and
-    then everything is as it was.
+    SPEC is the container's own with other limits. Raises SpecError for a controller it was made without; StepFailed,
+    and then everything is as it was.
     """
     with instance.record() as record, record.editing():
         state = State.of(record)

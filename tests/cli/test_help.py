@@ -10,17 +10,18 @@ import pytest
 
 from minictr import __version__
 from minictr.cli import options
+from minictr.cli.main import VERBS
 
 
-@pytest.mark.parametrize("verb", ["run", "plan"])
+@pytest.mark.parametrize("verb", ["run", "plan", "create"])
 def test_help_of_the_hot_verbs(run_cli, verb):
     done = run_cli(verb, "--help", env={**os.environ, "COLUMNS": "200"})
     assert done.returncode == 0
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 80
     groups = [line.rstrip(":") for line in lines if line and not line.startswith(" ") and line.endswith(":")]
-    assert groups == [group for group in options.GROUPS if verb == "plan" or group != options.PLAN]
-    table = options.RUN_OPTIONS + (options.PLAN_OPTIONS if verb == "plan" else ())
+    table = options.TABLES[verb]
+    assert groups == [group for group in options.GROUPS if any(row[5] == group for row in table)]
     for flags, *_ in table:
         for flag in flags:
             for spelling in flag.split("/"):
@@ -31,7 +32,7 @@ def test_help_of_the_hot_verbs(run_cli, verb):
 def test_each_option_is_one_line_of_help(run_cli):
     done = run_cli("run", "--help")
     shown = [line for line in done.stdout.splitlines() if line.startswith("  -")]
-    assert len(shown) == len(options.RUN_OPTIONS)
+    assert len(shown) == len(options.TABLES["run"])
     assert not [line for line in done.stdout.splitlines() if line.startswith("     ")]
 
 
@@ -39,8 +40,10 @@ def test_each_option_is_one_line_of_help(run_cli):
 def test_the_overview(run_cli, words):
     done = run_cli(*words)
     assert done.returncode == 0
-    for verb in ("run", "plan", "features", "rootfs", "completion", "version"):
+    for verb in VERBS:
         assert f"\n  {verb} " in done.stdout
+    assert "cleanup" not in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("words", [["version"], ["--version"]])
@@ -88,6 +91,20 @@ def test_verbs_and_options_are_completed(run_cli):
 
 def test_programs_of_the_root_are_completed(run_cli, rootfs):
     assert "bash" in complete(run_cli, "bash", "run", "--rootfs", str(rootfs), "bas")
+
+
+def test_containers_are_completed(run_cli, written):
+    """Those that the verb can be done with, each once; an id where there is no name."""
+    written("web")
+    written("was", exit=0)
+    nameless = written("")
+    assert complete(run_cli, "bash", "stop", "w") == ["web"]
+    assert complete(run_cli, "bash", "start", "w") == ["was"]
+    assert sorted(complete(run_cli, "fish", "rm", "w")) == ["was", "web"]
+    assert complete(run_cli, "bash", "rm", "web", "w") == ["was"]
+    assert complete(run_cli, "fish", "inspect", nameless[:4]) == [nameless[:12]]
+    assert complete(run_cli, "bash", "stop", "--sig") == ["--signal"]
+    assert complete(run_cli, "bash", "kill", "-s", "US") == ["USR1", "USR2"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -65,6 +65,37 @@ def test_a_program_that_joins(started):
     assert FORBIDDEN & modules == set()
 
 
+@pytest.mark.parametrize(
+    "words",
+    ["ps -a", "inspect hot", "pause hot", "unpause hot", "update hot --pids-limit 9", "kill -s USR1 hot", "stop hot"],
+)
+def test_the_verbs_that_scripts_loop_over(detached, run_cli, words):
+    detached("hot")
+    if words.startswith("unpause"):
+        run_cli("pause", "hot")
+    code, modules, output = imported(*words.split())
+    assert code == 0
+    assert "hot" in output
+    assert FORBIDDEN & modules == set()
+
+
+@pytest.mark.parametrize("words", ["wait hot", "stop hot", "rm hot", "start hot"])
+def test_the_verbs_of_an_end(detached, run_cli, words):
+    detached("hot", "true")
+    run_cli("wait", "hot")
+    code, modules, _ = imported(*words.split())
+    assert code == 0
+    assert FORBIDDEN & modules == set()
+
+
+@pytest.mark.parametrize("verb", [["run", "-d"], ["run", "-d", "-t"], ["create"]])
+def test_a_container_in_the_background(detached, rootfs, verb):
+    detached("other")  # for its end: nothing stays of the one below either
+    code, modules, _ = imported(*verb, "--name", "hot", "--rootfs", rootfs, "--", "sleep", "1000")
+    assert code == 0
+    assert FORBIDDEN & modules == set()
+
+
 def test_a_failure_costs_no_more(rootfs):
     code, modules, _ = imported("run", "--rootfs", "/nosuch", "--", "true")
     assert code == 125

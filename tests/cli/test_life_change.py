@@ -135,7 +135,15 @@ def test_rename(run_cli, detached, store):
     assert run_cli("inspect", "-f", "{{.Name}} {{.Id}}", "www").stdout == f"www {identity}\n"
     assert sorted(os.listdir(store.names)) == ["db", "www"]
     assert run_cli("inspect", "web").returncode == 125
-    for words in (["www", "db"], ["www", "www"], ["www", ""], ["www", "a/b"], ["www"], ["www", "a", "b"], ["www", "-x"]):
+    for words in (
+        ["www", "db"],
+        ["www", "www"],
+        ["www", ""],
+        ["www", "a/b"],
+        ["www"],
+        ["www", "a", "b"],
+        ["www", "-x"],
+    ):
         done = run_cli("rename", *words)
         assert (done.returncode, done.stdout) == (125, ""), words
         assert done.stderr.count("\n") == 1
@@ -157,7 +165,9 @@ def test_start_again(run_cli, detached):
     assert done.stderr == "minictr start: start up: it is running already\n"
 
 
-@pytest.mark.parametrize("words", [[], ["nosuch"], ["-a"], ["-a", "web", "db"], ["--detach-keys", "ctrl-x", "web"], ["-x"]])
+@pytest.mark.parametrize(
+    "words", [[], ["nosuch"], ["-a"], ["-a", "web", "db"], ["--detach-keys", "ctrl-x", "web"], ["-x"]]
+)
 def test_start_refuses(run_cli, written, words):
     written("web", exit=0)
     done = run_cli("start", *words)
@@ -168,7 +178,9 @@ def test_start_refuses(run_cli, written, words):
 
 def test_a_unit_for_systemd(run_cli, detached, rootfs, store, tmp_path, requires, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    detached("web", "sh", "-c", 'echo "$A" 100%; exit 3', options=("-m64m", "-e", 'A=a "b" $c', "--log-opt", "max-size=1m"))
+    detached(
+        "web", "sh", "-c", 'echo "$A" 100%; exit 3', options=("-m64m", "-e", 'A=a "b" $c', "--log-opt", "max-size=1m")
+    )
     done = run_cli("generate", "systemd", "web", "--restart-policy", "always", "--time", "4")
     assert done.returncode == 0
     text = done.stdout
@@ -203,7 +215,8 @@ def test_a_unit_for_systemd(run_cli, detached, rootfs, store, tmp_path, requires
 @pytest.mark.parametrize(
     "words",
     [
-        [], ["web"], ["kube", "web"], ["systemd"], ["systemd", "nosuch"], ["systemd", "web", "--restart-policy", "maybe"],
+        [], ["web"], ["kube", "web"], ["systemd"], ["systemd", "nosuch"],
+        ["systemd", "web", "--restart-policy", "maybe"],
         ["systemd", "web"], ["systemd", "web", "--time", "x"], ["systemd", "web", "--format", "json"],
     ],
 )  # fmt: skip

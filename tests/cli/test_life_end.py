@@ -10,7 +10,6 @@ import time
 
 import pytest
 
-
 TRAPS = 'trap "exit 7" TERM; trap "exit 8" USR1; touch /tmp/ready; while :; do sleep 0.05; done'
 DEAF = 'trap "" TERM; touch /tmp/ready; while :; do sleep 0.05; done'
 
@@ -194,7 +193,8 @@ def test_gc_tells_what_it_removes(run_cli, started, store, written):
     [
         ["stop"], ["kill"], ["rm"], ["wait"], ["pause"], ["unpause"],
         ["stop", "web", "--all"],
-        ["stop", "-t", "x", "web"], ["stop", "-t", "-2", "web"], ["stop", "-t", "", "web"], ["stop", "-s", "NOPE", "web"],
+        ["stop", "-t", "x", "web"], ["stop", "-t", "-2", "web"], ["stop", "-t", "", "web"],
+        ["stop", "-s", "NOPE", "web"],
         ["kill", "-s", "0", "web"], ["kill", "-s", "", "web"], ["kill", "../web"], ["kill", ""], ["kill", "-9", "web"],
         ["rm", "-v", "web"], ["rm", "--link", "web"],
         ["gc", "web"], ["gc", "--format", "xml"],

@@ -69,7 +69,13 @@ def test_inspect_of_one_that_is_over(run_cli, detached):
 
 
 def test_inspect_tells_of_an_oom_kill(run_cli, detached):
-    detached("web", "bash", "-c", 'x=$(head -c 60M /dev/zero | tr "\\0" x); echo ${#x}', options=("-m", "16m", "--memory-swap", "16m"))
+    detached(
+        "web",
+        "bash",
+        "-c",
+        'x=$(head -c 60M /dev/zero | tr "\\0" x); echo ${#x}',
+        options=("-m", "16m", "--memory-swap", "16m"),
+    )
     run_cli("wait", "web")
     run_cli("stop", "web")
     assert facts(run_cli, "web")["State"]["OOMKilled"] is True
@@ -206,7 +212,8 @@ def test_events_until(run_cli, written, store):
         ["stats", "nosuch"], ["stats", "--format", "xml"], ["stats", "-i", "0"], ["stats", "-i", "x"],
         ["events", "web"], ["events", "--since", "yesterday"], ["events", "--filter", "event=party", "--no-stream"],
         ["events", "--filter", "x", "--no-stream"], ["events", "--format", "xml"], ["logs"], ["logs", "web", "db"],
-        ["logs", "nosuch"], ["logs", "--details", "web"], ["logs", "--tail", "x", "web"], ["logs", "--since", "x", "web"],
+        ["logs", "nosuch"], ["logs", "--details", "web"], ["logs", "--tail", "x", "web"],
+        ["logs", "--since", "x", "web"],
         ["attach"], ["attach", "nosuch"], ["attach", "web", "db"], ["ps", "\x1b"],
     ],
 )  # fmt: skip

@@ -96,7 +96,9 @@ def test_attach_to_one_that_runs(run_cli, detached):
 
 
 def test_signals_reach_it(run_cli, detached, minictr_cli):
-    detached("web", "bash", "-c", 'trap "echo got; exit 9" USR1; echo ready; while :; do sleep 0.05; done', verb=("create",))
+    detached(
+        "web", "bash", "-c", 'trap "echo got; exit 9" USR1; echo ready; while :; do sleep 0.05; done', verb=("create",)
+    )
     with subprocess.Popen([*minictr_cli, "start", "-a", "web"], stdout=subprocess.PIPE, text=True) as staying:
         assert staying.stdout is not None
         assert staying.stdout.readline() == "ready\n"
@@ -114,7 +116,13 @@ def test_one_of_another_process_cannot_be_attached_to(run_cli, started):
 
 @pytest.mark.slow
 def test_a_log_that_is_rotated_is_read_through(run_cli, detached):
-    detached("web", "sh", "-c", "seq 3000; sleep 0.3; seq 3001 4000", options=("--log-opt", "max-size=16k", "--log-opt", "max-file=20"))
+    detached(
+        "web",
+        "sh",
+        "-c",
+        "seq 3000; sleep 0.3; seq 3001 4000",
+        options=("--log-opt", "max-size=16k", "--log-opt", "max-file=20"),
+    )
     done = run_cli("logs", "-f", "web")
     assert done.stdout.split() == [str(n) for n in range(1, 4001)]
     time.sleep(0.1)

@@ -44,7 +44,7 @@ for line in sys.stdin:
 SETS = ("CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb", "NoNewPrivs")
 # Python's own: an allocator's and a lock's failures are not ours to handle; and a close that did not happen leaves
 # its descriptor, whoever looks at the result (on pipes and memory files it cannot fail)
-SKIP = frozenset({"mmap", "munmap", "brk", "madvise", "mremap", "getppid", "rt_sigprocmask", "rt_sigreturn", "close"})
+SKIP = frozenset("mmap munmap brk madvise mremap getpid getppid rt_sigprocmask rt_sigreturn close".split())
 
 
 class Worker:

@@ -22,7 +22,8 @@ mount -t proc proc /proc
 insmod "$modules/$(uname -r)/kernel/fs/overlayfs/overlay.ko"
 mount -t tmpfs -o mode=755 upper /mnt
 mkdir /mnt/upper /mnt/work /mnt/root
-mount -t overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work overlay /mnt/root
+# xino: files and directories of both layers tell one device number, as those of any other file system do
+mount -t overlay -o xino=on,lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work overlay /mnt/root
 cd /mnt/root
 pivot_root . mnt
 cd /

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -13,24 +14,18 @@ import pytest
 pytestmark = [pytest.mark.guest, pytest.mark.slow, pytest.mark.usefixtures("guest_kernel")]
 
 
-def left() -> list[str]:
-    """Directories of guests, and processes that have such a directory in their arguments."""
-    found = [name for name in os.listdir(guest.place()) if name.startswith("minictr-guest-")]
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            words = Path(f"/proc/{pid}/cmdline").read_bytes()
-        except OSError:
-            continue
-        if any(name.encode() in words for name in found) or b"umid=guest" in words:
-            found.append(f"pid {pid}")
-    return found
-
-
 @pytest.fixture(autouse=True)
-def _nothing_left() -> Any:
-    before = left()
+def _nothing_left(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """No directory of a guest that this test booted, and no process with that directory in its arguments."""
+    exchanges: list[Path] = []
+    booted = guest.booted
+    monkeypatch.setattr(guest, "booted", lambda exchange: exchanges.append(exchange) or booted(exchange))
     yield
-    assert left() == before
+    (exchange,) = exchanges
+    assert not exchange.exists()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            assert bytes(exchange) not in Path(f"/proc/{pid}/cmdline").read_bytes(), pid
 
 
 def test_what_was_written_before_the_kernel_died_is_told() -> None:

@@ -51,7 +51,7 @@ def whole(mark: str, places: tuple[str, ...]) -> Look:
         "links": links(),
         "netns": listing("/run/netns", "/var/run/netns"),
         "nft tables": nft_tables(),
-        "state files": listing(*state_directories()),
+        "state files": state_files(),
         "temporary files": temporary_files(),
     }
 
@@ -242,6 +242,14 @@ def state_directories() -> Iterator[str]:
     yield str(Path(os.environ.get("XDG_DATA_HOME") or home / ".local/share") / "minictr")
     if os.environ.get("XDG_RUNTIME_DIR"):
         yield str(Path(os.environ["XDG_RUNTIME_DIR"]) / "minictr")
+
+
+def state_files() -> frozenset[str]:
+    """What is in minictr's state directories, without the two directories that a store makes when it is first used."""
+    furniture = {
+        os.path.join(os.path.realpath(top), name) for top in state_directories() for name in ("containers", "names")
+    }
+    return listing(*state_directories()) - furniture
 
 
 def listing(*directories: str) -> frozenset[str]:

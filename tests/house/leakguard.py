@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -76,6 +77,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     guard = session.config.stash.get(GUARD, None)
     if guard is None or session.config.option.collectonly:
         return
+    if "minictr.runtime.ledger" in sys.modules:  # else it goes when the interpreter ends: after the last look
+        sys.modules["minictr.runtime.ledger"]._close()
     guard.left = settled(guard.before, guard.look, guard.patience)
     if guard.left and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

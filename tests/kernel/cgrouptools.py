@@ -69,7 +69,15 @@ def groups() -> Iterator[Groups]:
         found.close()
 
 
-def start(program: str, *places: Place, **options: Any) -> subprocess.Popen[str]:
+class Program(subprocess.Popen[str]):
+    """A process that does not outlive its ``with``."""
+
+    def __exit__(self, *exception: Any) -> None:
+        self.kill()
+        super().__exit__(*exception)
+
+
+def start(program: str, *places: Place, **options: Any) -> Program:
     """Run a Python program, its process in PLACES before its first instruction."""
 
     def enter() -> None:
@@ -78,7 +86,7 @@ def start(program: str, *places: Place, **options: Any) -> subprocess.Popen[str]
 
     command = [sys.executable, "-I", "-S", "-c", program]
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(command, preexec_fn=enter, **{**pipes, **options})
+    return Program(command, preexec_fn=enter, **{**pipes, **options})
 
 
 def outcome(program: str, *places: Place, timeout: float = 30) -> tuple[int, str]:

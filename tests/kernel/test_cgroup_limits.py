@@ -121,10 +121,10 @@ def test_cpu_quota(group: Any) -> None:
     took = time.monotonic() - began
     used = cgroups.usage(account).cpu
     assert returncode == 0 and used is not None
-    assert used.throttled_periods >= 3 and used.throttled > 0.2
+    assert used.throttled_periods >= 3 and used.throttled > 0.02  # since Linux 6.18 counted from the way to user space
     assert float(output) < 0.6 * took
     assert 0.05 < used.usage < 0.6 * took
-    assert used.user + used.system == pytest.approx(used.usage, abs=0.1)
+    assert used.user + used.system == pytest.approx(used.usage, abs=0.2)
 
 
 def test_cpu_off(group: Any) -> None:

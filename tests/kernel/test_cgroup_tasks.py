@@ -186,7 +186,7 @@ def test_threads(group: Any) -> None:
         assert process.stdout is not None
         thread = int(process.stdout.readline())
         if place.version == 2:
-            with pytest.raises(StepFailed, match=r"cgroup.threads: EOPNOTSUPP .*cgroup.type says"):
+            with pytest.raises(StepFailed, match=r"cgroup.threads: ENOTSUP .*cgroup.type says"):
                 cgroup_tasks.add_thread(below, thread)
         cgroup_tasks.set_threaded(below)
         cgroup_tasks.add_thread(below, thread)

@@ -246,16 +246,20 @@ def test_no_internal_processes(group: Any) -> None:
 
 
 def test_no_internal_processes_of_a_threaded_controller(group: Any) -> None:
-    """The kernel lets it be enabled, and the group below takes nobody: told before anybody tries to enter."""
+    """The kernel would enable it, and make the group a threaded domain: not done to a group that has processes."""
     controller = given_by_v2("pids", "cpu")[0]
     inner = group("unified", "inner")
+    below = Place(2, controller, f"{inner.directory}/below")
     with start("import time; time.sleep(60)", inner) as process:
         with pytest.raises(StepFailed) as caught:
-            cgroups.create(Place(2, controller, f"{inner.directory}/below"))
-        process.kill()
-    assert "'domain invalid': EOPNOTSUPP" in str(caught.value)
-    assert "no internal processes" in str(caught.value) and f"{process.pid} (python" in str(caught.value)
-    assert not os.path.exists(f"{inner.directory}/below")
+            cgroups.create(below)
+        assert f"write '+{controller}' to {inner.directory}/cgroup.subtree_control: EBUSY" in str(caught.value)
+        assert "no internal processes" in str(caught.value) and f"{process.pid} (python" in str(caught.value)
+        assert (text(inner, "cgroup.subtree_control"), text(inner, "cgroup.type")) == ("", "domain")
+        Path(inner.directory, "cgroup.subtree_control").write_text(f"+{controller}")  # somebody else does
+        with pytest.raises(StepFailed, match="'domain invalid': ENOTSUP .*no internal processes"):
+            cgroups.create(below)
+        assert not os.path.exists(below.directory)
 
 
 def test_step_aside(group: Any, in_child: Any) -> None:

@@ -17,6 +17,13 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 # example -> words of its output
 SAYS = {
     "capabilities": ("Operation not permitted", "user 65534: effective ('KILL',)", "CapAmb:\t0000000000000020"),
+    "cgroups": (
+        "memory is on cgroup v",
+        "returned -9",
+        "processes killed for it: 1",
+        "stands still: True",
+        "gone: True",
+    ),
     "mounts": ("tmpfs rw,nosuid", "1048576 bytes", "writable: False", "belongs to 100000", "as before"),
     "namespaces": ("inside: host name lab", "('lo', 'down')", "own process id: 1", "joined ipc"),
     "network": ("down: ", "up: hello (lo"),

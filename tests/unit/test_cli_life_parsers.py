@@ -1,4 +1,4 @@
-"""The verbs of a container's life: their tables, and that click's commands agree with the fast parser on all of them."""
+"""The verbs of a container's life: their tables, and that click and the fast parser agree on all of them."""
 
 from __future__ import annotations
 

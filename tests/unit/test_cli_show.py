@@ -99,7 +99,9 @@ def test_moments(monkeypatch):
     assert moments.moment({"since": "2023-11-14"}, "since") == 1_699_920_000_000_000_000
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "2023-13-01", "2023-11-14T25:00:00Z", "-5m", "10x", "9" * 40, "1-2-3"])
+@pytest.mark.parametrize(
+    "text", ["", "yesterday", "2023-13-01", "2023-11-14T25:00:00Z", "-5m", "10x", "9" * 40, "1-2-3"]
+)
 def test_moments_that_are_none(text):
     with pytest.raises(SpecError, match="^--since"):
         moments.moment({"since": text}, "since")

@@ -55,6 +55,7 @@ SAMPLES: tuple[Feature, ...] = (
     f.Rlimits((("nofile", 1, 2),)),
     f.OomScoreAdj(5),
     f.Sysctl((("net.ipv4.ip_forward", "1"),)),
+    f.BootId(),
     f.Keyring(),
     f.Personality(False, "linux32"),
     f.Session(),

@@ -1,0 +1,56 @@
+"""A directory tree goes, whatever a container made of it: links to anywhere, ten thousand levels, odd modes."""
+
+from __future__ import annotations
+
+import os
+
+__all__ = ["remove_tree"]
+
+ALL = 0o700
+
+
+def remove_tree(name: str, dir_fd: int) -> None:
+    """Remove directory NAME of DIR_FD and all below it. Raises OSError.
+
+    shutil.rmtree goes down as deep as the tree is, and a program can make one that is deeper than Python's stack and
+    its descriptors reach (shutil costs 9 ms to import as well). Here every directory found is moved up beside NAME
+    first, so there is one level at a time. Nothing is opened through a link.
+    """
+    waiting, number = [name], 0
+    while waiting:
+        current = waiting.pop()
+        try:
+            fd = os.open(current, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+        except FileNotFoundError:
+            continue
+        try:
+            if os.geteuid():
+                os.fchmod(fd, ALL)  # root needs no leave
+            with os.scandir(fd) as entries:
+                found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+            for entry, is_directory in found:
+                if not is_directory:
+                    os.unlink(entry, dir_fd=fd)
+                    continue
+                moved = ""
+                while not moved:
+                    number += 1
+                    moved = f"{name}.gone.{number}"
+                    if _is_there(moved, dir_fd):
+                        waiting.append(moved)  # of a removal that was interrupted
+                        moved = ""
+                if os.geteuid():
+                    os.chmod(entry, ALL, dir_fd=fd)  # a directory that is moved is written to: its ".."
+                os.rename(entry, moved, src_dir_fd=fd, dst_dir_fd=dir_fd)
+                waiting.append(moved)
+        finally:
+            os.close(fd)
+        os.rmdir(current, dir_fd=dir_fd)
+
+
+def _is_there(name: str, dir_fd: int) -> bool:
+    try:
+        os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
