@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["CHUNK", "EXIT_SIZE", "Exit", "Monitor", "blank_exit", "listening_socket", "read_exit"]
 
 TIMEOUT = 10.0  # seconds for each answer of the monitor's
+DYING = 0.05  # seconds for a container that has failed, to be gone by itself
 CHUNK = int(lib.MC_CHUNK)  # bytes of output or input in one packet
 EXIT_SIZE = int(lib.MC_EXIT_RECORD)
 MAX_FINALS = int(lib.MC_MAX_FINALS)
@@ -206,6 +207,8 @@ class Monitor(Handle):
             return 0
         self._open = False
         try:
+            # one that is dying has a better word to say than that we killed it
+            _is_readable(self.container_pidfd, DYING)
             self._send(b"q")
             while True:  # an answer that nobody waited for may come first
                 data, _ = self._receive(timeout, 0)
@@ -246,9 +249,7 @@ class Monitor(Handle):
     def _receive(self, timeout: float, n_fds: int) -> tuple[bytes, list[int]]:
         """One message. Raises StepFailed when the monitor is gone, StartTimeout beyond TIMEOUT seconds."""
         assert self._control is not None, "spawn first"
-        poll = select.poll()
-        poll.register(self._control.fileno(), select.POLLIN)
-        if not poll.poll(max(timeout, 0) * 1000):
+        if not _is_readable(self._control.fileno(), timeout):
             raise StartTimeout("the monitor's answer", timeout)
         try:
             data, fds = receive(self._control, 16, n_fds)
@@ -276,6 +277,15 @@ class Monitor(Handle):
         for word in words:
             self._text(word)
         return offset
+
+
+def _is_readable(fd: int, timeout: float) -> bool:
+    """Whether FD has something, or ended, within TIMEOUT seconds."""
+    if fd < 0:
+        return False
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(max(timeout, 0) * 1000))
 
 
 def _spawn(memory: int, listed: list[int], title: bytes) -> tuple[int, int]:

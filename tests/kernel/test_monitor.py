@@ -139,7 +139,7 @@ def test_final_copies(detached: Make, tmp_path: Path) -> None:
 def test_the_exit_command(detached: Make, tmp_path: Path) -> None:
     """In the monitor's place, with a clean state of signals and descriptors, and the lock free."""
     script = (
-        'grep -E "^Sig(Blk|Ign)|^ShdPnd|^SigPnd" /proc/$$/status; ls -l /proc/$$/fd; '
+        'grep -E "^Sig(Blk|Ign)|^ShdPnd|^SigPnd" /proc/self/status; ls -l /proc/$$/fd; '
         f"flock -n {tmp_path}/state0/lock echo free; cat {tmp_path}/state0/exit; env; pwd"
     )
     command = ["/bin/sh", "-c", f"exec > {tmp_path}/told; {script}"]

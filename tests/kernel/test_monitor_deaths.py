@@ -72,13 +72,13 @@ def start_and_wait(one: Detached, stage: int, reader: int, writer: int) -> int:
 @pytest.mark.parametrize("init", [True, False])
 @pytest.mark.parametrize(
     ("victims", "stage", "hold"),
-    # both at once, with the program running uncommitted, is what the hold is there for: see docs/monitor.md
+    # both at once, while the program may run uncommitted, is what the hold is there for: see docs/monitor.md
     [
         (victims, stage, hold)
         for victims in ("starter", "monitor", "both")
         for stage in range(3)
         for hold in (False, True)
-        if (victims, stage, hold) != ("both", 2, False)
+        if hold or victims != "both" or stage == 0
     ],
 )
 def test_a_death_before_the_commit(

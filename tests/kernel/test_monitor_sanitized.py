@@ -68,7 +68,7 @@ def test_all_that_moves_bytes(detached: Callable[..., Detached], sanitized: Call
         ["bash", "-c", script],
         hold=True,
         log_max=200_000,
-        log_files=3,
+        log_files=30,
         finals=[(proc, "smaps", "final/of/smaps"), (proc, "nothing", "final/nothing")],
         command=["/bin/true", "x" * 1000],
         env=["NAME=" + "y" * 1000],

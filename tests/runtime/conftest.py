@@ -1,4 +1,4 @@
-"""What the tests of this room share: see tests/runtime/boxes.py and ends.py."""
+"""What the tests of this room share: see tests/runtime/boxes.py, ends.py and joined.py."""
 
 from __future__ import annotations
 
@@ -10,5 +10,6 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / "runtime"))
 from boxes import box, eventually, lab, mountinfo, sh, status
 from detached import detached, plain
 from ends import ends
+from joined import inside
 
-__all__ = ["box", "detached", "ends", "eventually", "lab", "mountinfo", "plain", "sh", "status"]
+__all__ = ["box", "detached", "ends", "eventually", "inside", "lab", "mountinfo", "plain", "sh", "status"]

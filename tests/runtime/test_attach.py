@@ -221,7 +221,10 @@ def test_nonsense_does_no_harm(detached: Make, packet: bytes) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as raw:
         raw.connect(str(one.state / "attach"))
         raw.send(packet)
-        raw.send(packet)
+        try:
+            raw.send(packet)
+        except BrokenPipeError:
+            pass  # the first one was enough
     with connected(one) as client:
         assert client.flags == STDIN
 

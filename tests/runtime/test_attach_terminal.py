@@ -94,7 +94,7 @@ def test_a_terminal(on_terminal: Callable[..., Detached], terminal: tuple[Screen
 
 
 def test_sizes(on_terminal: Callable[..., Detached]) -> None:
-    one = on_terminal("trap 'stty size' WINCH; echo on; while :; do sleep 0.02; done")
+    one = on_terminal("echo on; while :; do stty size; sleep 0.05; done")
     with connected(one) as client:
         assert client.flags == TERMINAL | STDIN
         sleep_until(lambda: b"on\r\n" in logged(one.state))
