@@ -115,9 +115,7 @@ class Controller(Feature):
             settings = () if position else self.settings()
             about = ", ".join((controller, *(f"{name} {told(value)}" for name, value in settings)))
             parent = where.path if where is not None else callers.parent_of(controller) if callers else ""
-            args: dict[str, Any] = {"controller": controller, "parent": parent, "settings": settings}
-            if owner:
-                args["owner"] = owner
+            args: dict[str, Any] = {"controller": controller, "parent": parent, "settings": settings, "owner": owner}
             yield self.step("cgroup", PREPARE, about, undo="rmdir", **args)
             yield self.step("cgroup_enter", SETUP, controller, fd=f"cgroup:{controller}")
 

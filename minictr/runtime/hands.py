@@ -88,7 +88,7 @@ def cgroup(
     controller: str,
     parent: str,
     settings: tuple[tuple[str, Any], ...],
-    owner: tuple[int, ...] = (),
+    owner: tuple[int, ...],
 ) -> None:
     """A cgroup of the container's own for CONTROLLER, with its limits; the child enters it by itself. OWNER: the user
     and group who may make groups below.
