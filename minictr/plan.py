@@ -57,7 +57,7 @@ ORDER: tuple[tuple[int, tuple[str, ...], str], ...] = (
     (SETUP, ("mkdir",), "in what is mounted"),
     (SETUP, ("mknod",), "in /dev, once it is mounted"),
     (SETUP, ("symlink",), "in /dev and /sys/fs/cgroup, once they are mounted"),
-    (SETUP, ("boot_id",), "by way of /dev, before /proc/sys becomes read-only"),
+    (SETUP, ("boot_id",), "from a file in /dev, before /proc/sys becomes read-only"),
     (SETUP, ("chdir",), "makes the directory while the root can be written and before the user changes"),
     (SETUP, ("loopback_up",), "needs the privilege over the network"),
     (SETUP, ("sethostname",), "needs the privilege over the host name"),

@@ -102,7 +102,7 @@ static long open_procfs(const char *path)
     return ret < 0 ? ret : fd;
 }
 
-/* A new file with a random id, one line; its name is removed again by the caller. */
+/* A new file with a random id, one line. */
 static long random_id(long parent, const char *name)
 {
     char id[64];
@@ -123,6 +123,7 @@ static long random_id(long parent, const char *name)
     return ret;
 }
 
+/* The file stays: nothing can be mounted over one that is unlinked. */
 long mc_op_boot_id(struct mc_machine *m, struct mc_op *op)
 {
     const char *last;
@@ -130,18 +131,14 @@ long mc_op_boot_id(struct mc_machine *m, struct mc_op *op)
     if (parent < 0)
         return parent;
     long ret = random_id(parent, last);
-    if (ret >= 0) {
-        long tree = ret = MC_CALL3(__NR_open_tree, parent, last, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-        if (tree >= 0) {
-            uint64_t attr = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
-            ret = mc_set_attributes((int)tree, 0, attr, 0, 0, -1);
-            if (ret >= 0)
-                ret = mc_move_inside(tree, "/proc/sys/kernel/random/boot_id", MC_NOFOLLOW);
-            mc_close((int)tree);
-        }
-        long gone = MC_CALL3(__NR_unlinkat, parent, last, 0);
-        ret = ret < 0 ? ret : gone;
-    }
+    long tree = ret < 0 ? ret : MC_CALL3(__NR_open_tree, parent, last, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
     mc_close((int)parent);
+    if (tree < 0)
+        return tree;
+    uint64_t attr = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+    ret = mc_set_attributes((int)tree, 0, attr, 0, 0, -1);
+    if (ret >= 0)
+        ret = mc_move_inside(tree, "/proc/sys/kernel/random/boot_id", MC_NOFOLLOW);
+    mc_close((int)tree);
     return ret;
 }

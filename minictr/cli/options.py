@@ -40,7 +40,7 @@ RUN_OPTIONS: tuple[Row, ...] = (
     # --- the program ---
     (("-e", "--env"), "env", MANY, "KEY[=VALUE]", "Set a variable; KEY alone copies the caller's.", PROGRAM),
     (("--env-file",), "env_file", MANY, "FILE", "Read variables from a file.", PROGRAM),
-    (("--clearenv",), "clearenv", FLAG, "", "Begin without the caller's variables.", PROGRAM),
+    (("--clearenv",), "clearenv", FLAG, "", "Begin without the caller's variables (as profiles).", PROGRAM),
     (("-w", "--workdir"), "workdir", VALUE, "DIR", "Working directory, made if missing.", PROGRAM),
     (("-u", "--user"), "user", VALUE, "USER[:GROUP]", "Names from the container's own files, or ids.", PROGRAM),
     (("-h", "--hostname"), "hostname", VALUE, "NAME", "Host name.", PROGRAM),

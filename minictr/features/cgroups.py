@@ -82,6 +82,16 @@ def told(value: object) -> str:
     return str(value)
 
 
+def owner_of_groups(ctx: Context) -> tuple[int, ...]:
+    """Root of a user namespace of the container's own, as (uid, gid) outside, where it may make groups below
+    (cgroupfs "rw"); () for who makes them."""
+    user, shown = ctx.get("userns"), ctx.get("cgroupfs")
+    if user is None or user.join or shown is None or shown.mode != "rw":
+        return ()
+    ids = tuple(outside for rows in (user.uid_map, user.gid_map) for inside, outside, _ in rows if inside == 0)
+    return ids if len(ids) == 2 else ()
+
+
 class Controller(Feature):
     """What all controllers have in common: a group of the container's own, made before it and entered first of all.
 
@@ -100,12 +110,12 @@ class Controller(Feature):
         return self.CONTROLLERS or (self.NAME,)
 
     def steps(self, ctx: Context) -> Iterator[Step]:
-        where, callers = ctx.get("cgroup_parent"), ctx.get("cgroup")
+        where, callers, owner = ctx.get("cgroup_parent"), ctx.get("cgroup"), owner_of_groups(ctx)
         for position, controller in enumerate(self.controllers()):
             settings = () if position else self.settings()
             about = ", ".join((controller, *(f"{name} {told(value)}" for name, value in settings)))
             parent = where.path if where is not None else callers.parent_of(controller) if callers else ""
-            args: dict[str, Any] = {"controller": controller, "parent": parent, "settings": settings}
+            args: dict[str, Any] = {"controller": controller, "parent": parent, "settings": settings, "owner": owner}
             yield self.step("cgroup", PREPARE, about, undo="rmdir", **args)
             yield self.step("cgroup_enter", SETUP, controller, fd=f"cgroup:{controller}")
 

@@ -59,6 +59,8 @@ __all__ = [
 
 MAGICS = frozenset({0x0027E0EB, 0x63677270})  # CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC: linux/magic.h
 ENOENT, EPERM, EBUSY, EEXIST, ENOTDIR, EINVAL, ENOTEMPTY, EOPNOTSUPP = 2, 1, 16, 17, 20, 22, 39, 95
+# /sys/kernel/cgroup/delegate, and what it would say of v1
+DELEGATED_1, DELEGATED_2 = ("tasks", "cgroup.procs"), ("cgroup.procs", "cgroup.threads", "cgroup.subtree_control")
 # user.* on cgroups since Linux 5.7; trusted.* before, for who has CAP_SYS_ADMIN
 MARKS = ("user.minictr", "trusted.minictr")
 
@@ -126,6 +128,24 @@ def marked(directory: str) -> bool:
         except OSError:
             continue
     return False
+
+
+def delegate(place: Place, uid: int, gid: int) -> None:
+    """Give the group to a user: to make groups below and to move processes among them, not to lift its limits.
+
+    cgroups(7), "Delegation": the directory and the files of processes; the limits' files stay the owner's. Raises
+    StepFailed.
+
+    >>> delegate(locate("pids", "lab"), 100000, 100000)
+    """
+    for name in ("", *(DELEGATED_1 if place.version == 1 else DELEGATED_2)):
+        path = f"{place.directory}/{name}" if name else place.directory
+        try:
+            os.chown(path, uid, gid, follow_symlinks=False)
+        except FileNotFoundError:
+            continue  # a later kernel's
+        except OSError as err:
+            raise StepFailed(f"chown {path} to {uid}:{gid}", err.errno or 0) from err
 
 
 def write(place: Place, **settings: Any) -> None:

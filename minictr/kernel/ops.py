@@ -67,7 +67,7 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     "mknod": ("path:s", "mode:i", "major:i", "minor:i"),
     "symlink": ("target:s", "path:s"),
     "write_file": ("path:s", "data:b", "magic:i"),  # magic: the file system it must be on (fstatfs), 0 for any
-    "boot_id": ("path:s",),  # a random one over procfs' boot_id, by way of a file at PATH that is removed again
+    "boot_id": ("path:s",),  # a random one over procfs' boot_id, from a new file at PATH
     # --- host name, network, process attributes ---
     "sethostname": ("hostname:s",),
     "setdomainname": ("domainname:s",),

@@ -266,7 +266,7 @@ def set_sysctl(name: str, value: str) -> None:
 def set_boot_id(by: str = "/dev/.boot_id") -> None:
     """Another boot id, a random one, over /proc/sys/kernel/random/boot_id: a mount in this mount namespace. Linux 5.12.
 
-    BY: a file that holds it and is removed again at once. Raises StepFailed: EPERM without CAP_SYS_ADMIN, EEXIST.
+    BY: a new file that holds it. Raises StepFailed: EPERM without CAP_SYS_ADMIN, EEXIST.
     """
     ops.execute("boot_id", about="/proc/sys/kernel/random/boot_id", path=by)
 

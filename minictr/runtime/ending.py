@@ -82,9 +82,11 @@ def finish(instance: Instance, signal: int, seconds: float) -> None:
     """Ask by SIGNAL, kill after SECONDS. A frozen one is thawed: it could not hear. StateError when it does not go."""
     if seconds > 0:
         deadline = time.monotonic() + seconds
-        instance.thaw()
-        _await_ears(instance, signal, deadline)
+        deaf = not _hears(instance, signal)
         send(instance, signal)
+        instance.thaw()
+        if deaf:
+            _send_again(instance, signal, deadline)
         try:
             instance.wait(max(0.0, deadline - time.monotonic()))
             return
@@ -98,22 +100,27 @@ def finish(instance: Instance, signal: int, seconds: float) -> None:
         )
 
 
-def _await_ears(instance: Instance, signal: int, deadline: float) -> None:
-    """Until the first process catches SIGNAL, or waits for it by signalfd(2); until DEADLINE at most.
+def _hears(instance: Instance, signal: int) -> bool:
+    """Whether the first process of INSTANCE catches SIGNAL, or has it blocked to wait for it by signalfd(2).
 
-    The kernel drops what PID 1 of a namespace has no handler for: an init that is just booting would never hear it.
+    The kernel drops what PID 1 of a namespace has no handler for. One inside sigwait(3) seems deaf and is not.
     """
     if signal in (SIGKILL, SIGSTOP) or not is_first(instance.state.spec):
-        return
-    path, bit = f"/proc/{instance.process.pid}/status", 1 << (signal - 1)
+        return True
+    try:
+        with open(f"/proc/{instance.process.pid}/status", "rb", buffering=0) as file:
+            lines = (file.read(1 << 16) or b"").splitlines()
+    except OSError:
+        return True  # it is gone
+    masks = [int(line.split()[1], 16) for line in lines if line.startswith((b"SigCgt:", b"SigBlk:"))]
+    return any(mask >> (signal - 1) & 1 for mask in masks)
+
+
+def _send_again(instance: Instance, signal: int, deadline: float) -> None:
+    """SIGNAL once more as soon as it is heard: an init that is just booting has missed the first."""
     while instance.process.alive and time.monotonic() < deadline:
-        try:
-            with open(path, "rb", buffering=0) as file:
-                lines = (file.read(1 << 16) or b"").splitlines()
-        except OSError:
-            return
-        masks = [int(line.split()[1], 16) for line in lines if line.startswith((b"SigCgt:", b"SigBlk:"))]
-        if any(mask & bit for mask in masks):
+        if _hears(instance, signal):
+            send(instance, signal)
             return
         time.sleep(0.01)
 

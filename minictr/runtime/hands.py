@@ -82,8 +82,16 @@ def make_directory(start: Start, *, path: str, mode: int) -> None:
         start.on_failure.push(os.rmdir, path)
 
 
-def cgroup(start: Start, *, controller: str, parent: str, settings: tuple[tuple[str, Any], ...]) -> None:
-    """A cgroup of the container's own for CONTROLLER, with its limits; the child enters it by itself.
+def cgroup(
+    start: Start,
+    *,
+    controller: str,
+    parent: str,
+    settings: tuple[tuple[str, Any], ...],
+    owner: tuple[int, ...],
+) -> None:
+    """A cgroup of the container's own for CONTROLLER, with its limits; the child enters it by itself. OWNER: the user
+    and group who may make groups below.
 
     On v1 it writes "0" to the descriptor of ``tasks``, as whoever moves only itself needs no grace period (7 ms); on v2
     it is born there (CLONE_INTO_CGROUP). What is written down first, a sweep finds.
@@ -104,6 +112,8 @@ def cgroup(start: Start, *, controller: str, parent: str, settings: tuple[tuple[
     if not cgroups.create(place) and not shared:
         raise StepFailed(f"mkdir {place.directory}", 17, cure="somebody made a group of that name: try again")
     cgroups.write(place, **dict(settings))
+    if owner:
+        cgroups.delegate(place, *owner)
     start.places[controller] = place
     entrance = cgroups.entrance(place)
     if place.version == 1:

@@ -20,7 +20,7 @@ from minictr.runtime.instance import LIVE, Instance
 from minictr.runtime.launch import START_TIMEOUT, new_record
 from minictr.runtime.program import Program
 from minictr.runtime.record import Record
-from minictr.runtime.resolve import check_program, open_inside, resolve
+from minictr.runtime.resolve import check_program, program_file, resolve
 from minictr.runtime.sweep import settle
 
 TYPE_CHECKING = False
@@ -34,9 +34,9 @@ __all__ = ["ACCOUNTING", "accounted", "make", "start", "start_again", "stop_sign
 ACCOUNTING: tuple[Feature, ...] = (Memory(), Cpu(), Freezer())
 SIGTERM = 15
 REBOOT_INTERVAL = 2.0  # seconds
-# systemd(1), "SIGNALS": SIGRTMIN+3 as glibc counts; busybox init: SIGUSR2 is power-off, and TERM a reboot; to others
-# what lxc-stop sends: SIGPWR, for which LXC's templates put "p0::powerfail:/sbin/init 0" into /etc/inittab
-STOP_SIGNALS = {"systemd": 37, "busybox": 12, "init": 30}
+# systemd(1), "SIGNALS": SIGRTMIN+3 as glibc counts. busybox init: SIGUSR2 is power-off (TERM: reboot). sysvinit's
+# init: SIGINT is Ctrl-Alt-Del, a shutdown by its inittab; one that was asked to stop is not started again
+STOP_SIGNALS = {"systemd": 37, "busybox": 12, "init": 2}
 
 
 def accounted(spec: Spec, without: tuple[str, ...] = ()) -> Spec:
@@ -221,17 +221,6 @@ def start_again(
 
 def stop_signal_of(spec: Spec) -> int:
     """What asks the program to end: init systems as PID 1 have words of their own, everybody else knows TERM."""
-    program = spec.argv[0]
     if "init" in spec.names or not spec.rootfs or not is_init(spec):
         return SIGTERM
-    target = program
-    if program.startswith("/"):
-        try:
-            fd = open_inside(spec.rootfs, program, os.O_PATH)
-        except OSError:
-            return SIGTERM
-        try:
-            target = os.readlink(f"/proc/self/fd/{fd}")
-        finally:
-            os.close(fd)
-    return STOP_SIGNALS.get(target.rpartition("/")[2], SIGTERM)
+    return STOP_SIGNALS.get(program_file(spec), SIGTERM)

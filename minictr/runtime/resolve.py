@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 
+from minictr.boot import is_init
 from minictr.errors import SpecError
+from minictr.features.cgroupfs import TOP
 from minictr.kernel.core import lib
 
 TYPE_CHECKING = False
@@ -40,6 +42,8 @@ def resolve(spec: Spec) -> Spec:
         spec = spec.with_(io.resolved({path: _block_device(path) for path in io.paths}))
     if "cgroupfs" in spec.names or "named_cgroup" in spec.names:
         spec = _host_hierarchies(spec)
+    if is_init(spec):
+        _check_systemd(spec)
     env: Any = spec.get("env")
     if env is None or not env.clear:
         spec = spec.replace(environ=caller_environment())
@@ -83,6 +87,38 @@ def fingerprint(rootfs: str) -> tuple[int, ...]:
         if place in READ:
             marks += (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
     return tuple(marks)
+
+
+def _check_systemd(spec: Spec) -> None:
+    """systemd as PID 1 gives up when it cannot mount, or make groups of its own: said before it is started."""
+    if program_file(spec) != "systemd":
+        return
+    capabilities: Any = spec.get("capabilities")
+    cgroupfs: Any = spec.get("cgroupfs")
+    missing = []
+    if capabilities is not None and "SYS_ADMIN" not in capabilities.bounding:
+        missing.append("CAP_SYS_ADMIN")
+    bound = any(getattr(feature, "target", "") == TOP for feature in spec.features)
+    if (cgroupfs is None or cgroupfs.mode != "rw") and not bound:
+        missing.append(f"a writable {TOP}")
+    if missing:
+        cure = f"run it with --profile lxc; missing here: {' and '.join(missing)}"
+        raise SpecError(f"{spec.argv[0]} is systemd, which mounts file systems and makes control groups: {cure}")
+
+
+def program_file(spec: Spec) -> str:
+    """The name of the file that SPEC's program is, all links followed; as given where it is not there."""
+    program = spec.argv[0]
+    if program.startswith("/") and spec.rootfs:
+        try:
+            fd = open_inside(spec.rootfs, program, os.O_PATH)
+        except OSError:
+            return ""
+        try:
+            program = os.readlink(f"/proc/self/fd/{fd}")
+        finally:
+            os.close(fd)
+    return program.rpartition("/")[2]
 
 
 def _block_device(path: str) -> tuple[int, int]:

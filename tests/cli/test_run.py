@@ -102,10 +102,10 @@ def test_environment(run, tmp_path):
     assert not {"SECRET", "UNSET_HERE"} & found.keys()
 
 
-def test_the_lxc_profile_begins_with_lxcs_environment(run):
+def test_the_lxc_profile_begins_without_the_callers_environment(run):
     env = {**os.environ, "OURS": "1"}
     assert out(run("echo $OURS$container", "--profile", "lxc", env=env)) == "lxc"
-    assert out(run("echo $OURS$container", "--profile", "lxc", "-e", "OURS", env=env)) == "1lxc"
+    assert out(run("echo $OURS$container", "--profile", "lxc", "--without", "env", env=env)) == "1"
 
 
 def test_working_directory_user_and_names(run):

@@ -176,6 +176,17 @@ def test_remove_waits_for_who_is_about_to_end_and_names_who_is_not(group: Any) -
         process.kill()
 
 
+def test_delegated(group: Any) -> None:
+    """The directory and the files of processes change hands; limits do not."""
+    place = group("pids")
+    cgroups.delegate(place, 1234, 2345)
+    found = os.stat(place.directory)
+    assert (found.st_uid, found.st_gid) == (1234, 2345)
+    handed = {name for name in os.listdir(place.directory) if os.stat(f"{place.directory}/{name}").st_uid == 1234}
+    wanted = {"tasks"} if place.version == 1 else {"cgroup.threads", "cgroup.subtree_control"}
+    assert handed == {"cgroup.procs", *wanted}
+
+
 def test_entrance(group: Any) -> None:
     """v1: whoever has the descriptor moves itself by "0", without a permission of its own. v2: born inside."""
     place = group("pids")

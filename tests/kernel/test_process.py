@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import time
+import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from minictr.errors import SpecError, StepFailed
-from minictr.kernel import namespaces, process, procfs
+from minictr.kernel import mounts, namespaces, process, procfs
 
 
 def forked(function: Any) -> int:
@@ -242,6 +245,31 @@ def test_personality(in_child: Any) -> None:
     assert machine in ("i686", "armv8l")
     with pytest.raises(SpecError, match="not one of linux"):
         process.set_personality(persona="bsd")
+
+
+def test_boot_id(in_child: Any) -> None:
+    path = "/proc/sys/kernel/random/boot_id"
+
+    def body() -> list[str]:
+        namespaces.unshare("mnt").keep()
+        mounts.propagation("/", "rprivate")
+        mounts.tmpfs("/mnt").keep()
+        found = [Path(path).read_text()]
+        for name in ("a", "b"):
+            os.umask(0o777)
+            process.set_boot_id(f"/mnt/{name}")
+            found.append(Path(path).read_text())
+            assert stat.S_IMODE(os.stat(path).st_mode) == 0o444
+        with pytest.raises(StepFailed, match="EEXIST"):
+            process.set_boot_id("/mnt/a")
+        with pytest.raises(OSError, match="Read-only"):
+            os.open(path, os.O_WRONLY)
+        return found
+
+    found = in_child(body)
+    assert len(set(found)) == 3
+    assert all(str(uuid.UUID(text.strip())) == text.strip() for text in found)
+    assert Path(path).read_text() == found[0]
 
 
 def test_setsid(in_child: Any) -> None:
