@@ -6,6 +6,7 @@ Files are read from outside, at the group that /proc/PID/cgroup names, whatever 
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,18 @@ def test_limits_are_the_kernel_s(plain):
         places = [group(process, name) for name in wishes]
         assert all(process.pid in cgroups.processes(str(place)) for place in places)
     assert not any(place.exists() for place in places)
+
+
+@pytest.mark.filterwarnings("ignore:.*is still running:ResourceWarning")
+def test_the_groups_of_a_dropped_process_go_with_the_next_start(box):
+    process = box.popen(["sleep", "60"])
+    pid, where = process.pid, group(process, "pids")
+    del process
+    assert where.is_dir()
+    os.kill(pid, signal.SIGKILL)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    box.run(["true"])
+    assert not where.exists()
 
 
 @pytest.mark.parametrize("name", ["memory", "pids", "cpuset", "freezer", "io", "devices"])
