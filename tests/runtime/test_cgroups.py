@@ -183,6 +183,32 @@ def test_a_parent_is_made_and_stays_empty(plain):
         parent.rmdir()
 
 
+def test_parents_that_were_not_there_go_with_the_last_below_them(plain):
+    """Made by the first, used by the second, removed by the last; what somebody made by hand stays."""
+    home = Path(cgroups.home("pids").own)
+    hand = home / f"minictr-test-{os.getpid()}"
+    hand.mkdir()
+    try:
+        boxed = plain.with_(mc.Pids(7), mc.CgroupParent(f"{hand.name}/way/deep"))
+        with boxed.popen(["sleep", "60"]) as first:
+            deep = group(first, "pids").parent
+            assert deep == hand / "way" / "deep"
+            with boxed.popen(["sleep", "60"]) as second:
+                assert group(second, "pids").parent == deep
+                first.close()
+                assert deep.is_dir()
+        assert not (hand / "way").exists()
+    finally:
+        hand.rmdir()
+
+
+def test_a_group_of_the_callers_is_no_way(box, requires):
+    requires.root()
+    with mc.Cgroup("lab-way", pids=20) as cg:
+        box.run(["true"], cgroup=cg)
+        assert all(os.path.isdir(place.directory) for place in cg.places.values())
+
+
 def test_what_the_host_has_not_is_told(plain):
     with pytest.raises(mc.Unsupported, match="named_cgroup: no such v1 hierarchy") as caught:
         plain.with_(mc.NamedCgroup("minictr-nosuch")).run(["true"])
