@@ -172,7 +172,15 @@ def write(place: Place, **settings: Any) -> None:
                 if home(controller).version == 1:
                     raise Unsupported("raw", f"{controller} is on cgroup v1 here", "give its limit by name instead")
                 enable(place.directory.rpartition("/")[0], controller)
-    write_settings(place.directory, place.controller, settings)
+    try:
+        write_settings(place.directory, place.controller, settings)
+    except SpecError:
+        raise
+    except (KeyError, TypeError, ValueError) as err:
+        told = ", ".join(f"{name}={value!r}" for name, value in settings.items())
+        raise SpecError(
+            f"cgroup {place.controller}: {told}: not as the table of minictr.kernel.cgroups has it"
+        ) from err
 
 
 def entrance(place: Place) -> int:
