@@ -71,8 +71,8 @@ def spawn_job(
     return once
 
 
-def container(rootfs: str, filter_path: str = "", without: Sequence[str] = ()) -> Any:
-    """The default profile with the filter, less the features named."""
+def container(rootfs: str, filter_path: str = "", without: Sequence[str] = (), cgroup_parent: str = "") -> Any:
+    """The default profile with the filter, less the features named; its groups are made below CGROUP_PARENT."""
     import minictr
 
     mc: Any = minictr  # its names are found when they are asked for, so no type is known here
@@ -81,6 +81,8 @@ def container(rootfs: str, filter_path: str = "", without: Sequence[str] = ()) -
         with open(filter_path, "rb") as file:
             features = [feature for feature in features if feature.name != "seccomp"]
             features.append(mc.Seccomp(file.read()))
+    if cgroup_parent:
+        features.append(mc.CgroupParent(cgroup_parent))
     return mc.Container(rootfs, features=features)
 
 
