@@ -126,15 +126,19 @@ class LxcExecute(Tool):
             lines.append(f"lxc.mount.entry = {path[1:]} {path[1:]} none bind,ro,relative 0 0")
         return "\n".join(lines) + "\n"
 
-    def command(self, argv: tuple[str, ...]) -> Command:
+    def write_configuration(self) -> str:
+        """The path of the configuration, written together with its filter."""
         seccomp, config = self.lab.path("lxc", "seccomp"), self.lab.path("lxc", "config")
-        state = self.lab.path("lxc", "state")
-        os.makedirs(state, exist_ok=True)
         with open(seccomp, "w", encoding="utf-8") as file:
             # Version 1 of the format: numbers, the native architecture only. Version 2 makes 854 instructions of it.
             file.write("1\nallowlist\n" + "".join(f"{number}\n" for number in oci.allowed_numbers()))
         with open(config, "w", encoding="utf-8") as file:
             file.write(self.configuration(seccomp))
+        return config
+
+    def command(self, argv: tuple[str, ...]) -> Command:
+        config, state = self.write_configuration(), self.lab.path("lxc", "state")
+        os.makedirs(state, exist_ok=True)
         options = ["-n", f"bench{os.getpid()}", "-P", state, "-f", config, "-o", self.lab.path("lxc", "log")]
         return serve(mode="spawn", argv=[self.executable(), *options, "--", *argv])
 
