@@ -8,7 +8,7 @@ import signal
 import sys
 
 # verb -> module with ABOUT, add_arguments(parser) and main(options) -> exit code
-VERBS = {"lifecycle": "bench.lifecycle.cli"}
+VERBS = {"lifecycle": "bench.lifecycle.cli", "life": "bench.life.cli"}
 
 
 def _leave(number: int, _frame: object) -> None:
