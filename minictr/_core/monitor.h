@@ -86,6 +86,7 @@ struct mc_watch {
 
 /* monitor_control.c: the starter */
 long mc_monitor_begin(struct mc_watch *w);
+long mc_monitor_failed(struct mc_watch *w, long error, char what);
 void mc_monitor_command(struct mc_watch *w);
 void mc_monitor_abandon(struct mc_watch *w);
 void mc_monitor_answer(struct mc_watch *w, char kind, int32_t value);

@@ -10,8 +10,8 @@ void mc_monitor_answer(struct mc_watch *w, char kind, int32_t value)
     mc_send(w->control, packet, sizeof(packet), 0, 0, MC_MSG_DONTWAIT | MC_MSG_NOSIGNAL);
 }
 
-/* "f", errno, and what failed: 'n' setns, 'c' clone3, 'e' the exec of the stub. */
-static long failed(struct mc_watch *w, long error, char what)
+/* "f", errno, and what failed: 'p' preparation, 'n' setns, 'c' clone3, 'e' the exec of the stub. */
+long mc_monitor_failed(struct mc_watch *w, long error, char what)
 {
     char packet[6] = {'f', 0, 0, 0, 0, what};
     int32_t number = (int32_t)-error;
@@ -53,13 +53,13 @@ long mc_monitor_begin(struct mc_watch *w)
     char what = 0, packet[5] = {'p'};
     long pid = clone_container(w, &what);
     if (pid < 0)
-        return failed(w, pid, what);
+        return mc_monitor_failed(w, pid, what);
     w->began = mc_now();
     w->pid = pid;
     w->pidfd = s->pidfd;
     if (s->exec_error) {
         mc_raw(__NR_wait4, pid, 0, 0, 0, 0, 0);
-        return failed(w, -s->exec_error, 'e');
+        return mc_monitor_failed(w, -s->exec_error, 'e');
     }
     mc_copy(packet + 1, &s->pid, sizeof(s->pid));
     /* a starter that is gone is seen as the end of its socket */

@@ -25,6 +25,7 @@ from minictr.errors import SpecError, StepFailed, Unsupported
 from minictr.kernel.cgroup_files import refused
 from minictr.kernel.cgroup_places import Hierarchy, Place, has, hierarchies, home, locate, own_groups
 from minictr.kernel.core import lib
+from minictr.kernel.handles import shut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -291,7 +292,7 @@ def remove(directory: str, timeout: float = 5, *, recorded: bool = False) -> Non
             return
         refuse_own(f"{os.readlink(f'/proc/self/fd/{fd}').rstrip('/')}/{name}", "remove")
     finally:
-        os.close(fd)
+        shut(fd)
     _remove_tree(directory, monotonic() + timeout)
 
 

@@ -14,7 +14,7 @@ import struct
 
 from minictr.errors import StartTimeout, StepFailed
 from minictr.kernel.core import ffi, lib
-from minictr.kernel.handles import Handle
+from minictr.kernel.handles import Handle, shut
 from minictr.kernel.packets import Socket, connected_pair, receive, send, unbound
 from minictr.kernel.stub import (
     CLONE_INTO_CGROUP,
@@ -41,7 +41,7 @@ MAX_FINALS = int(lib.MC_MAX_FINALS)
 SIGTERM, ECONNRESET = 15, 104
 _SIZE = int(ffi.sizeof("struct mc_monitor"))
 _NUMBER = struct.Struct("=i")
-_WHAT = {b"n": "setns of the pid namespace", b"c": "clone3"}
+_WHAT = {b"p": "preparation of the monitor", b"n": "setns of the pid namespace", b"c": "clone3"}
 
 
 class Monitor(Handle):
@@ -157,7 +157,7 @@ class Monitor(Handle):
             theirs.close()
             for fd in (null, memory):
                 if fd >= 0:
-                    os.close(fd)
+                    shut(fd)
 
     def _listed(self, memory: int) -> list[int]:
         """Every descriptor the monitor is to have."""
@@ -237,7 +237,7 @@ class Monitor(Handle):
             fd = getattr(self, name)
             setattr(self, name, -1)
             if fd >= 0:
-                os.close(fd)
+                shut(fd)
 
     def _send(self, kind: bytes, *fds: int) -> None:
         assert self._control is not None, "spawn first"
@@ -296,7 +296,7 @@ def _spawn(memory: int, listed: list[int], title: bytes) -> tuple[int, int]:
     if result < 0:
         raise StepFailed("clone3 of the monitor", -result)
     if request.exec_error:
-        os.close(request.pidfd)
+        shut(request.pidfd)
         raise not_executed(request.exec_error)
     return request.pid, request.pidfd
 
@@ -344,7 +344,7 @@ def blank_exit(directory: int, name: str = "exit") -> int:
     try:
         os.write(fd, b" " * (EXIT_SIZE - 1) + b"\n")
     except OSError as err:
-        os.close(fd)
+        shut(fd)
         raise StepFailed(f"write {name}", err.errno or 0) from err
     return fd
 

@@ -13,7 +13,7 @@ import struct
 from minictr.errors import MinictrError, StartTimeout, StepFailed
 from minictr.kernel import packets
 from minictr.kernel.core import lib
-from minictr.kernel.handles import Handle
+from minictr.kernel.handles import Handle, shut
 from minictr.kernel.monitor import CHUNK
 from minictr.kernel.ops import OP, SIGNATURES, what_failed
 from minictr.kernel.stub import HEADER_SIZE
@@ -60,7 +60,7 @@ class Client(Handle):
             raise StepFailed("connect to the monitor", number, cure="the container is not running") from err
         finally:
             if own >= 0:
-                os.close(own)
+                shut(own)
         self._open = True
 
     def fileno(self) -> int:
@@ -82,7 +82,7 @@ class Client(Handle):
         _, fds = self._ask(b"s", b"s")
         if len(fds) != 3:
             for fd in fds:
-                os.close(fd)
+                shut(fd)
             raise StepFailed("take the held start", EPROTO)
         return fds[0], fds[1], fds[2]
 
@@ -282,7 +282,7 @@ def start(client: Client, *, spec: Spec | None = None, timeout: float = TIMEOUT)
         _judge(os.pread(region, size, 0), spec)
     finally:
         for fd in (report, region, hold):
-            os.close(fd)
+            shut(fd)
 
 
 def _judge(data: bytes, spec: Spec | None) -> None:

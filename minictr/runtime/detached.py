@@ -24,6 +24,7 @@ import sys
 import time
 
 from minictr.errors import StepFailed
+from minictr.kernel.handles import shut
 from minictr.runtime import events
 from minictr.runtime.aftermath import groups_of
 from minictr.runtime.identity import ProcessIdentity
@@ -105,7 +106,7 @@ class DetachedStart(Start):
 
     def _own_record(self, record: Record) -> None:
         if self.created:
-            self.on_failure.push(leave_as_before, record)
+            self.on_failure.push_record(leave_as_before, record)
         else:
             super()._own_record(record)
 
@@ -250,16 +251,18 @@ class DetachedStart(Start):
         return self.monitor.abort()
 
     def abort(self) -> None:
-        super().abort()
-        if self.monitor is not None:
-            self.monitor.close()
+        try:
+            super().abort()
+        finally:
+            if self.monitor is not None:
+                self.monitor.close()
 
     def close(self) -> None:
         super().close()
         if self.state is not None:  # it is the monitor's now
             for name in ("pidfd", "status"):
                 if getattr(self, name) >= 0:
-                    os.close(getattr(self, name))
+                    shut(getattr(self, name))
                     setattr(self, name, -1)
 
 
@@ -273,7 +276,7 @@ def monitor_identity(pid: int) -> ProcessIdentity:
     """Who the monitor is; nobody when it is gone already."""
     try:
         return ProcessIdentity.of(pid)
-    except OSError:
+    except ProcessLookupError:
         return NOBODY
 
 

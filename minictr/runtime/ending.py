@@ -11,6 +11,7 @@ import time
 from minictr.boot import is_first
 from minictr.errors import NoSuchContainer, StateError, StepFailed
 from minictr.kernel.core import lib
+from minictr.kernel.handles import shut
 from minictr.runtime import events
 from minictr.runtime.identity import ProcessIdentity
 from minictr.runtime.process import is_over
@@ -38,7 +39,7 @@ def send(instance: Instance, signal: int) -> None:
     try:
         result = lib.mc_pidfd_send_signal(pidfd, signal, 0)
     finally:
-        os.close(pidfd)
+        shut(pidfd)
     if result < 0 and result != -ESRCH:
         raise StepFailed(f"send signal {signal} to container {instance.label}", -result)
 
@@ -63,19 +64,19 @@ def wait(instance: Instance, timeout: float | None) -> ExitRecord | None:
                 time.sleep(0.002)
         finally:
             if exit_fd >= 0:
-                os.close(exit_fd)
+                shut(exit_fd)
 
 
 def _await(instance: Instance, timeout: float | None) -> None:
     try:
         pidfd = instance.process.pidfd()
-    except OSError:
+    except ProcessLookupError:
         return
     try:
         if not is_over(pidfd, timeout):
             raise TimeoutError(f"wait for container {instance.label}: it still runs after {timeout:g} s")
     finally:
-        os.close(pidfd)
+        shut(pidfd)
 
 
 def finish(instance: Instance, signal: int, seconds: float) -> None:

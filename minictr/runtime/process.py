@@ -10,6 +10,7 @@ from _thread import allocate_lock
 
 from minictr.errors import TimeoutExpired
 from minictr.kernel.core import lib
+from minictr.kernel.handles import shut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ class Process:
         for name in ("pidfd", "_status_fd"):
             fd = getattr(self, name)
             if fd >= 0:
-                os.close(fd)
+                shut(fd)
             setattr(self, name, -1)
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ import time
 
 from minictr.errors import StateError, StepFailed
 from minictr.jsontext import dumps, loads
-from minictr.kernel.handles import Handle
+from minictr.kernel.handles import Handle, shut
 from minictr.runtime.store import ID_DIGITS, SHORT, Store
 from minictr.values import Value
 
@@ -117,24 +117,41 @@ class Record(Handle):
             path = os.path.join(store.containers, identity)
             try:
                 os.mkdir(path, 0o700)
-                fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             except OSError as err:
-                if err.errno in (ENOENT, EEXIST):  # a sweep was faster than our lock, or two ids are one
+                if err.errno in (ENOENT, EEXIST):
                     continue
                 raise StateError(f"make {path}: {os.strerror(err.errno or 0)}") from err
-            record = cls(store, identity, fd, owned=False)
-            if not record.own():
-                record.close()
+            record = cls._owned(store, identity)
+            if record is None:  # a sweep was faster than our lock
                 continue
             try:
                 if name:
                     record.write_ahead(("name", name))
                     store.take_name(name, identity)
             except BaseException:
-                record.forget()
+                record.forget(name)
                 raise
             return record
         raise StateError(f"make a directory in {store.containers}: it is removed again all the time")
+
+    @classmethod
+    def _owned(cls, store: Store, identity: str) -> Record | None:
+        """The directory just made, with its lock; None when somebody else has that. It goes when this fails."""
+        record = None
+        try:
+            record = cls.at(store, identity)
+            if record.own():
+                return record
+        except BaseException:
+            try:
+                os.rmdir(os.path.join(store.containers, identity))
+            except OSError:
+                pass  # the next sweep does it
+            if record is not None:
+                record.close()
+            raise
+        record.close()
+        return None
 
     @classmethod
     def at(cls, store: Store, identity: str) -> Record:
@@ -167,11 +184,19 @@ class Record(Handle):
         self._open = False
 
     def is_there(self) -> bool:
-        """Whether our descriptor is still what the path names."""
-        try:
-            return os.stat(self.directory).st_ino == os.fstat(self.fd).st_ino
-        except OSError:
-            return False
+        """Whether our descriptor is still what the path names; that it is not is believed when it is said twice.
+
+        Raises StateError when it cannot be known.
+        """
+        for _ in range(2):
+            try:
+                if os.stat(self.directory).st_ino == os.fstat(self.fd).st_ino:
+                    return True
+            except FileNotFoundError:
+                pass
+            except OSError as err:
+                raise StateError(f"look at {self.directory}: {os.strerror(err.errno or 0)}") from err
+        return False
 
     # --- the journal ---
 
@@ -308,23 +333,40 @@ class Record(Handle):
         return ExitRecord.parse(self._read("exit", EXIT_ROOM))
 
     def forget(self, name: str = "") -> None:
-        """Remove the directory and NAME, and close. What is left of a failure is found by the next sweep."""
+        """Remove the directory and NAME, and close. Once more when it fails: who comes here is the last who would.
+
+        What is left of a failure is found by the next sweep. Nothing happens to one that is closed.
+        """
+        if not self._open:
+            return
+        try:
+            self._remove(name)
+        except (StateError, OSError):
+            self._remove(name)
+        self.close()
+
+    def _remove(self, name: str) -> None:
         self.store.drop_name(name, self.id)
         self._close_journal()
-        for entry in os.listdir(self.fd):
+        try:
+            entries = os.listdir(self.fd)
+        except OSError as err:
+            raise self._failed("read", "", err) from err
+        for entry in entries:
             try:
                 os.unlink(entry, dir_fd=self.fd)
             except IsADirectoryError:
                 self._remove_tree(entry)
             except FileNotFoundError:
                 pass
+            except OSError as err:
+                raise self._failed("remove", entry, err) from err
         try:
             os.rmdir(self.directory)
         except FileNotFoundError:
             pass
         except OSError as err:
             raise self._failed("remove", "", err) from err
-        self.close()
 
     def _remove_tree(self, entry: str) -> None:
         from minictr.runtime.removal import remove_tree
@@ -343,8 +385,14 @@ class Record(Handle):
             return ""
         except OSError as err:
             raise StateError(f"read {self.directory}/{name}: {os.strerror(err.errno or 0)}") from err
-        with open(fd, "rb", buffering=0) as file:
-            data = file.read(limit + 1) or b""
+        data = b""
+        try:
+            while len(data) <= limit and (block := os.read(fd, limit + 1 - len(data))):
+                data += block
+        except OSError as err:
+            raise StateError(f"read {self.directory}/{name}: {os.strerror(err.errno or 0)}") from err
+        finally:
+            shut(fd)
         if len(data) > limit:
             raise StateError(f"{self.directory}/{name}: longer than {limit} bytes: not written by minictr")
         return data.decode("utf-8", "surrogateescape")
@@ -354,6 +402,8 @@ class Record(Handle):
             os.stat(name, dir_fd=self.fd, follow_symlinks=False)
         except FileNotFoundError:
             return False
+        except OSError as err:
+            raise StateError(f"look at {self.directory}/{name}: {os.strerror(err.errno or 0)}") from err
         return True
 
     def _unlink(self, name: str) -> None:
@@ -361,6 +411,8 @@ class Record(Handle):
             os.unlink(name, dir_fd=self.fd)
         except FileNotFoundError:
             pass
+        except OSError as err:
+            raise self._failed("remove", name, err) from err
 
     def _failed(self, verb: str, name: str, err: OSError) -> StepFailed:
         cures = {28: "the disk is full: make room, or choose another --root", 30: "choose another --root"}
@@ -369,12 +421,12 @@ class Record(Handle):
 
     def _close_journal(self) -> None:
         if self._journal >= 0:
-            os.close(self._journal)
+            shut(self._journal)
             self._journal = -1
 
     def _close(self) -> None:
         self._close_journal()
-        os.close(self.fd)
+        shut(self.fd)
         self.fd, self.owned = -1, False
 
     def __repr__(self) -> str:

@@ -21,6 +21,7 @@ __all__ = ["ID_DIGITS", "SHORT", "Store", "choose_root"]
 
 ID_DIGITS = 64  # hexadecimal digits of an id, as docker's
 SHORT = 12  # how many of them are shown
+ABSENT = frozenset({2, 20, 22})  # ENOENT; ENOTDIR; EINVAL: no link
 FORBIDDEN_BITS = 0o022  # write access of group and others
 
 _chosen = ""  # for the whole process; not by its environment, which a container may be given
@@ -85,21 +86,32 @@ class Store:
         return [name for name in names if is_id(name)]
 
     def named(self, name: str) -> str:
-        """The id that NAME stands for, or ""."""
+        """The id that NAME stands for, or "". Raises StateError when that cannot be known."""
+        path = os.path.join(self.names, name)
         try:
-            target = os.readlink(os.path.join(self.names, name))
-        except OSError:
-            return ""
+            target = os.readlink(path)
+        except OSError as err:
+            if err.errno in ABSENT:
+                return ""
+            raise StateError(f"read {path}: {os.strerror(err.errno or 0)}") from err
         return target if is_id(target) else ""
+
+    def has(self, identity: str) -> bool:
+        """Whether the container IDENTITY has a directory. Raises StateError when that cannot be known."""
+        return is_directory(os.path.join(self.containers, identity))
 
     def candidates(self, word: str) -> list[str]:
         """The ids that WORD may stand for: the one so named, or all that begin so. SpecError if it can be neither."""
         if not word or not (word[0].isalnum() and word.replace("-", "").replace("_", "").replace(".", "").isalnum()):
             raise SpecError(f"container {word!r}: neither a name nor an id")
-        found = self.named(word)
-        if found and os.path.isdir(os.path.join(self.containers, found)):
-            return [found]
-        return [one for one in self.ids() if one.startswith(word)]
+        for _ in range(2):  # that there is none is believed when it is said twice: rm -f goes by it
+            found = self.named(word)
+            if found and self.has(found):
+                return [found]
+            matches = [one for one in self.ids() if one.startswith(word)]
+            if matches:
+                return matches
+        return []
 
     def lookup(self, word: str) -> str:
         """The id of the container called WORD: its name, its id, or a beginning of its id that no other has.
@@ -127,7 +139,7 @@ class Store:
                 raise StateError(f"write {path}: {os.strerror(err.errno or 0)}") from err
             if owner == identity:
                 return
-            if owner and os.path.isdir(os.path.join(self.containers, owner)):
+            if owner and self.has(owner):
                 cure = f"remove it (minictr rm {name}), or choose another name"
                 raise SpecError(f"name {name} is taken by container {owner[:SHORT]}: {cure}")
             self._drop_stale(path, owner)
@@ -152,10 +164,23 @@ class Store:
     def drop_name(self, name: str, identity: str) -> None:
         """NAME is free again, if it stood for IDENTITY."""
         if name and self.named(name) == identity:
+            path = os.path.join(self.names, name)
             try:
-                os.unlink(os.path.join(self.names, name))
+                os.unlink(path)
             except FileNotFoundError:
                 pass
+            except OSError as err:
+                raise StateError(f"remove {path}: {os.strerror(err.errno or 0)}") from err
+
+
+def is_directory(path: str) -> bool:
+    """Whether PATH is a directory. Raises StateError when that cannot be known, which os.path.isdir takes for a no."""
+    try:
+        return os.stat(path).st_mode >> 12 == 0o04
+    except OSError as err:
+        if err.errno in ABSENT:
+            return False
+        raise StateError(f"look at {path}: {os.strerror(err.errno or 0)}") from err
 
 
 def is_id(text: str) -> bool:

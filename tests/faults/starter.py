@@ -23,7 +23,7 @@ sys.path += [os.path.dirname(os.path.abspath(__file__))]
 
 from onecall import Call, Point, Tracer
 
-PR_SET_CHILD_SUBREAPER = 36
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 ERRORS = {name: number for name, number in vars(errno).items() if name.startswith("E")}
 NOT_HOT = ("minictr.__main__", "minictr._core.build")
 
@@ -155,7 +155,8 @@ def reap() -> None:
 
 
 def main() -> None:
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    for option, value in ((PR_SET_CHILD_SUBREAPER, 1), (PR_SET_PDEATHSIG, signal.SIGKILL)):
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
     load()
     for line in sys.stdin:
