@@ -45,9 +45,13 @@ static long map_wish(int fd)
     return MC_CALL6(__NR_mmap, 0, size, 3 /* rw */, 2 /* MAP_PRIVATE */, fd, 0);
 }
 
-/* Nothing was cloned, and there is nothing to hold: the starter is told why. */
+/* The starter is told why, and undoes the start; a container that was cloned goes. */
 static _Noreturn void give_up(long error)
 {
+    if (watch.pid > 0) {
+        mc_raw(__NR_pidfd_send_signal, watch.pidfd, SIGKILL, 0, 0, 0, 0);
+        mc_raw(__NR_wait4, watch.pid, 0, 0, 0, 0, 0);
+    }
     mc_monitor_failed(&watch, error, 'p');
     mc_leave(125);
 }
@@ -292,8 +296,9 @@ _Noreturn void mc_main(long *stack)
         give_up(ret);
     if (mc_monitor_begin(&watch) < 0)
         mc_leave(125); /* told by itself */
-    if (settle(&watch) < 0)
-        mc_monitor_abandon(&watch);
+    ret = settle(&watch);
+    if (ret < 0)
+        give_up(ret);
     while (!is_finished(&watch))
         turn(&watch);
     mc_monitor_finish(&watch);

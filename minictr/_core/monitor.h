@@ -10,6 +10,8 @@
 #define MC_POLLERR 8
 #define MC_POLLHUP 16
 
+#define MC_FIONREAD 0x541b /* asm-generic/ioctls.h */
+
 #define MC_MSG_DONTWAIT 0x40
 #define MC_MSG_NOSIGNAL 0x4000
 

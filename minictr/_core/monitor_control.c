@@ -3,11 +3,20 @@
 
 #include <asm/signal.h>
 
+/* One packet; once more where that fails, for what is not heard is waited for. A starter that is gone is seen as the end
+ * of its socket. */
+static long tell_starter(const struct mc_watch *w, const char *packet, size_t length, const int32_t *fd)
+{
+    int flags = MC_MSG_DONTWAIT | MC_MSG_NOSIGNAL;
+    long ret = mc_send(w->control, packet, length, fd, fd ? 1 : 0, flags);
+    return ret < 0 ? mc_send(w->control, packet, length, fd, fd ? 1 : 0, flags) : ret;
+}
+
 void mc_monitor_answer(struct mc_watch *w, char kind, int32_t value)
 {
     char packet[5] = {kind};
     mc_copy(packet + 1, &value, sizeof(value));
-    mc_send(w->control, packet, sizeof(packet), 0, 0, MC_MSG_DONTWAIT | MC_MSG_NOSIGNAL);
+    tell_starter(w, packet, sizeof(packet), 0);
 }
 
 /* "f", errno, and what failed: 'p' preparation, 'n' setns, 'c' clone3, 'e' the exec of the stub. */
@@ -16,7 +25,7 @@ long mc_monitor_failed(struct mc_watch *w, long error, char what)
     char packet[6] = {'f', 0, 0, 0, 0, what};
     int32_t number = (int32_t)-error;
     mc_copy(packet + 1, &number, sizeof(number));
-    mc_send(w->control, packet, sizeof(packet), 0, 0, MC_MSG_DONTWAIT | MC_MSG_NOSIGNAL);
+    tell_starter(w, packet, sizeof(packet), 0);
     return error;
 }
 
@@ -62,8 +71,7 @@ long mc_monitor_begin(struct mc_watch *w)
         return mc_monitor_failed(w, -s->exec_error, 'e');
     }
     mc_copy(packet + 1, &s->pid, sizeof(s->pid));
-    /* a starter that is gone is seen as the end of its socket */
-    mc_send(w->control, packet, sizeof(packet), &s->pidfd, 1, MC_MSG_DONTWAIT | MC_MSG_NOSIGNAL);
+    tell_starter(w, packet, sizeof(packet), &s->pidfd);
     return 0;
 }
 
@@ -81,7 +89,7 @@ static void commit(struct mc_watch *w)
         return;
     }
     w->committed = 1;
-    mc_send(w->control, "c", 1, 0, 0, MC_MSG_DONTWAIT | MC_MSG_NOSIGNAL);
+    tell_starter(w, "c", 1, 0);
 }
 
 static void end_container(const struct mc_watch *w)

@@ -79,6 +79,7 @@ class Monitor(Handle):
     ) -> None:
         self.pid, self.pidfd = 0, -1
         self.container, self.container_pidfd, self._committed = 0, -1, False
+        self.reason: StepFailed | None = None  # why it left, where it said so
         self._control: Socket | None = None
         wish = self._wish = ffi.new("struct mc_monitor *")
         self._texts = bytearray()
@@ -214,7 +215,11 @@ class Monitor(Handle):
                 data, _ = self._receive(timeout, 0)
                 if data[:1] == b"x":
                     return int(_NUMBER.unpack_from(data, 1)[0])
-        except (StepFailed, StartTimeout):
+                if data[:1] == b"f" and len(data) > 5:  # it gave up by itself, and has ended the container
+                    self.reason = StepFailed(_WHAT[data[5:6]], _NUMBER.unpack_from(data, 1)[0])
+                    return 0
+        except (StepFailed, StartTimeout) as err:
+            self.reason = self._last_word() or (err if isinstance(err, StepFailed) else None)
             # it does not answer, or is dead already and its container without a parent
             for fd in (self.container_pidfd, self.pidfd):
                 if fd >= 0:
@@ -222,6 +227,20 @@ class Monitor(Handle):
             return 0
         finally:
             self._forget()
+
+    def _last_word(self) -> StepFailed | None:
+        """Why the monitor gave up, if it had the time to say so before it left."""
+        assert self._control is not None
+        try:
+            while _is_readable(self._control.fileno(), 0):
+                data, _ = receive(self._control, 16, 0)
+                if data[:1] == b"f" and len(data) > 5:
+                    return StepFailed(_WHAT[data[5:6]], _NUMBER.unpack_from(data, 1)[0])
+                if not data:
+                    break
+        except OSError:
+            pass
+        return None
 
     def _close(self) -> None:
         if self._committed:

@@ -248,7 +248,10 @@ class DetachedStart(Start):
         if self.monitor is None or not self.pid:
             return 0
         self.pid = 0
-        return self.monitor.abort()
+        status = self.monitor.abort()
+        if self.monitor.reason is not None and not status:
+            raise self.monitor.reason
+        return status
 
     def abort(self) -> None:
         try:

@@ -190,6 +190,7 @@ class Start:
             self.status, status = os.pipe()
             self.on_failure.push(self._close_status)
             self.own("status", status)
+            theirs.append(status)  # who reads it to know of a death must not wait for us
         keep = {self.fds[name] for name in self.program.fd_names} | {report, *range(3, 3 + self.preserve)}
         keep.discard(-1)  # a descriptor that this host needs not: the op does nothing
         self.region = os.memfd_create("minictr-start", os.MFD_CLOEXEC)
@@ -203,10 +204,10 @@ class Start:
         if self.program.forks:
             os.ftruncate(self.region, self.program.born_offset + PAGE)
         self._spawn(keep)
-        self._write_down()
         # the child has its own copies now: the pipes must end with it
         for fd in theirs:
             self._close(fd)
+        self._write_down()
 
     def _write_down(self) -> None:
         """Who the child is, before "go": a sweep ends it if we should be killed."""
