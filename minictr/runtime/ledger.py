@@ -60,6 +60,7 @@ def _opened() -> Record:
     from minictr.runtime.launch import new_record
 
     record = new_record()
+    record.write_ahead()  # its file is opened here, where one thread is at a time: two at once would open it twice
     if not _owner:
         atexit.register(_close)
     return record

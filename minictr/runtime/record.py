@@ -220,9 +220,16 @@ class Record(Handle):
         return [tuple(line.split("\t")) for line in lines if line]
 
     def settled(self) -> None:
-        """All that the journal announced is gone: it begins anew."""
+        """All that the journal announced is gone, and the container is kept: that is all it says from now on.
+
+        Replaced whole: a container whose journal says nothing is taken for one that was never finished. On a full disk
+        the old rows stay, and do no harm: they announce what is gone.
+        """
         self._close_journal()
-        self._unlink("journal")
+        try:
+            self._replace("journal", "committed\n")
+        except OSError:
+            pass
 
     def forget_rows(self, limit: int) -> None:
         """The journal begins anew if it is longer than LIMIT bytes: all it announced is gone."""
@@ -234,14 +241,7 @@ class Record(Handle):
     def save(self, text: str) -> None:
         """Replace state.json by TEXT, whole or not at all. Raises StepFailed."""
         try:
-            fd = os.open("state.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
-            try:
-                data = memoryview(text.encode("ascii"))
-                while data:
-                    data = data[os.write(fd, data) :]
-            finally:
-                os.close(fd)
-            os.rename("state.new", "state.json", src_dir_fd=self.fd, dst_dir_fd=self.fd)
+            self._replace("state.json", text)
         except OSError as err:
             raise self._failed("write", "state.json", err) from err
 
@@ -262,6 +262,11 @@ class Record(Handle):
         if state.get("id") != self.id:
             raise StateError(f"{path}: belongs to another container ({str(state.get('id'))[:SHORT]})")
         return state
+
+    @property
+    def is_written(self) -> bool:
+        """Whether there is a state.json."""
+        return self._exists("state.json")
 
     def edit(self, **changes: Any) -> dict[str, Any]:
         """state.json with CHANGES; what it says now. One editor at a time: hold :meth:`editing`."""
@@ -335,7 +340,8 @@ class Record(Handle):
     def forget(self, name: str = "") -> None:
         """Remove the directory and NAME, and close. Once more when it fails: who comes here is the last who would.
 
-        What is left of a failure is found by the next sweep. Nothing happens to one that is closed.
+        What is left of a failure is found by the next sweep: the journal goes first, and what has none is removed.
+        Nothing happens to one that is closed.
         """
         if not self._open:
             return
@@ -346,8 +352,9 @@ class Record(Handle):
         self.close()
 
     def _remove(self, name: str) -> None:
-        self.store.drop_name(name, self.id)
         self._close_journal()
+        self._unlink("journal")
+        self.store.drop_name(name, self.id)
         try:
             entries = os.listdir(self.fd)
         except OSError as err:
@@ -377,6 +384,17 @@ class Record(Handle):
             raise self._failed("remove", entry, err) from err
 
     # --- files ---
+
+    def _replace(self, name: str, text: str) -> None:
+        new = f"{name}.new"
+        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
+        try:
+            data = memoryview(text.encode("ascii"))
+            while data:
+                data = data[os.write(fd, data) :]
+        finally:
+            os.close(fd)
+        os.rename(new, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
 
     def _read(self, name: str, limit: int) -> str:
         try:
