@@ -115,6 +115,12 @@ void mc_monitor_command(struct mc_watch *w)
     long n = mc_receive(w->control, &kind, 1, fds, 3, MC_MSG_DONTWAIT);
     if (n == -MC_EAGAIN || n == -MC_EINTR)
         return;
+    if (n == -MC_ENOMEM && !w->refused) { /* it is there yet, and taken in the next round */
+        w->refused = MC_ENOMEM;
+        return;
+    }
+    if (w->refused == MC_ENOMEM)
+        w->refused = 0;
     if (n == -MC_EMFILE) { /* it was said, and could not be taken: the commit is refused */
         w->refused = MC_EMFILE;
         return;

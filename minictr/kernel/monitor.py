@@ -251,7 +251,7 @@ class Monitor(Handle):
 
     def _forget(self) -> None:
         if self._control is not None:
-            self._control.close()
+            shut(self._control.detach())
         for name in ("pidfd", "container_pidfd"):
             fd = getattr(self, name)
             setattr(self, name, -1)

@@ -239,9 +239,11 @@ class DetachedStart(Start):
             events.tell(record.store, record.id, spec.name, "create", at=now)
         if not held:
             events.tell(record.store, record.id, spec.name, "start", at=now)
-        self.monitor.commit()
-        # should we die before this line: it lives, and is removed at its end, as nobody was ever told of it
+        self.monitor.commit(final=False)
+        # should we die before this line: it lives, and is removed at its end, as nobody was ever told of it; should the
+        # line fail, the start is undone, for we have not said farewell yet
         record.write_ahead(("committed",))
+        self.monitor.close()
 
     def _death(self) -> int:
         """The monitor ends the child and tells its wait status."""

@@ -174,13 +174,17 @@ class Store:
 
 
 def is_directory(path: str) -> bool:
-    """Whether PATH is a directory. Raises StateError when that cannot be known, which os.path.isdir takes for a no."""
-    try:
-        return os.stat(path).st_mode >> 12 == 0o04
-    except OSError as err:
-        if err.errno in ABSENT:
-            return False
-        raise StateError(f"look at {path}: {os.strerror(err.errno or 0)}") from err
+    """Whether PATH is a directory; that it is not is believed when it is said twice, for what is not there is forgotten.
+
+    Raises StateError when it cannot be known, which os.path.isdir takes for a no.
+    """
+    for _ in range(2):
+        try:
+            return os.stat(path).st_mode >> 12 == 0o04
+        except OSError as err:
+            if err.errno not in ABSENT:
+                raise StateError(f"look at {path}: {os.strerror(err.errno or 0)}") from err
+    return False
 
 
 def is_id(text: str) -> bool:

@@ -52,8 +52,10 @@ def sweep(store: Store, *, names: bool = False) -> list[str]:
     for identity in store.ids():
         try:
             record = Record.at(store, identity)
-        except StateError:
-            continue  # removed this moment by somebody else
+        except StateError as err:
+            if store.has(identity):  # else removed this moment by somebody else
+                told.append(f"container {identity[:SHORT]}: left as it is: {err}")
+            continue
         with record:
             if record.own():
                 try:
