@@ -53,8 +53,9 @@ static int32_t *map_born(int fd, uint32_t size)
 {
     long behind = ((long)size + MC_BORN_ALIGN - 1) / MC_BORN_ALIGN * MC_BORN_ALIGN;
     long page = MC_CALL6(__NR_mmap, 0, 4096, 3, 1 /* MAP_SHARED */, fd, behind);
-    if ((unsigned long)page > -4096UL || MC_CALL3(__NR_madvise, page, 4096, 10 /* MADV_DONTFORK */) < 0)
-        return 0;
+    long ret = (unsigned long)page > -4096UL ? page : MC_CALL3(__NR_madvise, page, 4096, 10 /* MADV_DONTFORK */);
+    if (ret < 0)
+        mc_leave((int)-ret);
     return (int32_t *)page;
 }
 

@@ -75,6 +75,7 @@ class Aftermath:
         for place in reversed(self.places):
             try:
                 os.rmdir(place.directory)
+                cgroups.remove_way(place.directory)
             except OSError:
                 try:
                     self._insist(place)

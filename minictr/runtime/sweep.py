@@ -176,6 +176,7 @@ def remove_cgroup(row: Row) -> bool:
     from minictr.kernel import cgroups
 
     if not is_directory(row[3]):
+        cgroups.remove_way(row[3])  # a start that was killed between the two
         return False
     cgroups.remove(row[3], recorded=True)
     return True

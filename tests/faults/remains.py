@@ -62,6 +62,7 @@ class Place:
         self.groups = [os.path.join(top, self.mark) for top in hostview.own_cgroups()]
         self.options = ["--cgroup-parent", self.mark]
         self.links = frozenset(hostview.links())
+        self.disks: list[str] = []
         for group in self.groups:
             make_group(group)
 
@@ -94,6 +95,13 @@ class Place:
                 process.kill()
                 raise
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def small_disk(self, path: Path, *, size: str, inodes: int = 0) -> None:
+        """A file system of SIZE ("256k") on directory PATH of this place; INODES 0: as many as fit."""
+        path.mkdir(exist_ok=True)
+        options = f"size={size},mode=700" + (f",nr_inodes={inodes}" if inodes else "")
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", str(path)], check=True)
+        self.disks.append(str(path))
 
     # --- looking ---
 
@@ -142,7 +150,8 @@ class Place:
         for group in self.groups:
             below = [path for path in subgroups(group) if not any(name in path.split("/") for name in short)]
             found += [f"cgroup: {path}" for path in below]
-        found += [f"mount: {row}" for row in hostview.mounts() if self.mark in row]
+        rows = [row for row in hostview.mounts() if self.mark in row and row.split()[4] not in self.disks]
+        found += [f"mount: {row}" for row in rows]
         found += [f"link: {row}" for row in hostview.links() - self.links if " minictr" in row]
         found += [f"state: {path}" for path in self._state(besides, kept)]
         for name in ("tmp", "home", "runtime"):
