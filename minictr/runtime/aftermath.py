@@ -72,6 +72,8 @@ class Aftermath:
             return None
 
     def _take_back(self) -> None:
+        from minictr.kernel import cgroups
+
         for place in reversed(self.places):
             try:
                 os.rmdir(place.directory)

@@ -174,7 +174,7 @@ class Store:
 
 
 def is_directory(path: str) -> bool:
-    """Whether PATH is a directory; that it is not is believed when it is said twice, for what is not there is forgotten.
+    """Whether PATH is a directory; that it is not is believed when it is said twice: what is not there is forgotten.
 
     Raises StateError when it cannot be known, which os.path.isdir takes for a no.
     """
