@@ -110,7 +110,7 @@ def kills(made: Iterable[Call]) -> list[Point]:
 
 
 def spread(found: list[Point], number: int) -> list[Point]:
-    """About NUMBER of them: each kind of call of each process once, as many as there is room for, and the rest evenly."""
+    """About NUMBER of them: each kind of call of each process once, as far as there is room, and the rest evenly."""
     first: dict[tuple[int, str], Point] = {}
     for point in found:
         first.setdefault((point.call.process, point.call.name), point)

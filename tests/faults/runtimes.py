@@ -1,7 +1,7 @@
 """What is tried, behind one face: a :class:`Drive` says which command is hit, and judges how it went.
 
-The program of every start writes what the kernel says of it to a file and leaves with 7 (state.c). So that it has run is
-seen by that file, and an exit code of 0 is always a lie. With what the file says an undisturbed start is compared.
+The program of every start writes what the kernel says of it to a file and leaves with 7 (state.c). So that it has run
+is seen by that file, and an exit code of 0 is a lie. What the file says is compared with that of an undisturbed start.
 """
 
 from __future__ import annotations
@@ -17,39 +17,14 @@ from typing import Any, NamedTuple
 
 from onecall import Call, Point
 from remains import Place
+from states import Lab, State, difference, state_of
 
-__all__ = ["DRIVES", "Drive", "Lab", "Outcome", "Starter", "make_lab"]
+__all__ = ["FAILED", "HUNG", "LEAKED", "MISSED", "OPEN", "RAN", "TOLERATED", "Drive", "Outcome", "Starter", "Told"]
 
 HERE = Path(__file__).resolve().parent
 RAN = 7  # the program's own exit code
 DEADLINE = 8.0  # seconds for a command, of which none needs half a second
-KEPT = frozenset(
-    "Umask Uid Gid Groups SigBlk SigIgn SigCgt CapInh CapPrm CapEff CapBnd CapAmb NoNewPrivs Seccomp Seccomp_filters".split()
-)
-TOLERATED, FAILED, LEAKED, HUNG, OPEN = "tolerated", "failed", "leaked", "hung", "fail_open"
-
-
-class Lab(NamedTuple):
-    """Where the program lies: a root file system with nothing else in it."""
-
-    directory: Path
-    rootfs: Path
-
-    @property
-    def program(self) -> Path:
-        return self.rootfs / "state"
-
-
-def make_lab(directory: Path, gcc: str) -> Lab:
-    """A root file system in DIRECTORY, whose program is state.c."""
-    rootfs = directory / "rootfs"
-    for name in ("proc", "sys", "dev", "etc", "out", "tmp", "run"):
-        (rootfs / name).mkdir(parents=True)
-    (rootfs / "etc" / "passwd").write_text("root:x:0:0::/:/state\n")
-    (rootfs / "etc" / "group").write_text("root:x:0:\n")
-    flags = ["-O1", "-Wall", "-Wextra", "-Werror", "-static"]
-    subprocess.run([gcc, *flags, "-o", str(rootfs / "state"), str(HERE / "state.c")], check=True)
-    return Lab(directory, rootfs)
+TOLERATED, FAILED, LEAKED, HUNG, OPEN, MISSED = "tolerated", "failed", "leaked", "hung", "fail_open", "missed"
 
 
 class Told(NamedTuple):
@@ -96,42 +71,6 @@ class Outcome(NamedTuple):
     text: str
 
 
-def state_of(path: Path) -> dict[str, list[str]] | None:
-    """What the program wrote, section by section, without what differs from start to start; None: it did not run."""
-    try:
-        text = path.read_text()
-    except FileNotFoundError:
-        return None
-    sections: dict[str, list[str]] = {}
-    for line in text.splitlines():
-        if line.startswith("== "):
-            rows = sections.setdefault(line[3:], [])
-        else:
-            rows.append(line)
-    rows = sections["/proc/self/status"]
-    sections["/proc/self/status"] = [row for row in rows if row.partition(":")[0] in KEPT]
-    sections["/proc/self/limits"] = [row for row in sections["/proc/self/limits"] if "msgqueue" not in row]
-    # without the numbers of mounts and devices, and of propagation groups
-    mounts = [row.split() for row in sections["/proc/self/mountinfo"]]
-    sections["/proc/self/mountinfo"] = [
-        " ".join([*row[3:6], *(word.partition(":")[0] for word in row[6:])]) for row in mounts
-    ]
-    sections["/proc/self/net/dev"] = [row.partition(":")[0] for row in sections["/proc/self/net/dev"]]
-    return sections
-
-
-def difference(found: dict[str, list[str]], wanted: dict[str, list[str]]) -> str:
-    """What is not as wanted; "" when all is."""
-    lines = []
-    for name in sorted({*found, *wanted}):
-        there, meant = found.get(name, []), wanted.get(name, [])
-        lines += [f"{name}: {row!r} is new" for row in there if row not in meant]
-        lines += [f"{name}: {row!r} is missing" for row in meant if row not in there]
-        if not lines and there != meant:
-            lines.append(f"{name}: another order")
-    return "; ".join(lines[:4])
-
-
 class Drive:
     """One command of one runtime, tried again and again in a place of its own. ``name``: its row of the table."""
 
@@ -139,6 +78,7 @@ class Drive:
     minictr = True
     asserted = True  # a fault of it fails the test; else it is told
     to_the_end = False  # not the command alone is followed, but all it started
+    runs = True  # whether the program runs where nothing is wrong
 
     def __init__(self, lab: Lab) -> None:
         self.lab, self.starter = lab, Starter()
@@ -151,12 +91,12 @@ class Drive:
         self.place = Place(self.lab.directory)
         self.out = self.place.directory / "out"
         self.out.mkdir()
-        self.wanted: dict[str, list[str]] | None = None
+        self.wanted: State | None = None
         self.begin()
         told = self.attempt(None, traced=False)
         assert told.code == self.expected, f"{self.name} does not go undisturbed: {told}"
-        self.wanted = self.look(5)
-        assert self.wanted is not None, f"{self.name}: the program did not run: {told}"
+        self.wanted = self.look(5) if self.runs else None
+        assert self.wanted is not None or not self.runs, f"{self.name}: the program did not run: {told}"
         problem = self.settle(told, None)
         assert not problem.text, f"{self.name}: {problem.text}"
 
@@ -179,6 +119,15 @@ class Drive:
 
     def begin(self) -> None:
         """What has to be there before the command."""
+
+    @property
+    def begins(self) -> str:
+        """The program whose first call is the first that counts; "" where a mark says so (starter.py)."""
+        return ""
+
+    def tries(self, call: Call) -> bool:
+        """Whether CALL is one of those that are hit."""
+        return True
 
     def settle(self, told: Told, point: Point | None) -> Outcome:
         """The judgement of one try; after it nothing is left, or the kinds say so."""
@@ -204,6 +153,7 @@ class Drive:
             payloads=[str(self.lab.program), os.path.realpath(sys.executable)],
             seconds=DEADLINE,
             to_the_end=self.to_the_end,
+            begins=self.begins,
             **extra,
         )
 
@@ -222,7 +172,7 @@ class Drive:
         told = self.attempt(point)
         outcome = self.settle(told, point)
         if told.hit is None:
-            outcome = Outcome(outcome.kinds | {"missed"}, outcome.text)
+            outcome = Outcome(outcome.kinds | {MISSED}, outcome.text)
         if outcome.kinds & {LEAKED, HUNG, OPEN}:
             self.place.close()
             self.renew()
@@ -230,14 +180,14 @@ class Drive:
             return outcome._replace(text=f"{point} [{Call(*told.hit).about if told.hit else 'missed'}]: {outcome.text}")
         return outcome
 
-    def look(self, patience: float = 0.0) -> dict[str, list[str]] | None:
+    def look(self, patience: float = 0.0) -> State | None:
         """What the program said, waited for as long as PATIENCE."""
         deadline = time.monotonic() + patience
         while (found := state_of(self.state)) is None and time.monotonic() < deadline:
             time.sleep(0.002)
         return found
 
-    def ran(self, patience: float = 0.0) -> dict[str, list[str]] | None:
+    def ran(self, patience: float = 0.0) -> State | None:
         """What the program said; its file is removed."""
         found = self.look(patience)
         self.state.unlink(missing_ok=True)
@@ -245,16 +195,19 @@ class Drive:
 
     # --- the judgement that all have in common ---
 
-    def kinds(self, told: Told, point: Point | None, found: dict[str, list[str]] | None, left: list[str]) -> Outcome:
+    def kinds(self, told: Told, point: Point | None, found: State | None, left: list[str]) -> Outcome:
         """FOUND: what the program said, None if it did not run; LEFT: what is still there."""
         kinds, texts = set(), []
         if told.hung:
             kinds.add(HUNG)
             texts.append("hangs")
+        if found is not None and not self.runs:
+            kinds.add(OPEN)
+            texts.append("a program ran")
         if found is not None and self.wanted is not None and (differs := difference(found, self.wanted)):
             kinds.add(OPEN)
             texts.append(f"not as intended: {differs}")
-        if (told.code == 0 and self.expected) or (told.code == self.expected and found is None):
+        if (told.code == 0 and self.expected) or (told.code == self.expected and found is None and self.runs):
             kinds.add(OPEN)
             texts.append(f"exit code {told.code}, and the program has not run")
         if left:
@@ -273,6 +226,8 @@ class Drive:
             return "it failed undisturbed"
         if not point.error and point.call.process == 0:
             return "" if told.code == -9 else f"killed, and its code is {told.code}"
+        if not point.error and told.code == 128 + 9:
+            return ""  # it ran, and was killed
         if told.code not in (125, 126, 127) and point.error:
             return "not a code of a failure"
         lines = told.err.strip().splitlines()
@@ -284,129 +239,3 @@ class Drive:
         if not any(word in lines[0] for word in words):
             return f"{point.error} is not named"
         return "neither step nor path" if "[Errno" in lines[0] else ""
-
-
-NAME = "try"
-
-
-class Run(Drive):
-    name = "minictr run"
-
-    @property
-    def options(self) -> list[str]:
-        limits = ["-m", "64m", "--cpus", "1", "--pids-limit", "50", "--hostname", "lab", "--name", NAME]
-        where = [*self.place.options, "--rootfs", str(self.lab.rootfs), "-v", f"{self.out}:/out"]
-        return [*where, *limits]
-
-    @property
-    def words(self) -> list[str]:
-        return ["minictr", "run", *self.options, "--", "/state"]
-
-    def settle(self, told: Told, point: Point | None) -> Outcome:
-        if point is not None and not point.error:
-            self.command("gc")
-        left = self.place.left()
-        return self.kinds(told, point, self.ran(), left)
-
-
-class Detached(Run):
-    name = "minictr run -d"
-    expected = 0
-
-    @property
-    def words(self) -> list[str]:
-        return ["minictr", "run", "-d", *self.options, "--", "/state", "/out/state", "stay"]
-
-    def settle(self, told: Told, point: Point | None) -> Outcome:
-        found = self.ran(3 if told.code == 0 else 0)
-        killed = point is not None and not point.error
-        if told.code == 0 or (killed and self.place.id_of(NAME)):
-            if killed:
-                self.command("gc")
-            if self.place.id_of(NAME):
-                found = found or self.ran(1)
-                removed = self.command("rm", "-f", NAME)
-                if removed.code:
-                    return self.kinds(told, point, found, [f"rm -f: {removed.code}: {removed.err}"])
-        return self.kinds(told, point, found, self.place.left())
-
-
-class Remove(Run):
-    """``rm -f`` of a container that runs."""
-
-    name = "minictr rm -f"
-    expected = 0
-
-    @property
-    def words(self) -> list[str]:
-        return ["minictr", "rm", "-f", NAME]
-
-    def begin(self) -> None:
-        told = self.command("run", "-d", *self.options, "--", "/state", "/out/state", "stay")
-        assert told.code == 0, told
-        self.found = self.ran(5)
-
-    def look(self, patience: float = 0.0) -> dict[str, list[str]] | None:
-        """Nothing else runs here than the container that was there before."""
-        return super().look(patience) or self.found
-
-    def renew(self) -> None:
-        self.found = None
-        super().renew()
-
-    def settle(self, told: Told, point: Point | None) -> Outcome:
-        if told.code != 0:
-            again = self.command("rm", "-f", NAME)
-            self.command("gc")
-            if again.code:
-                return self.kinds(told, point, self.found, [f"rm -f again: {again.code}: {again.err}"])
-        return self.kinds(told, point, self.found, self.place.left())
-
-
-class Exec(Run):
-    """``exec`` in a container that runs, and has to go on."""
-
-    name = "minictr exec"
-
-    @property
-    def words(self) -> list[str]:
-        return ["minictr", "exec", NAME, "/state", "/out/exec"]
-
-    @property
-    def state(self) -> Path:
-        return self.out / "exec"
-
-    def renew(self) -> None:
-        self.container = ""
-        super().renew()
-
-    def begin(self) -> None:
-        if self.container:
-            return
-        told = self.command("run", "-d", *self.options, "--", "/state", "/out/state", "stay")
-        assert told.code == 0, told
-        deadline = time.monotonic() + 5
-        while not (self.out / "state").exists() and time.monotonic() < deadline:
-            time.sleep(0.002)
-        self.container = told.out.strip()
-        self.group = next(path for top in self.place.groups for path in Path(top).glob("minictr-*"))
-        self.inside = self.members()
-
-    def members(self) -> set[str]:
-        return set((self.group / "cgroup.procs").read_text().split())
-
-    def settle(self, told: Told, point: Point | None) -> Outcome:
-        deadline = time.monotonic() + 3
-        while (now := self.members()) != self.inside and time.monotonic() < deadline:
-            time.sleep(0.005)
-        left = self.place.left(besides=[NAME])
-        left += [f"process {pid} in the container" for pid in now - self.inside]
-        left += [f"process {pid} of the container is gone" for pid in self.inside - now]
-        return self.kinds(told, point, self.ran(), left)
-
-    def close(self) -> None:
-        self.command("rm", "-f", NAME)
-        super().close()
-
-
-DRIVES: dict[str, type[Drive]] = {drive.name: drive for drive in (Run, Detached, Remove, Exec)}

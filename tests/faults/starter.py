@@ -1,8 +1,9 @@
 """A process that makes starts on request, with one call of them hit, and tells how they went: JSON lines in and out.
 
-It has all of minictr imported and starts nothing itself: each try is a fork of it that goes on as the launcher's process
-does after Python's own boot, through ``minictr.cli.entry.leave``; a call of getppid() marks where. So a try costs no
-interpreter, and no point is one of Python's own start. Other runtimes are executed, and counted from their first call.
+It has all of minictr imported and starts nothing itself: each try is a fork of it that goes on as the launcher's
+process does after Python's own boot, through ``minictr.cli.entry.leave``; a call of getppid() marks where. So a try
+costs no interpreter, and no point is one of Python's own start. Other runtimes are executed, and counted from their
+first call.
 """
 
 from __future__ import annotations
@@ -35,11 +36,14 @@ class Marked(Tracer):
 class Executed(Tracer):
     """Counts from the first program that is executed."""
 
+    runtime = ""  # the program whose calls are counted
+
     def begins(self, name: str) -> bool:
         return False
 
-    def executed(self, tracee: Any) -> None:
-        self.counting = True
+    def executed(self, tid: int) -> None:
+        if not self.counting and os.readlink(f"/proc/{tid}/exe") == os.path.realpath(self.runtime):
+            self.counting = True
 
 
 def load() -> None:
@@ -81,8 +85,8 @@ def started(request: dict[str, Any], streams: tuple[int, int]) -> tuple[int, int
             os.dup2(fd, target)
         os.closerange(3, gate)
         os.closerange(gate + 1, 256)
-        sys.stderr = open(2, "w", closefd=False)
-        sys.stdout = open(1, "w", closefd=False)
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - they are this process's as long as it lives
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
         mark = request["limit"]  # by which remains.Place knows its processes
         resource.setrlimit(resource.RLIMIT_MSGQUEUE, (mark, resource.getrlimit(resource.RLIMIT_MSGQUEUE)[1]))
         become(request["words"], request["minictr"], gate, request["environment"])
@@ -132,6 +136,7 @@ def traced(request: dict[str, Any], pid: int, opens: int) -> dict[str, Any]:
     point = None
     if request.get("call"):
         point = Point(Call(*request["call"]), request["error"], request["late"])
+    Executed.runtime = request["begins"]
     tracer = (Marked if request["minictr"] else Executed)(pid, request["payloads"], point, ERRORS)
     os.close(opens)
     hung = not tracer.follow(request["seconds"])
