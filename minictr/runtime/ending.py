@@ -162,6 +162,8 @@ def remove(instance: Instance, *, force: bool) -> None:
             if not force and not instance.state.held:  # one that waits for its start has done nothing yet
                 instance.must_be("exited", verb="rm")
             finish(instance, SIGKILL, 0)
+    except NoSuchContainer:
+        return  # it was to be removed at its end, and was
     except (StateError, StepFailed):
         if not force:
             raise
@@ -169,9 +171,9 @@ def remove(instance: Instance, *, force: bool) -> None:
     try:
         record = instance.record()
     except NoSuchContainer:
-        return  # it was to be removed at its end, and was
+        return  # meanwhile
     with record:
-        if not record.own(SETTLE if not force else STARTER):
+        if not record.own(SETTLE if not force else STARTER) and record.is_there():
             if not force:
                 raise StateError(f"rm {instance.id[:SHORT]}: its owner still works on it: wait, or rm -f")
             _take(instance, record)
@@ -188,7 +190,7 @@ def _take(instance: Instance, record: Record) -> None:
     state says, and then the monitor."""
     for identity in processes(record.rows()):
         kill(identity)
-    if record.own(SETTLE):
+    if record.own(SETTLE) or not record.is_there():
         return
     try:
         kill(instance.state.monitor)

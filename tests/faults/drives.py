@@ -15,6 +15,7 @@ from states import State
 __all__ = ["DRIVES"]
 
 NAME = "try"
+KILLED = 128 + 9
 MONITOR = 2  # the third process: the starter, the one between, the monitor
 
 
@@ -47,17 +48,23 @@ class Detached(Run):
         return ["minictr", "run", "-d", *self.options, "--", "/state", "/out/state", "stay"]
 
     def settle(self, told: Told, point: Point | None) -> Outcome:
+        """A container that was handed over goes on though its starter is killed: it can be seen and removed."""
         found = self.ran(3 if told.code == 0 else 0)
-        killed = is_kill(point)
-        if told.code == 0 or (killed and self.place.id_of(NAME)):
-            if killed:
-                self.command("gc")
-            if self.place.id_of(NAME):
-                found = found or self.ran(1)
-                removed = self.command("rm", "-f", NAME)
-                if removed.code:
-                    return self.kinds(told, point, found, [f"rm -f: {removed.code}: {removed.err}"])
+        if is_kill(point):
+            self.command("gc")
+        if (told.code == 0 or is_kill(point)) and self.place.id_of(NAME):
+            found = found or self.ran(1)
+            if found is None and told.code == 0 and is_kill(point) and self.is_over():
+                told = told._replace(code=KILLED)  # its starter saw it go to its program; ps and wait say the rest
+            removed = self.command("rm", "-f", NAME)
+            if removed.code:
+                return self.kinds(told, point, found, [f"rm -f: {removed.code}: {removed.err}"])
         return self.kinds(told, point, found, self.place.left())
+
+    def is_over(self) -> bool:
+        """Whether minictr says itself that the container was killed."""
+        rows = self.command("ps", "-a", "--format", "{{.Names}} {{.Status}}").out.splitlines()
+        return any(row.startswith(f"{NAME} ") and f"Exited ({KILLED})" in row for row in rows)
 
 
 class Remove(Run):
