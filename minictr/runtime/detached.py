@@ -29,7 +29,7 @@ from minictr.runtime import events
 from minictr.runtime.aftermath import groups_of
 from minictr.runtime.identity import ProcessIdentity
 from minictr.runtime.launch import START_TIMEOUT, Start
-from minictr.runtime.state import NOBODY, State
+from minictr.runtime.state import NOBODY, State, spec_text
 from minictr.values import Value
 
 TYPE_CHECKING = False
@@ -205,18 +205,13 @@ class DetachedStart(Start):
                 self._judge(True)
         self._judge(False)
 
-    def commit(self) -> None:
-        """Write it down, then hand it over."""
-        assert self.monitor is not None
-        if self.identity is None:
-            raise StepFailed("the container", 0, cure="it was gone before it could be written down")
-        record, keeping, spec, now = self.kept_record, self.keeping, self.program.plan.spec, self.begun
-        held = "hold" in self.program.calls
-        self.state = State(
-            record.id,
+    def _state(self, process: ProcessIdentity, monitor: ProcessIdentity) -> State:
+        keeping, spec, held = self.keeping, self.program.plan.spec, "hold" in self.program.calls
+        return State(
+            self.kept_record.id,
             spec,
-            self.created or now,
-            0 if held else now,
+            self.created or self.begun,
+            0 if held else self.begun,
             held,
             detached=True,
             remove=keeping.remove,
@@ -224,15 +219,30 @@ class DetachedStart(Start):
             interactive=keeping.interactive,
             stop_signal=keeping.stop_signal,
             stop_timeout=keeping.stop_timeout,
-            process=self.identity,
-            monitor=monitor_identity(self.monitor.pid),
+            process=process,
+            monitor=monitor,
             groups=groups_of(self.places),
             log=keeping.log,
             command_line=keeping.command_line,
             directory=keeping.directory,
             upper=keeping.upper,
         )
-        record.save(self.state.text())
+
+    def _written(self, process: ProcessIdentity) -> str:
+        if not self.program.spec_text:
+            self.program.spec_text = spec_text(self.program.plan.spec)
+        # as long as it can become: "start" writes when it was
+        return self._state(process, process).replace(started=self.begun).text(self.program.spec_text)
+
+    def commit(self) -> None:
+        """Write it down, then hand it over."""
+        assert self.monitor is not None
+        if self.identity is None:
+            raise StepFailed("the container", 0, cure="it was gone before it could be written down")
+        record, spec, now = self.kept_record, self.program.plan.spec, self.begun
+        self.state = self._state(self.identity, monitor_identity(self.monitor.pid))
+        held = self.state.held
+        record.save(self.state.text(self.program.spec_text))
         if held:
             self.monitor.give_hold(self.report, self.region, self.hold)
         if not self.created:  # told first: what the monitor has to tell, that it died, comes after

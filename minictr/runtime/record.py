@@ -24,8 +24,8 @@ import time
 from minictr.errors import StateError, StepFailed
 from minictr.jsontext import dumps, loads
 from minictr.kernel.handles import Handle, shut
+from minictr.runtime.ended import EXIT_ROOM, ExitRecord
 from minictr.runtime.store import ID_DIGITS, SHORT, Store
-from minictr.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,62 +33,13 @@ if TYPE_CHECKING:
 
     from minictr.runtime.editing import Editing
 
-__all__ = ["EXIT_ROOM", "SCHEMA", "ExitRecord", "Record"]
+__all__ = ["SCHEMA", "Record"]
 
 SCHEMA = 1  # of state.json: raised when an older minictr would read it wrongly
-HALTED, REBOOTED = 1, 2  # enum mc_halt of _core/monitor.h: powered off or halted; to be started again
-EXIT_ROOM = 256  # bytes of the exit record
 STATE_MAX = 8 << 20
 STOPPED = "stopped"  # an empty file
 JOURNAL_MAX = 1 << 20
 EAGAIN, EEXIST, ENOENT = 11, 17, 2
-
-
-class ExitRecord(Value):
-    """How a container ended.
-
-    ``status``: the raw wait status, None when nobody could see it (the monitor was killed). ``maxrss`` in KiB,
-    ``utime``, ``stime`` in microseconds, ``finished`` in nanoseconds since 1970, ``elapsed`` in nanoseconds, ``lost``:
-    bytes of output that could not be logged. ``halt``: whether its init called reboot(2), HALTED or REBOOTED; then
-    ``status`` is an exit code of 0 or 133, as systemd-nspawn's.
-    """
-
-    status: int | None = None
-    maxrss: int = 0
-    utime: int = 0
-    stime: int = 0
-    finished: int = 0
-    elapsed: int = 0
-    lost: int = 0
-    halt: int = 0
-
-    @property
-    def exit_code(self) -> int | None:
-        """As a shell tells it: 128 + n for signal n; None when nobody knows. waitpid(2): low 7 bits, next byte."""
-        if self.status is None:
-            return None
-        signal = self.status & 0x7F
-        return 128 + signal if signal else (self.status >> 8) & 0xFF
-
-    def text(self) -> str:
-        """As it stands in the file."""
-        fields = {name: getattr(self, name) for name in self._fields}
-        words = [f"{name}={'unknown' if value is None else value}" for name, value in fields.items()]
-        return f"minictr-exit 1 {' '.join(words)}\n"
-
-    @classmethod
-    def parse(cls, text: str) -> ExitRecord | None:
-        """The record in TEXT; None when none was written yet, or not to its end."""
-        line, newline, _ = text.partition("\n")
-        words = line.split()
-        if not newline or words[:2] != ["minictr-exit", "1"]:
-            return None
-        pairs = (word.partition("=") for word in words[2:])
-        try:
-            fields: dict[str, Any] = {name: None if value == "unknown" else int(value) for name, _, value in pairs}
-            return cls(**fields)
-        except (TypeError, ValueError):
-            return None
 
 
 class Record(Handle):
@@ -245,6 +196,13 @@ class Record(Handle):
         except OSError as err:
             raise self._failed("write", "state.json", err) from err
 
+    def make_room(self, text: str) -> None:
+        """Room on the disk for a state of the length of TEXT: :meth:`save` needs none then. Raises StepFailed."""
+        try:
+            self._write("state.json.new", text)
+        except OSError as err:
+            raise self._failed("write", "state.json", err) from err
+
     def load(self) -> dict[str, Any]:
         """What state.json says; {} when none was written yet. Raises StateError naming the file for anything wrong."""
         path = f"{self.directory}/state.json"
@@ -386,15 +344,20 @@ class Record(Handle):
     # --- files ---
 
     def _replace(self, name: str, text: str) -> None:
-        new = f"{name}.new"
-        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
+        self._write(f"{name}.new", text)
+        os.rename(f"{name}.new", name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+
+    def _write(self, name: str, text: str) -> None:
+        """TEXT in file NAME, where there may be room for it already: that is not given back first."""
+        fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
         try:
             data = memoryview(text.encode("ascii"))
+            size = len(data)
             while data:
                 data = data[os.write(fd, data) :]
+            os.ftruncate(fd, size)
         finally:
             os.close(fd)
-        os.rename(new, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
 
     def _read(self, name: str, limit: int) -> str:
         try:
