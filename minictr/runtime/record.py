@@ -25,7 +25,7 @@ from minictr.errors import StateError, StepFailed
 from minictr.jsontext import dumps, loads
 from minictr.kernel.handles import Handle, shut
 from minictr.runtime.ended import EXIT_ROOM, ExitRecord
-from minictr.runtime.store import ID_DIGITS, SHORT, Store
+from minictr.runtime.store import ID_DIGITS, SHORT, Store, read_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -313,25 +313,23 @@ class Record(Handle):
         self._close_journal()
         self._unlink("journal")
         self.store.drop_name(name, self.id)
+        entry = ""
         try:
-            entries = os.listdir(self.fd)
-        except OSError as err:
-            raise self._failed("read", "", err) from err
-        for entry in entries:
-            try:
-                os.unlink(entry, dir_fd=self.fd)
-            except IsADirectoryError:
-                self._remove_tree(entry)
-            except FileNotFoundError:
-                pass
-            except OSError as err:
-                raise self._failed("remove", entry, err) from err
-        try:
+            for entry in os.listdir(self.fd):
+                try:
+                    os.unlink(entry, dir_fd=self.fd)
+                except IsADirectoryError:
+                    self._remove_tree(entry)
+                except FileNotFoundError:
+                    pass
+            entry = ""
             os.rmdir(self.directory)
         except FileNotFoundError:
             pass
+        except StepFailed:
+            raise
         except OSError as err:
-            raise self._failed("remove", "", err) from err
+            raise self._failed("remove", entry, err) from err
 
     def _remove_tree(self, entry: str) -> None:
         from minictr.runtime.removal import remove_tree
@@ -360,23 +358,7 @@ class Record(Handle):
             os.close(fd)
 
     def _read(self, name: str, limit: int) -> str:
-        try:
-            fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self.fd)
-        except FileNotFoundError:
-            return ""
-        except OSError as err:
-            raise StateError(f"read {self.directory}/{name}: {os.strerror(err.errno or 0)}") from err
-        data = b""
-        try:
-            while len(data) <= limit and (block := os.read(fd, limit + 1 - len(data))):
-                data += block
-        except OSError as err:
-            raise StateError(f"read {self.directory}/{name}: {os.strerror(err.errno or 0)}") from err
-        finally:
-            shut(fd)
-        if len(data) > limit:
-            raise StateError(f"{self.directory}/{name}: longer than {limit} bytes: not written by minictr")
-        return data.decode("utf-8", "surrogateescape")
+        return read_text(self.fd, name, f"{self.directory}/{name}", limit)
 
     def _exists(self, name: str) -> bool:
         try:

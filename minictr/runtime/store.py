@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 
 from minictr.errors import NoSuchContainer, SpecError, StateError
+from minictr.kernel.handles import shut
 
 __all__ = ["ID_DIGITS", "SHORT", "Store", "choose_root"]
 
@@ -185,6 +186,33 @@ def is_directory(path: str) -> bool:
             if err.errno not in ABSENT:
                 raise StateError(f"look at {path}: {os.strerror(err.errno or 0)}") from err
     return False
+
+
+def read_text(directory: int, name: str, path: str, limit: int) -> str:
+    """The text of NAME in DIRECTORY, "" when it is not there, which is believed when it is said twice: a container
+    without a journal is removed. Raises StateError, which calls it PATH."""
+    fd = -1
+    for _ in range(2):
+        try:
+            fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=directory)
+            break
+        except FileNotFoundError:
+            pass
+        except OSError as err:
+            raise StateError(f"read {path}: {os.strerror(err.errno or 0)}") from err
+    if fd < 0:
+        return ""
+    data = b""
+    try:
+        while len(data) <= limit and (block := os.read(fd, limit + 1 - len(data))):
+            data += block
+    except OSError as err:
+        raise StateError(f"read {path}: {os.strerror(err.errno or 0)}") from err
+    finally:
+        shut(fd)
+    if len(data) > limit:
+        raise StateError(f"{path}: longer than {limit} bytes: not written by minictr")
+    return data.decode("utf-8", "surrogateescape")
 
 
 def is_id(text: str) -> bool:
