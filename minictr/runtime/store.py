@@ -87,15 +87,17 @@ class Store:
         return [name for name in names if is_id(name)]
 
     def named(self, name: str) -> str:
-        """The id that NAME stands for, or "". Raises StateError when that cannot be known."""
+        """The id that NAME stands for, or "", which is believed when it is said twice: the name of a container that goes
+        would stay. Raises StateError when that cannot be known."""
         path = os.path.join(self.names, name)
-        try:
-            target = os.readlink(path)
-        except OSError as err:
-            if err.errno in ABSENT:
-                return ""
-            raise StateError(f"read {path}: {os.strerror(err.errno or 0)}") from err
-        return target if is_id(target) else ""
+        for _ in range(2):
+            try:
+                target = os.readlink(path)
+                return target if is_id(target) else ""
+            except OSError as err:
+                if err.errno not in ABSENT:
+                    raise StateError(f"read {path}: {os.strerror(err.errno or 0)}") from err
+        return ""
 
     def has(self, identity: str) -> bool:
         """Whether the container IDENTITY has a directory. Raises StateError when that cannot be known."""
