@@ -30,6 +30,7 @@ else:
     import _signal
 
 TIMEOUT = 10.0
+LAST_WORDS = 0.5  # seconds for what a monitor that has left can have said
 STDIN, TERMINAL, HELD = int(lib.MC_ATTACH_STDIN), int(lib.MC_ATTACH_TERMINAL), int(lib.MC_ATTACH_HELD)
 PROXIED = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM, _signal.SIGUSR1, _signal.SIGUSR2)
 ECONNRESET, EPROTO = 104, 71
@@ -143,15 +144,19 @@ class Client(Handle):
     def _ask(self, packet: bytes, kind: bytes) -> tuple[bytes, list[int]]:
         """The answer of that KIND."""
         self._socket.settimeout(self.timeout)
+        left = 0
         try:
             self._socket.send(packet)
-        except ConnectionError:
-            pass  # it left a moment ago: why is in what it said last
+        except ConnectionError as err:
+            left = err.errno or ECONNRESET  # it left a moment ago: why is in what it said last, and that is here
+            self._socket.settimeout(min(self.timeout, LAST_WORDS))
         except OSError as err:
             raise self._gone(err.errno or ECONNRESET) from err
         try:
             data, fds = self._packet(3)
         except TimeoutError:
+            if left:
+                raise self._gone(left) from None
             raise StartTimeout("the monitor's answer", self.timeout) from None
         if data[:1] == b"f":
             number = _NUMBER.unpack_from(data, 1)[0]

@@ -87,8 +87,10 @@ class Store:
         return [name for name in names if is_id(name)]
 
     def named(self, name: str) -> str:
-        """The id that NAME stands for, or "", which is believed when it is said twice: the name of a container that goes
-        would stay. Raises StateError when that cannot be known."""
+        """The id that NAME stands for, or "", which is believed when it is said twice: it might stay for ever.
+
+        Raises StateError when that cannot be known.
+        """
         path = os.path.join(self.names, name)
         for _ in range(2):
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 from onecall import Call, Point
@@ -15,6 +16,7 @@ __all__ = ["OTHERS"]
 
 NAME = "try"
 MEMORY = 64 << 20
+PATIENCE = 1.0  # seconds for what is dying
 
 
 class OtherRun(Drive):
@@ -56,11 +58,14 @@ class OtherRun(Drive):
         return call.name not in NOISE
 
     def settle(self, told: Told, point: Point | None) -> Outcome:
-        """Killed, its own ``delete --force`` cleans up after it; else it is its own matter, as minictr's is."""
+        """Where it was killed, by the point or by us, its own ``delete --force`` cleans up after it."""
         assert self.other is not None
-        if point is not None and not point.error:
+        if told.hung or (point is not None and not point.error):
             self._ask(self.other.delete(NAME), traced=False)
-        return self.kinds(told, point, self.ran(), self.other.left(1.0))
+        deadline = time.monotonic() + PATIENCE
+        while (left := self.other.left(0)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return self.kinds(told, point, self.ran(), left)
 
     def unclear(self, told: Told, point: Point | None) -> str:
         return ""

@@ -236,6 +236,6 @@ class Drive:
         if not point.error:
             return ""
         words = point.error, os.strerror(getattr(errno, point.error))
-        if not any(word in lines[0] for word in words):
+        if not any(word.lower() in lines[0].lower() for word in words):
             return f"{point.error} is not named"
         return "neither step nor path" if "[Errno" in lines[0] else ""

@@ -61,7 +61,7 @@ def become(words: list[str], minictr: bool, gate: int, environment: dict[str, st
     os.read(gate, 1)
     os.close(gate)
     if not minictr:
-        os.execve(words[0], words, environment)
+        os.execvpe(words[0], words, environment)
     from minictr.cli.entry import leave
 
     os.environ.clear()
