@@ -69,6 +69,8 @@ def wait(instance: Instance, timeout: float | None) -> ExitRecord | None:
 
 
 def _await(instance: Instance, timeout: float | None) -> None:
+    if not instance.alive:
+        return
     try:
         pidfd = instance.process.pidfd()
     except ProcessLookupError:
@@ -159,7 +161,7 @@ def remove(instance: Instance, *, force: bool) -> None:
     """
     try:
         names = [instance.name]
-        if instance.process.alive:
+        if instance.alive:
             if not force and not instance.state.held:  # one that waits for its start has done nothing yet
                 instance.must_be("exited", verb="rm")
             finish(instance, SIGKILL, 0)
