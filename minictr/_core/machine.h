@@ -51,7 +51,8 @@ void mc_root_changes(void);
 long mc_open_inside(const char *path, uint64_t flags, int path_flags);
 long mc_mount_point(const char *path, int path_flags);
 long mc_parent_inside(const char *path, const char **last);
-int mc_is_directory(int fd);
+long mc_is_directory(int fd);
+long mc_open_if_there(const char *path);
 
 /* ops_mount.c */
 long mc_take_slot(struct mc_machine *m, int64_t slot, long fd);

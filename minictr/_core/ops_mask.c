@@ -20,7 +20,7 @@ static long new_mask_base(void)
 /* A clone of a mount that hangs nowhere is refused before Linux 6.15, so the base is attached: below the first masked
  * directory, where its own clone covers it for good. Where a file is masked first it is laid over "/" meanwhile, where
  * no name leads; taking it away again costs an RCU grace period (0.1 ms). */
-static long mask_base(struct mc_machine *m, int target, int is_directory)
+static long mask_base(struct mc_machine *m, int target, long is_directory)
 {
     if (m->mask_base >= 0)
         return m->mask_base;
@@ -52,7 +52,10 @@ long mc_mask_release(struct mc_machine *m)
 
 static long mask_target(struct mc_machine *m, int target)
 {
-    int is_directory = mc_is_directory(target), first = m->mask_base < 0;
+    int first = m->mask_base < 0;
+    long is_directory = mc_is_directory(target);
+    if (is_directory < 0)
+        return is_directory;
     long base = mask_base(m, target, is_directory);
     if (base < 0)
         return base;
@@ -67,8 +70,8 @@ static long mask_target(struct mc_machine *m, int target)
 
 long mc_op_mask(struct mc_machine *m, struct mc_op *op)
 {
-    long target = mc_open_inside(mc_text(m, op, 0), MC_O_PATH, MC_NOFOLLOW);
-    if (target == -MC_ENOENT || target == -MC_ENOTDIR)
+    long target = mc_open_if_there(mc_text(m, op, 0));
+    if (target == -MC_ENOENT)
         return 0; /* nothing to hide */
     if (target < 0)
         return target;

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     Options = dict[str, Any]
 
+ENOENT = 2
 LIMITS = frozenset({row[1] for row in RUN_OPTIONS if row[5] == RESOURCES} | {"device", "device_cgroup_rule"})
 # option -> feature
 NAMESPACES = {
@@ -179,8 +180,11 @@ def _source_there(option: str, feature: Feature) -> Feature:
     if not isinstance(feature, Bind):
         return feature
     source = os.path.abspath(feature.source)
-    if not os.path.exists(source):
-        raise SpecError(f"{option} {feature.source}:{feature.target}: no such file or directory: {source}")
+    try:
+        os.stat(source)
+    except OSError as err:
+        why = "no such file or directory" if err.errno == ENOENT else os.strerror(err.errno or 0)
+        raise SpecError(f"{option} {feature.source}:{feature.target}: {why}: {source}") from None
     return feature.replace(source=source)
 
 

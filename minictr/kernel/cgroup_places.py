@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from minictr.errors import SpecError, StepFailed, Unsupported
+from minictr.kernel.handles import shut
 from minictr.values import Value
 
 TYPE_CHECKING = False
@@ -124,7 +125,7 @@ def _bytes(path: str) -> bytes:
                 text += block
             return text
         finally:
-            os.close(fd)
+            shut(fd)
     except OSError as err:
         raise StepFailed(f"read {path}", err.errno or 0) from err
 

@@ -10,6 +10,7 @@ import fcntl
 import os
 import termios
 
+from minictr.kernel.handles import shut
 from minictr.kernel.packets import connected_pair, receive
 from minictr.runtime.terminal import CHUNK, Peer, tie, window_size
 
@@ -72,7 +73,7 @@ class Console:
         self._ours.close()
         self._theirs.close()
         if self.master >= 0:
-            os.close(self.master)
+            shut(self.master)
             self.master = -1
 
     def __enter__(self) -> Self:

@@ -8,6 +8,7 @@ import struct
 
 from minictr.errors import CommandNotExecutable, CommandNotFound, MinictrError, StepFailed
 from minictr.kernel.core import lib
+from minictr.kernel.handles import shut
 from minictr.kernel.ops import what_failed
 from minictr.runtime.resolve import machines, open_inside, open_regular
 
@@ -31,6 +32,7 @@ MACHINES = {
     243: "riscv",
 }
 PT_INTERP = 3  # elf.h
+UNTOLD = 125  # how the stub leaves when its region says why
 
 # (call, errno) -> cure
 CURES: dict[tuple[str, int], str] = {
@@ -130,7 +132,11 @@ def child_failed(program: Program, outcome: Outcome, status: int) -> MinictrErro
     """What ended the child, from its region and its wait STATUS."""
     index, step = program.steps[min(outcome.current, len(program.steps) - 1)]
     if outcome.state == lib.MC_STATE_RUNNING:
-        signal = status & 0x7F
+        signal, code = status & 0x7F, status >> 8
+        if not signal and 0 < code < UNTOLD:  # nothing of the region was mapped: see map_region of _core/stub.c
+            return StepFailed(
+                "mmap of the start's memory file", code, index=index, total=program.total, feature="start"
+            )
         how = f"killed by signal {signal}" if signal else f"left with status {status >> 8}"
         cure = (
             "the filter forbids what the start itself still needs"
@@ -174,7 +180,7 @@ def _problem(root: str, path: str) -> tuple[int, str] | None:
     try:
         mode = os.fstat(fd).st_mode
     finally:
-        os.close(fd)
+        shut(fd)
     if mode >> 12 == 0o04:
         return errno.EACCES, "is a directory"
     if mode >> 12 != 0o10:
@@ -230,7 +236,7 @@ def _loader(head: bytes) -> str:
 
 def _exists(root: str, path: str) -> bool:
     try:
-        os.close(open_inside(root, path, os.O_PATH))
+        shut(open_inside(root, path, os.O_PATH))
     except OSError:
         return False
     return True

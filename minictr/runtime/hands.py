@@ -130,8 +130,9 @@ IMPLIED = frozenset({"cpuacct"})  # controllers of v1 that come with another, an
 def remove_cgroup(directory: str) -> None:
     """A start failed: its cgroup goes, if it was made."""
     from minictr.kernel import cgroups
+    from minictr.runtime.store import is_directory
 
-    if os.path.isdir(directory):
+    if is_directory(directory):
         cgroups.remove(directory, recorded=True)
 
 

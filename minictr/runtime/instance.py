@@ -50,11 +50,13 @@ class Instance:
         try:
             return Record.at(self.store, self.id)
         except StateError as err:
+            if self.store.has(self.id):
+                raise
             raise NoSuchContainer(str(err)) from err
 
     @property
     def state(self) -> State:
-        """As written down when it was first asked for; see :meth:`refresh`. Raises StateError, NoSuchContainer."""
+        """As written down when it was last looked at; see :meth:`refresh`. Raises StateError, NoSuchContainer."""
         if self._state is None:
             self.refresh()
         assert self._state is not None
@@ -85,9 +87,20 @@ class Instance:
         return self.state.process
 
     @property
+    def alive(self) -> bool:
+        """Whether its first process is there: that of a later life, if it was started again since we read its state."""
+        read_before = self._state is not None
+        if self.process.alive or not read_before:
+            return self.process.alive
+        try:
+            return self.refresh().process.alive
+        except NoSuchContainer:
+            return False
+
+    @property
     def pid(self) -> int:
         """Of its first process, as the host counts; 0 when it does not run."""
-        return self.process.pid if self.process.alive else 0
+        return self.process.pid if self.alive else 0
 
     @property
     def running(self) -> bool:
@@ -98,7 +111,7 @@ class Instance:
     def status(self) -> str:
         """``created`` (set up, waiting for start), ``running``, ``paused``, ``exited``, or ``dead`` (over, and nobody
         knows how)."""
-        if not self.process.alive:
+        if not self.alive:
             return "exited" if self.exit_record() is not None and self.exit_code is not None else "dead"
         if self.state.held:
             return "created"
@@ -139,15 +152,15 @@ class Instance:
         """Readings of its cgroups, now; their last ones when it is over."""
         from minictr.kernel import cgroups
 
-        places = tuple(self.places().values())
-        if self.process.alive:
+        alive, places = self.alive, tuple(self.places().values())
+        if alive:
             return cgroups.usage(places)
         final = os.path.join(self.directory, "final")
         return cgroups.usage(tuple(place.replace(directory=f"{final}/{place.controller}") for place in places))
 
     def processes(self) -> tuple[int, ...]:
         """The pids of all its processes, as the host counts: by its cgroups, else by its pid namespace."""
-        if not self.process.alive:
+        if not self.alive:
             return ()
         for place in self.places().values():
             from minictr.kernel import cgroups
@@ -197,7 +210,7 @@ class Instance:
         seconds = self.state.stop_timeout if timeout is None else timeout
         with self.record() as record, record.editing():
             record.mark_stopped()
-            if self.process.alive:
+            if self.alive:
                 ending.finish(self, signal or self.state.stop_signal, 0 if self.state.held else seconds)
                 events.tell(self.store, self.id, self.name, "stop")
         self.settle()

@@ -30,6 +30,7 @@ from minictr.features.namespaces import Namespace, UserNamespace
 from minictr.features.process import Cwd, Env, Hostname, Session, checked_variable
 from minictr.features.users import Identity
 from minictr.kernel.core import lib
+from minictr.kernel.handles import shut
 from minictr.plan import plan
 from minictr.runtime.container import CACHED, started, to_the_end
 from minictr.runtime.launch import START_TIMEOUT, Start, reap
@@ -269,7 +270,7 @@ class Joining(Start):
         joined, self.pid = self.pid, pid
         reap(joined)
         pidfd = os.pidfd_open(pid)
-        os.close(self.pidfd)
+        shut(self.pidfd)
         self.pidfd = pidfd
 
     def _death(self) -> int:
@@ -278,7 +279,7 @@ class Joining(Start):
         pid = self.born() if joined else 0
         if pid in (0, joined):
             return status
-        os.close(self.pidfd)
+        shut(self.pidfd)
         self.pid, self.pidfd = pid, os.pidfd_open(pid)
         return super()._death()
 
@@ -299,7 +300,7 @@ def join(
         run.through("prepare", "clone", "attach", "take_console", "await_exec", "adopt")
     finally:
         if pidfd != target.pidfd:
-            os.close(pidfd)
+            shut(pidfd)
     return Process(run.pid, run.pidfd, program.plan.spec.argv, run.clock)
 
 
