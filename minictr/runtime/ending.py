@@ -12,9 +12,10 @@ from minictr.boot import is_first
 from minictr.errors import NoSuchContainer, StateError, StepFailed
 from minictr.kernel.core import lib
 from minictr.runtime import events
+from minictr.runtime.ended import EXIT_ROOM, ExitRecord
 from minictr.runtime.identity import ProcessIdentity
 from minictr.runtime.process import is_over
-from minictr.runtime.record import EXIT_ROOM, ExitRecord, Record
+from minictr.runtime.record import Record
 from minictr.runtime.store import SHORT
 from minictr.runtime.sweep import free, kill, processes, sweep_one
 

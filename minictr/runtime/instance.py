@@ -9,9 +9,10 @@ import os
 
 from minictr.errors import MinictrError, NoSuchContainer, SpecError, StateError, WrongStatus
 from minictr.runtime import ending, events, inside
+from minictr.runtime.ended import ExitRecord
 from minictr.runtime.identity import ProcessIdentity
 from minictr.runtime.listing import frozen
-from minictr.runtime.record import ExitRecord, Record
+from minictr.runtime.record import Record
 from minictr.runtime.state import State
 from minictr.runtime.store import SHORT, Store
 
