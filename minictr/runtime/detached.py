@@ -36,6 +36,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from minictr.kernel.monitor import Monitor
     from minictr.runtime.console import Console
+    from minictr.runtime.ended import ExitRecord
     from minictr.runtime.program import Program
     from minictr.runtime.record import Record
 
@@ -106,7 +107,7 @@ class DetachedStart(Start):
 
     def _own_record(self, record: Record) -> None:
         if self.created:
-            self.on_failure.push_record(record.settled)  # over, as it was before
+            self.on_failure.push_record(leave_as_before, record, record.exit_record())
         else:
             super()._own_record(record)
 
@@ -132,21 +133,28 @@ class DetachedStart(Start):
         """The monitor itself stays outside, and enters it for the clone alone."""
         self.pidns = fd
 
-    def _clone_child(self, keep: set[int]) -> tuple[int, int]:
+    def clone(self) -> None:
+        """The monitor's files first: what the disk has no room for is no failure of a clone."""
+        self.monitor = self._monitor()
+        super().clone()
+
+    def _monitor(self) -> Monitor:
         from minictr.kernel.monitor import Monitor, listening_socket
 
         record, keeping, spec = self.kept_record, self.keeping, self.program.plan.spec
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         log_max, log_files = keeping.log
         if log_files:
-            self.own("log", os.open("log", flags, 0o600, dir_fd=record.fd))
+            self.own("log", record.open_log())
         self.own("exit", record.make_exit_room())
-        self.own("listen", listening_socket(record.fd))
+        try:
+            self.own("listen", listening_socket(record.fd))
+        except StepFailed as err:
+            raise record.failed("listen on", "attach", err) from err
         events_fd = events.open_log(record.store)
         if events_fd >= 0:
             self.own("events", events_fd)
         command, env = cleanup_command(record)
-        self.monitor = Monitor(
+        return Monitor(
             record.fd,
             lock=record.fd,
             listen=self.fds["listen"],
@@ -162,6 +170,9 @@ class DetachedStart(Start):
             stop_signal=keeping.stop_signal,
             title=spec.name or record.id[:12],
         )
+
+    def _clone_child(self, keep: set[int]) -> tuple[int, int]:
+        assert self.monitor is not None
         return self.monitor.spawn(
             self.flags,
             self.region,
@@ -182,7 +193,10 @@ class DetachedStart(Start):
             names = cgroups.final_files(place)
             if not names:
                 continue
-            os.makedirs(os.path.join(self.kept_record.directory, "final", controller), exist_ok=True)
+            try:
+                os.makedirs(os.path.join(self.kept_record.directory, "final", controller), exist_ok=True)
+            except OSError as err:
+                raise self.kept_record.failed("make", f"final/{controller}", err) from err
             self.own(f"final:{controller}", os.open(place.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
             rows += ((self.fds[f"final:{controller}"], name, f"final/{controller}/{name}") for name in names)
         return rows
@@ -279,6 +293,13 @@ class DetachedStart(Start):
                 if getattr(self, name) >= 0:
                     shut(getattr(self, name))
                     setattr(self, name, -1)
+
+
+def leave_as_before(record: Record, ended: ExitRecord | None) -> None:
+    """A container that was over, and could not be started again, is over still, and it is known how."""
+    if ended is not None:
+        record.write_exit(ended)
+    record.settled()
 
 
 def monitor_identity(pid: int) -> ProcessIdentity:

@@ -25,7 +25,7 @@ from minictr.errors import StateError, StepFailed
 from minictr.jsontext import dumps, loads
 from minictr.kernel.handles import Handle, shut
 from minictr.runtime.ended import EXIT_ROOM, ExitRecord
-from minictr.runtime.store import ID_DIGITS, SHORT, Store, read_text
+from minictr.runtime.store import ID_DIGITS, SHORT, Store, read_text, replace_text, write_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class Record(Handle):
                 self._journal = os.open("journal", flags, 0o600, dir_fd=self.fd)
             written = os.write(self._journal, text)
         except OSError as err:
-            raise self._failed("write", "journal", err) from err
+            raise self.failed("write", "journal", err) from err
         if written != len(text):
             raise StepFailed(f"write {self.directory}/journal", 28, cure="the disk is full: make room")
 
@@ -177,8 +177,10 @@ class Record(Handle):
         the old rows stay, and do no harm: they announce what is gone.
         """
         self._close_journal()
+        for name in ("exit.new", "state.json.new"):  # of a start that came to nothing
+            self._unlink(name)
         try:
-            self._replace("journal", "committed\n")
+            replace_text(self.fd, "journal", "committed\n")
         except OSError:
             pass
 
@@ -192,16 +194,16 @@ class Record(Handle):
     def save(self, text: str) -> None:
         """Replace state.json by TEXT, whole or not at all. Raises StepFailed."""
         try:
-            self._replace("state.json", text)
+            replace_text(self.fd, "state.json", text)
         except OSError as err:
-            raise self._failed("write", "state.json", err) from err
+            raise self.failed("write", "state.json", err) from err
 
     def make_room(self, text: str) -> None:
         """Room on the disk for a state of the length of TEXT: :meth:`save` needs none then. Raises StepFailed."""
         try:
-            self._write("state.json.new", text)
+            write_text(self.fd, "state.json.new", text)
         except OSError as err:
-            raise self._failed("write", "state.json", err) from err
+            raise self.failed("write", "state.json", err) from err
 
     def load(self) -> dict[str, Any]:
         """What state.json says; {} when none was written yet. Raises StateError naming the file for anything wrong."""
@@ -243,20 +245,23 @@ class Record(Handle):
     def make_exit_room(self) -> int:
         """A descriptor of the exit record, with room on disk for what will be written into it. Raises StepFailed."""
         try:
-            fd = os.open("exit", os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
+            fd = os.open("exit.new", os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
             try:
                 if os.write(fd, b" " * EXIT_ROOM) != EXIT_ROOM:
                     raise OSError(28, "")
+                # how its last life ended stays until then, and for who has it open
+                os.rename("exit.new", "exit", src_dir_fd=self.fd, dst_dir_fd=self.fd)
             except BaseException:
                 os.close(fd)
                 raise
         except OSError as err:
-            raise self._failed("write", "exit", err) from err
+            raise self.failed("write", "exit", err) from err
         return fd
 
     def begin_anew(self) -> None:
-        """What its last life left goes: exit record, readings, socket. Log and layers stay."""
-        for name in ("exit", "attach", STOPPED):
+        """What its last life left goes: readings, socket. Log and layers stay, and how it ended until there is room for
+        how the new one will."""
+        for name in ("attach", STOPPED):
             self._unlink(name)
         if self._exists("final"):
             self._remove_tree("final")
@@ -282,7 +287,14 @@ class Record(Handle):
             finally:
                 os.close(fd)
         except OSError as err:
-            raise self._failed("write", "exit", err) from err
+            raise self.failed("write", "exit", err) from err
+
+    def open_log(self) -> int:
+        """A descriptor to append to the log by. Raises StepFailed."""
+        try:
+            return os.open("log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
+        except OSError as err:
+            raise self.failed("write", "log", err) from err
 
     def open_exit(self) -> int:
         """A descriptor to read the exit record by, also after it was removed; -1 when there is none."""
@@ -329,7 +341,7 @@ class Record(Handle):
         except StepFailed:
             raise
         except OSError as err:
-            raise self._failed("remove", entry, err) from err
+            raise self.failed("remove", entry, err) from err
 
     def _remove_tree(self, entry: str) -> None:
         from minictr.runtime.removal import remove_tree
@@ -337,25 +349,9 @@ class Record(Handle):
         try:
             remove_tree(entry, self.fd)
         except OSError as err:
-            raise self._failed("remove", entry, err) from err
+            raise self.failed("remove", entry, err) from err
 
     # --- files ---
-
-    def _replace(self, name: str, text: str) -> None:
-        self._write(f"{name}.new", text)
-        os.rename(f"{name}.new", name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
-
-    def _write(self, name: str, text: str) -> None:
-        """TEXT in file NAME, where there may be room for it already: that is not given back first."""
-        fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
-        try:
-            data = memoryview(text.encode("ascii"))
-            size = len(data)
-            while data:
-                data = data[os.write(fd, data) :]
-            os.ftruncate(fd, size)
-        finally:
-            os.close(fd)
 
     def _read(self, name: str, limit: int) -> str:
         return read_text(self.fd, name, f"{self.directory}/{name}", limit)
@@ -375,9 +371,10 @@ class Record(Handle):
         except FileNotFoundError:
             pass
         except OSError as err:
-            raise self._failed("remove", name, err) from err
+            raise self.failed("remove", name, err) from err
 
-    def _failed(self, verb: str, name: str, err: OSError) -> StepFailed:
+    def failed(self, verb: str, name: str, err: OSError) -> StepFailed:
+        """The error for ERR of what VERB did to our file NAME."""
         cures = {28: "the disk is full: make room, or choose another --root", 30: "choose another --root"}
         cure = cures.get(err.errno or 0, "")
         return StepFailed(f"{verb} {self.directory}/{name}".rstrip("/"), err.errno or 0, cure=cure)

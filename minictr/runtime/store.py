@@ -219,6 +219,25 @@ def read_text(directory: int, name: str, path: str, limit: int) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
+def replace_text(directory: int, name: str, text: str) -> None:
+    """NAME in DIRECTORY becomes TEXT, whole or not at all. Raises OSError."""
+    write_text(directory, f"{name}.new", text)
+    os.rename(f"{name}.new", name, src_dir_fd=directory, dst_dir_fd=directory)
+
+
+def write_text(directory: int, name: str, text: str) -> None:
+    """TEXT in NAME, where there may be room for it already: that is not given back first. Raises OSError."""
+    fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=directory)
+    try:
+        data = memoryview(text.encode("ascii"))
+        size = len(data)
+        while data:
+            data = data[os.write(fd, data) :]
+        os.ftruncate(fd, size)
+    finally:
+        shut(fd)
+
+
 def is_id(text: str) -> bool:
     """Whether TEXT is an id of ours."""
     return len(text) == ID_DIGITS and text.isascii() and text.isalnum() and text == text.lower()
