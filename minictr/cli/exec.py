@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 def exec_(opts: dict[str, Any], words: tuple[str, ...]) -> int:
     """Run the command in WORDS[1:] in the container called WORDS[0], as OPTS say; the exit code."""
+    if words[1:2] == ("--",):  # between the two, as kubectl and lxc-attach have it: no program is called that
+        words = (words[0], *words[2:])
     if len(words) < 2:
         raise SpecError("no command: name the program to run after the container" if words else "no container named")
     keep_standard_streams()
