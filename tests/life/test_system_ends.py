@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 from systems import Life, Traces
+from terminals import Terminal
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 LXC = ("--profile", "lxc")
@@ -143,3 +145,18 @@ def test_busybox_init(inits: Life, tmp_path: Path) -> None:
     inits("start", "small")
     inits.done("exec", "small", "busybox", "reboot")  # it kills its caller with all others
     inits.until(lambda: inits.state("small")["StartedAt"] > begun and inits.state("small")["Running"], 30)
+
+
+def test_in_the_foreground_the_console_is_ours(inits: Life, minictr_cli: list[str]) -> None:
+    """All of a boot is seen, though its init opens the console for each word; the signal that ends it is passed on."""
+    words = inits.words(LXC, ("/sbin/init",))
+    window = Terminal([*minictr_cli, "--root", str(inits.root), "run", "--name", "old", *words])
+    try:
+        # what init itself says first may be lost: it empties its terminal (tcflush(3))
+        for word in ("boot in runlevel S", "Mounting local filesystems", "boot in runlevel 2"):
+            window.expect(word, 60)
+        window.process.send_signal(signal.SIGINT)
+        window.expect("Will now restart", 60)
+        assert window.end() == 133
+    finally:
+        window.close()
