@@ -139,7 +139,7 @@ class Landlock(Feature):
             told = f"{port}: {' '.join(names)}"
             yield self.step("landlock_port", LOCK, told, ruleset=RULES, port=port, rights=bits(names, NETWORK))
         flags = LOG_NEW_EXEC_ON if self.log else 0
-        yield self.step("landlock_restrict", EXEC if last else LOCK, ruleset=RULES, flags=flags)
+        yield self.step("landlock_restrict", EXEC if last else LOCK, "for good", ruleset=RULES, flags=flags)
 
     def _paths(self) -> Iterator[tuple[str, tuple[str, ...], int]]:
         """Rows of path, rights, flags; a right of directories is left out for a file where it was not asked for by
