@@ -25,7 +25,8 @@ def attempt(action: Callable[[], object]) -> str:
 
 def look(directory: str, port: int) -> str:
     def connect() -> None:
-        socket.create_connection(("127.0.0.1", port)).close()
+        with socket.socket() as client:
+            client.connect(("127.0.0.1", port))
 
     def create() -> None:
         os.close(os.open(f"{directory}/new", os.O_CREAT | os.O_WRONLY))

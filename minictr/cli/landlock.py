@@ -24,18 +24,17 @@ def landlock(spec: Spec, opts: Options) -> Spec:
     """SPEC with what OPTS deny and allow on top of what its profile does."""
     present = spec.get("landlock")
     fields: dict[str, Any] = _paths(spec, opts)
-    for field, option in (("bind", "--landlock-bind"), ("connect", "--landlock-connect")):
-        texts = opts.get(f"landlock_{field}", ())
-        if texts:
-            found = {port for text in texts for port in said(option, parse.port, text)}
+    for field, dest in (("bind", "landlock_bind"), ("connect", "landlock_connect")):
+        if dest in opts:
+            found = {port for text in opts[dest] for port in said(f"--landlock-{field}", parse.port, text)}
             fields[field] = tuple(sorted(found))
     scopes = tuple(said("--landlock-scope", parse.scope, text) for text in opts.get("landlock_scope", ()))
     if isinstance(present, Landlock):
         scopes += present.scopes
     fields["scopes"] = scopes
-    for name in ("ignore_missing", "log"):
-        if opts.get(f"landlock_{name}"):
-            fields[name] = True
+    for field, dest in (("ignore_missing", "landlock_ignore_missing"), ("log", "landlock_log")):
+        if opts.get(dest):
+            fields[field] = True
     if isinstance(present, Landlock):
         return spec.with_(said(NAMES, present.replace, **fields))
     return spec.with_(said(NAMES, Landlock, **fields))

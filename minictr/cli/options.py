@@ -22,7 +22,7 @@ from __future__ import annotations
 FLAG, VALUE, OPTIONAL, MANY = "flag", "value", "optional", "many"
 
 CONTAINER, PROGRAM, FILES, PRIVILEGE = "Container", "Program", "Files and mounts", "Privilege"
-LANDLOCK = "Landlock (files, TCP ports and processes, for anybody, without a container)"
+LANDLOCK = "Landlock (what is not named is denied; for anybody, without a container)"
 RESOURCES = "Resources (control groups; --without takes each out)"
 NAMESPACES, RUNNING, KEPT, PLAN = "Namespaces (NS is host, private, ns:PATH or pid:N)", "Running", "Life", "Plan"
 
@@ -66,19 +66,12 @@ RUN_OPTIONS: tuple[Row, ...] = (
     (("--device",), "device", MANY, "SRC[:DST[:rwm]]", "A device of the host, made in /dev and allowed.", PRIVILEGE),
     (("--device-cgroup-rule",), "device_cgroup_rule", MANY, "RULE", "Allow devices, as 'c 10:* rw'.", PRIVILEGE),
     # --- landlock ---
-    (("--ro",), "ro", MANY, "PATH", "May be read and executed, and all below it; else nothing.", LANDLOCK),
+    (("--ro",), "ro", MANY, "PATH", "May be read and executed, and all below it.", LANDLOCK),
     (("--rw",), "rw", MANY, "PATH", "May be used in every way, and all below it.", LANDLOCK),
     (("--landlock-access",), "landlock_access", MANY, "fs[:RIGHTS]", "Deny these alone, as in setpriv.", LANDLOCK),
     (("--landlock-rule",), "landlock_rule", MANY, "RULE", "path-beneath:RIGHTS:PATH, as in setpriv.", LANDLOCK),
-    (("--landlock-bind", "--bind-tcp"), "landlock_bind", MANY, "PORT", "Listen on it only; or none.", LANDLOCK),
-    (
-        ("--landlock-connect", "--connect-tcp"),
-        "landlock_connect",
-        MANY,
-        "PORT",
-        "Connect to it only.",
-        LANDLOCK,
-    ),
+    (("--landlock-bind",), "landlock_bind", MANY, "PORT", "Listen on this TCP port only; or none.", LANDLOCK),
+    (("--landlock-connect",), "landlock_connect", MANY, "PORT", "Connect to this TCP port only; or none.", LANDLOCK),
     (("--landlock-scope",), "landlock_scope", MANY, "SCOPE", "signal, abstract-unix-socket: none outside.", LANDLOCK),
     (("--landlock-ignore-missing",), "landlock_ignore_missing", FLAG, "", "Paths may be missing.", LANDLOCK),
     (("--landlock-log",), "landlock_log", FLAG, "", "What is denied goes to the audit log.", LANDLOCK),

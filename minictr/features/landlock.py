@@ -35,7 +35,7 @@ class Landlock(Feature):
     """
 
     NAME = "landlock"
-    SUMMARY = "only named paths and ports, denied by the program's own kernel domain"
+    SUMMARY = "only the files, TCP ports and processes that are named"
 
     ro: tuple[str, ...] = ()
     rw: tuple[str, ...] = ()
