@@ -14,9 +14,9 @@ import os
 from minictr import rights
 from minictr.errors import SpecError, StepFailed
 from minictr.kernel import ops
-from minictr.kernel.core import lib
 from minictr.kernel.handles import Handle
-from minictr.rights import ACCESS, LINUX, NETWORK, READ, SCOPES
+from minictr.kernel.landlock_abi import abi, lacking
+from minictr.rights import ACCESS, NETWORK, READ, SCOPES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,15 +46,8 @@ LOG_SAME_EXEC_OFF = 1  # not what this very program is denied
 LOG_NEW_EXEC_ON = 2  # also what programs are denied that it executes
 LOG_SUBDOMAINS_OFF = 4  # not what rulesets deny that are added later
 
-EPERM, ENOENT, E2BIG, EBADF, ENODEV, EINVAL, ENOSYS, ELOOP, ENOMSG = 1, 2, 7, 9, 19, 22, 38, 40, 42
-EBADFD, EAFNOSUPPORT, EOPNOTSUPP = 77, 97, 95
+EPERM, E2BIG, EBADF, EINVAL, ELOOP, EBADFD, EAFNOSUPPORT = 1, 7, 9, 22, 40, 77, 97
 PORT_MAX = 65535
-_ABSENT = "needs Linux 5.13 with CONFIG_SECURITY_LANDLOCK; an outer container's seccomp filter may hide it"
-_ABI_CURES = {
-    ENOSYS: _ABSENT,
-    EPERM: "an outer container's seccomp filter refuses it: allow it there",
-    EOPNOTSUPP: "it is built in and not in use: add landlock to the boot parameter lsm=",
-}
 _PATH_CURES = {
     EINVAL: "rights of a directory for what is none (narrow=True leaves them out), or rights that are not handled",
     ELOOP: "magic links of procfs are not followed: name what they mean",
@@ -66,34 +59,6 @@ _RESTRICT_CURES = {
     E2BIG: "16 rulesets on one another are the limit",
     EINVAL: "flags need ABI 7",
 }
-
-
-def abi() -> int:
-    """How much of Landlock this kernel has: 1 (Linux 5.13) to 7 (6.15) and later. landlock_create_ruleset(2).
-
-    Raises StepFailed: ENOSYS, EOPNOTSUPP (not in use), EPERM (a filter).
-    """
-    result = int(lib.mc_landlock_abi())
-    if result < 0:
-        raise StepFailed("landlock_create_ruleset", -result, cure=_ABI_CURES.get(-result, ""))
-    return result
-
-
-def lacking(
-    access: Iterable[str] = (), network: Iterable[str] = (), scopes: Iterable[str] = (), *, log: bool = False
-) -> dict[str, str]:
-    """Which of these rights this kernel cannot deny: name -> why. Empty: it has them all. Raises as :func:`abi`.
-
-    ``log``: whether flags of :func:`restrict` are wanted; "log" is its name.
-    """
-    has = abi()
-    wanted = (*access, *network, *scopes, *(("log",) if log else ()))
-    return {name: _needs(name, has) for name in wanted if rights.abi_of(name) > has}
-
-
-def _needs(name: str, has: int) -> str:
-    needed = rights.abi_of(name)
-    return f"{name} needs Landlock ABI {needed} (Linux {LINUX[needed]}), this kernel has ABI {has}"
 
 
 class Ruleset(Handle):

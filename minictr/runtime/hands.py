@@ -42,9 +42,9 @@ def landlock_abi(
     admin: bool,
 ) -> None:
     """This kernel can deny all that is to be denied. ADMIN: it needs CAP_SYS_ADMIN, for no_new_privs is not wished."""
-    from minictr.kernel import landlock
+    from minictr.kernel.landlock_abi import lacking
 
-    missing = landlock.lacking(access, network, scopes, log=log)
+    missing = lacking(access, network, scopes, log=log)
     if missing:
         cure = "--best-effort landlock does without it, --without landlock:NAME leaves one out"
         raise Unsupported("landlock", "; ".join(missing.values()), cure, parts=missing)

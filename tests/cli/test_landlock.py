@@ -178,7 +178,7 @@ def test_nothing_may_be_executed(run_cli: Any, place: Path) -> None:
 
 def test_best_effort_on_an_older_kernel(place: Path) -> None:
     """A line for each right that is left out, and the rest is denied all the same."""
-    code = AS_USER.replace("os.setgroups", "minictr.kernel.landlock.abi = lambda: 4; os.setgroups")
+    code = AS_USER.replace("os.setgroups", "minictr.kernel.landlock_abi.abi = lambda: 4; os.setgroups")
     for options, code_wanted in (((), 125), (("--best-effort", "landlock"), 0)):
         words = [sys.executable, "-P", "-c", code, *restricted(place, SCRIPT, *options)]
         env = {"PATH": os.environ["PATH"], "MINICTR_ROOT": str(place / "state")}

@@ -12,7 +12,7 @@ import pytest
 
 from minictr import rights
 from minictr.errors import SpecError, StepFailed
-from minictr.kernel import capabilities, core, landlock, seccomp
+from minictr.kernel import capabilities, core, landlock, landlock_abi, seccomp
 
 CREATE_RULESET = 444  # asm-generic/unistd.h
 HEADER = Path("/usr/include/linux/landlock.h")
@@ -55,7 +55,7 @@ def test_a_ruleset_dropped_unclosed_is_told() -> None:
 
 
 def test_what_an_older_kernel_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(landlock, "abi", lambda: 3)
+    monkeypatch.setattr(landlock_abi, "abi", lambda: 3)
     missing = landlock.lacking(rights.ACCESS, rights.NETWORK, rights.SCOPES, log=True)
     assert list(missing) == ["ioctl_dev", "bind_tcp", "connect_tcp", "abstract_unix_socket", "signal", "log"]
     assert missing["ioctl_dev"] == "ioctl_dev needs Landlock ABI 5 (Linux 6.10), this kernel has ABI 3"

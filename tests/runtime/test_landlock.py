@@ -14,7 +14,7 @@ import pytest
 from joined import said, target_of
 
 import minictr as mc
-from minictr.kernel import landlock
+from minictr.kernel import landlock, landlock_abi
 from minictr.rights import ACCESS
 from minictr.runtime.join import exec_popen, exec_run, exec_spec
 
@@ -191,7 +191,7 @@ class TestAnOlderKernel:
 
     @pytest.fixture(autouse=True)
     def _older(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(landlock, "abi", lambda: 4)
+        monkeypatch.setattr(landlock_abi, "abi", lambda: 4)
 
     def test_what_it_cannot_deny_is_an_error(self, own: mc.Container) -> None:
         with pytest.raises(mc.Unsupported) as caught:
@@ -219,7 +219,9 @@ class TestAnOlderKernel:
 
 
 def test_no_landlock_at_all(monkeypatch: pytest.MonkeyPatch, own: mc.Container) -> None:
-    monkeypatch.setattr(landlock, "lib", type("lib", (), {"mc_landlock_abi": staticmethod(lambda: -errno.EOPNOTSUPP)}))
+    monkeypatch.setattr(
+        landlock_abi, "lib", type("lib", (), {"mc_landlock_abi": staticmethod(lambda: -errno.EOPNOTSUPP)})
+    )
     with pytest.raises(mc.StepFailed, match="landlock_create_ruleset: E(OP)?NOTSUPP?.*feature landlock.*lsm="):
         own.with_(WISH).run(["true"])
     done, left = mc.best_effort(lambda out: own.with_(WISH).without(*out).run(["true"]), ["landlock"])
