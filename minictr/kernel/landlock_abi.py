@@ -1,4 +1,4 @@
-"""How much of Landlock this kernel has: part of ``kernel.landlock``, by itself as every start with the feature asks it."""
+"""How much of Landlock this kernel has: a part of ``kernel.landlock``, by itself because starts ask it."""
 
 from __future__ import annotations
 
