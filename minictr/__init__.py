@@ -46,6 +46,7 @@ _HOMES = {
     ),
     "minictr.features.users": "Identity",
     "minictr.features.capabilities": "Capabilities NoNewPrivs",
+    "minictr.features.landlock": "Landlock",
     "minictr.features.seccomp": "Seccomp",
     "minictr.features.network": "Loopback",
     "minictr.features.cgroups": "Memory Cpu Cpuset Pids Freezer NamedCgroup CgroupConf CgroupParent",

@@ -27,7 +27,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 class MinictrError(Exception):
@@ -43,12 +43,13 @@ class SpecError(MinictrError, ValueError):
 class Unsupported(MinictrError):
     """A feature that was asked for and cannot be had here.
 
-    ``feature`` names it, ``reason`` says why, ``cure`` says what would help (may be empty).
+    ``feature`` names it, ``reason`` says why, ``cure`` says what would help (may be empty). ``parts``: what of it alone
+    cannot be had, each with its reason; empty where it is the whole.
     """
 
-    def __init__(self, feature: str, reason: str, cure: str = "") -> None:
+    def __init__(self, feature: str, reason: str, cure: str = "", parts: Mapping[str, str] | None = None) -> None:
         super().__init__(f"{feature}: {reason}" + (f"; {cure}" if cure else ""))
-        self.feature, self.reason, self.cure = feature, reason, cure
+        self.feature, self.reason, self.cure, self.parts = feature, reason, cure, dict(parts or {})
 
 
 def errno_name(number: int) -> str:

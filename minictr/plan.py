@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # at two places. Calls of one row mix, parents of a path before what lies below it; else the order of the features.
 ORDER: tuple[tuple[int, tuple[str, ...], str], ...] = (
     (PREPARE, ("open_namespace",), "a namespace that is not there ends the start before anything is made"),
+    (PREPARE, ("landlock_abi",), "what this kernel cannot deny ends the start before anything is made"),
     (PREPARE, ("cgroup",), "the group and its limits are there before the first process is in it"),
     (PREPARE, ("make_directory",), "the layers of an overlay must be there when it is mounted"),
     (PREPARE, ("idmap_tree",), "needs privilege over the file system, which the child may not have"),
@@ -82,6 +83,16 @@ ORDER: tuple[tuple[int, tuple[str, ...], str], ...] = (
     (LOCK, ("umask",), "after the last file was made"),
     (LOCK, ("keyring",), "before the user changes, so that it can be joined"),
     (LOCK, ("personality",), "takes effect at execve"),
+    (
+        LOCK,
+        ("landlock_ruleset", "landlock_path", "landlock_port"),
+        "paths are opened while root can: the user need not be let in everywhere",
+    ),
+    (
+        LOCK,
+        ("landlock_restrict",),
+        "without no_new_privs: while CAP_SYS_ADMIN is there, and before a filter forbids it",
+    ),
     (LOCK, ("seccomp",), "without no_new_privs: while CAP_SYS_ADMIN is there (as runc does)"),
     (LOCK, ("bounding",), "needs CAP_SETPCAP"),
     (LOCK, ("keep_caps",), "before the user changes"),
@@ -103,6 +114,7 @@ ORDER: tuple[tuple[int, tuple[str, ...], str], ...] = (
         ("hold",),
         "create ends here and start goes on: all is done and read back, nothing of the program has run",
     ),
+    (EXEC, ("landlock_restrict",), "with no_new_privs: no step of ours opens a file or leaves a process any more"),
     (EXEC, ("ready",), "the last calls of ours but one: init is locked, the parent lives, descriptors close on exec"),
     (EXEC, ("seccomp",), "with no_new_privs: last, so that the filter need not allow any step of ours"),
     (EXEC, ("exec",), "the program"),

@@ -55,6 +55,7 @@ long mc_is_directory(int fd);
 long mc_open_if_there(const char *path);
 
 /* ops_mount.c */
+int mc_handle(const struct mc_machine *m, int64_t slot);
 long mc_take_slot(struct mc_machine *m, int64_t slot, long fd);
 long mc_set_option(int fs, const char *option);
 long mc_finish_mount(int fs, int64_t attr);
@@ -79,6 +80,7 @@ mc_op_fn mc_op_rlimit, mc_op_umask, mc_op_chdir, mc_op_personality, mc_op_keyrin
 mc_op_fn mc_op_console, mc_op_stdio, mc_op_init, mc_op_fork;
 mc_op_fn mc_op_setgroups, mc_op_setresgid, mc_op_setresuid, mc_op_keep_caps, mc_op_bounding, mc_op_capset;
 mc_op_fn mc_op_ambient, mc_op_no_new_privs, mc_op_seccomp;
+mc_op_fn mc_op_landlock_ruleset, mc_op_landlock_path, mc_op_landlock_port, mc_op_landlock_restrict;
 mc_op_fn mc_op_verify_caps, mc_op_verify_ids, mc_op_verify_no_new_privs, mc_op_verify_root;
 mc_op_fn mc_op_hold, mc_op_ready, mc_op_exec;
 

@@ -10,7 +10,7 @@ import os
 
 from minictr.boot import booting
 from minictr.cli.given import many, said
-from minictr.cli.options import RESOURCES, RUN_OPTIONS
+from minictr.cli.options import LANDLOCK, RESOURCES, RUN_OPTIONS
 from minictr.errors import SpecError
 from minictr.features import PROFILES, feature_class, make
 from minictr.features.capabilities import CAPABILITIES, Capabilities, NoNewPrivs
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     Options = dict[str, Any]
 
 ENOENT = 2
+LANDLOCKED = frozenset(row[1] for row in RUN_OPTIONS if row[5] == LANDLOCK)
 LIMITS = frozenset({row[1] for row in RUN_OPTIONS if row[5] == RESOURCES} | {"device", "device_cgroup_rule"})
 # option -> feature
 NAMESPACES = {
@@ -46,7 +47,7 @@ NAMESPACES = {
 # feature -> the option that asks for it with its settings
 ASK = {"bind": "-v", "tmpfs": "--tmpfs", "hostname": "-h", "domainname": "--domainname", "cwd": "-w"}
 ASK |= {"oom_score_adj": "--oom-score-adj", "seccomp": "a filter made in Python", "device": "--device"}
-ASK |= {"cgroup_conf": "--cgroup-conf", "cgroup_parent": "--cgroup-parent"}
+ASK |= {"landlock": "--ro, --rw and others", "cgroup_conf": "--cgroup-conf", "cgroup_parent": "--cgroup-parent"}
 
 
 def build(opts: Options, command: tuple[str, ...], terminal: bool | None = None) -> Spec:
@@ -64,14 +65,20 @@ def build(opts: Options, command: tuple[str, ...], terminal: bool | None = None)
         spec = builder(spec, opts)
     spec = terminal_wish(spec, opts, terminal)
     for unwanted in opts.get("without", ()):
-        if ":" in unwanted and unwanted not in map(label, spec.features):
-            raise SpecError(f"--without {unwanted}: there is no such mount")
+        if ":" in unwanted and unwanted not in labels(spec):
+            raise SpecError(f"--without {unwanted}: there is no such mount, nor such a part of a feature")
         spec = said(f"--without {unwanted}", spec.without, unwanted, cascade=True)
     for name in opts.get("best_effort", ()):
         said(f"--best-effort {name}", feature_class, name)
     if not spec.rootfs and not {"pivot_root", "chroot"}.isdisjoint(spec.names):
         raise SpecError("no --rootfs DIR: name one, or stay in the host's own root with --without pivot_root")
     return spec
+
+
+def labels(spec: Spec) -> set[str]:
+    """All that ``--without`` can name in it with a colon: mounts, and parts of features."""
+    parts = (f"{feature.name}:{part}" for feature in spec.features for part in feature.parts)
+    return {*map(label, spec.features), *parts}
 
 
 def rootfs(opts: Options) -> str:
@@ -97,7 +104,7 @@ def privileged(spec: Spec, opts: Options) -> Spec:
     """``--privileged``: every capability the caller has, and nothing that hides or filters."""
     if not opts.get("privileged"):
         return spec
-    spec = spec.without("no_new_privs", "seccomp", "masked_paths", "readonly_paths")
+    spec = spec.without("no_new_privs", "landlock", "seccomp", "masked_paths", "readonly_paths")
     if "devices" in spec.names:
         spec = spec.with_(Devices(()))
     return spec.with_(Capabilities(CAPABILITIES, drop_only=True))
@@ -287,6 +294,15 @@ def resources(spec: Spec, opts: Options) -> Spec:
     return limits(spec, opts)
 
 
+def landlock(spec: Spec, opts: Options) -> Spec:
+    """See :mod:`minictr.cli.landlock`, which is not read where there is none."""
+    if LANDLOCKED.isdisjoint(opts):
+        return spec
+    from minictr.cli.landlock import landlock as restricted
+
+    return restricted(spec, opts)
+
+
 def terminal_wish(spec: Spec, opts: Options, terminal: bool | None) -> Spec:
     """A terminal of its own: as told, or when the caller has one and the container can make one."""
     wanted = opts.get("tty", "tty" in spec.names or None)  # --with tty is -t
@@ -310,5 +326,6 @@ BUILDERS: tuple[Callable[[Spec, Options], Spec], ...] = (
     files,
     process,
     privilege,
+    landlock,
     resources,
 )

@@ -15,7 +15,7 @@ EXEC_OPTIONS: tuple[Row, ...] = (
     # --- privilege ---
     (("--cap-add",), "cap_add", MANY, "CAP", "Add a capability, or ALL.", PRIVILEGE),
     (("--cap-drop",), "cap_drop", MANY, "CAP", "Drop a capability, or ALL.", PRIVILEGE),
-    (("--privileged",), "privileged", FLAG, "", "All capabilities, no filter.", PRIVILEGE),
+    (("--privileged",), "privileged", FLAG, "", "All capabilities, no filter, no Landlock.", PRIVILEGE),
     # --- running ---
     (("-d", "--detach"), "detach", FLAG, "", "Leave it to the container as soon as it runs.", RUNNING),
     (("-i", "--interactive"), "interactive", FLAG, "", "Accepted; standard input is always connected.", RUNNING),

@@ -5,6 +5,8 @@
 ``lxc``      what Debian's lxc-start gives as root with its common configuration: made for system containers.
 ``docker``   what Docker 24 and later gives to ``docker run --network none`` as root.
 ``default``  stricter than Docker's, and still runs ordinary images.
+``landlock`` no container at all: a program of the host, in its own root, that may reach only the files and TCP ports
+             named. For anybody, anywhere: no privilege, no namespace.
 
 Not in them yet, for they are features of later work: seccomp policies, LSM labels, bridges. Known differences: Docker's
 groups of hugetlb, rdma, perf_event and the network classes, which nothing is set in, are not made; LXC leaves
@@ -21,6 +23,7 @@ from minictr.features.capabilities import CAPABILITIES, Capabilities, NoNewPrivs
 from minictr.features.cgroup_devices import LXC_RULES, Devices, Io
 from minictr.features.cgroupfs import Cgroupfs
 from minictr.features.cgroups import Cpu, Cpuset, Freezer, Memory, NamedCgroup, Pids
+from minictr.features.landlock import Landlock
 from minictr.features.mounts import Dev, Devpts, MaskedPaths, Mqueue, Proc, ReadonlyPaths, Shm, Sysfs
 from minictr.features.namespaces import (
     CgroupNamespace,
@@ -34,6 +37,7 @@ from minictr.features.network import Loopback
 from minictr.features.process import BootId, Env, Hostname, Init, Keyring, Rlimits, Session, Sysctl, Umask
 from minictr.features.rootfs import Chroot, PivotRoot
 from minictr.features.users import Identity
+from minictr.rights import ACCESS, SCOPES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -182,4 +186,19 @@ DEFAULT: tuple[Feature, ...] = (
     Cgroupfs(),
 )
 
-PROFILES: dict[str, tuple[Feature, ...]] = {"bare": BARE, "lxc": LXC, "docker": DOCKER, "default": DEFAULT}
+# A session of its own: a terminal of the caller's that it has as a stream could be typed into (TIOCSTI).
+LANDLOCK: tuple[Feature, ...] = (
+    Env(),
+    Rlimits((("core", 0, 0),)),
+    Session(),
+    NoNewPrivs(),
+    Landlock(access=tuple(ACCESS), bind=(), connect=(), scopes=tuple(SCOPES)),
+)
+
+PROFILES: dict[str, tuple[Feature, ...]] = {
+    "bare": BARE,
+    "lxc": LXC,
+    "docker": DOCKER,
+    "default": DEFAULT,
+    "landlock": LANDLOCK,
+}

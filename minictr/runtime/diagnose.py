@@ -72,6 +72,13 @@ CURES: dict[tuple[str, int], str] = {
     ("overlay", errno.ENODEV): "this kernel has no overlay file system",
     ("pivot_root", errno.EINVAL): "the root must not be shared, nor be an initramfs: use the chroot feature there",
     ("rlimit", errno.EPERM): "raising a hard limit needs CAP_SYS_RESOURCE: ask for less",
+    ("landlock_path", errno.ENOENT): "allow what is there, or give --landlock-ignore-missing",
+    ("landlock_path", errno.EINVAL): "rights of a directory (read_dir, make_reg, refer ...) for what is none",
+    ("landlock_path", errno.ELOOP): "magic links of procfs are not followed: name what they mean",
+    ("landlock_path", errno.EBADFD): "that is no file of a file system",
+    ("landlock_port", errno.EAFNOSUPPORT): "this kernel has no TCP",
+    ("landlock_restrict", errno.EPERM): "restricting itself needs no_new_privs or CAP_SYS_ADMIN",
+    ("landlock_restrict", errno.E2BIG): "16 domains in one another are the kernel's limit",
     ("seccomp", errno.EACCES): "loading a filter needs no_new_privs or CAP_SYS_ADMIN",
     ("seccomp", errno.EINVAL): "the program is not valid seccomp BPF, or longer than 4096 instructions",
     ("setgroups", errno.EPERM): "setgroups is denied in this user namespace: map more than one group",
@@ -163,7 +170,11 @@ def exec_failed(spec: Spec, paths: tuple[str, ...], number: int, index: int, tot
     reasons = [(path, reason) for path in paths if (reason := _problem(spec.rootfs, path))]
     name = spec.argv[0]
     if reasons or number not in (0, errno.ENOENT, errno.ENOTDIR):
-        path, (code, why) = reasons[0] if reasons else (paths[0] if len(paths) == 1 else name, (number, ""))
+        closed = number == errno.EACCES and "landlock" in spec.names
+        other = (
+            "no rule of landlock lets it, its interpreter or its loader be executed: --ro allows that" if closed else ""
+        )
+        path, (code, why) = reasons[0] if reasons else (paths[0] if len(paths) == 1 else name, (number, other))
         return CommandNotExecutable(f"exec {path}", number or code, cure=why, **place)  # type: ignore[arg-type]
     if "/" in name:
         return CommandNotFound(f"exec {name}", errno.ENOENT, cure="no such file in the container", **place)  # type: ignore[arg-type]

@@ -36,6 +36,7 @@ from minictr.kernel import (  # noqa: F401 - a child without privilege may be un
     core,
     delegated,
     device_program,
+    landlock,
     layers,
     mounts,
     namespaces,

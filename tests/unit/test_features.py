@@ -65,6 +65,7 @@ SAMPLES: tuple[Feature, ...] = (
     f.Identity("1000:1000", 1000, 1000, (4, 5)),
     f.Capabilities(("CHOWN", "NET_RAW"), inheritable=("CHOWN",), ambient=("CHOWN",)),
     f.NoNewPrivs(),
+    f.Landlock(("/",), ("/tmp",), (("/a", ("make-dir", "execute")),), None, (0, 80), (443,), ("signal",), True, True),
     f.Seccomp(bytes(8)),
     f.Loopback(),
     f.Memory("256M", 0, "200M", "1M", "1M", 10, True),
