@@ -79,6 +79,7 @@ mc_op_fn mc_op_console, mc_op_stdio, mc_op_init, mc_op_fork;
 mc_op_fn mc_op_setgroups, mc_op_setresgid, mc_op_setresuid, mc_op_keep_caps, mc_op_bounding, mc_op_capset;
 mc_op_fn mc_op_ambient, mc_op_no_new_privs, mc_op_seccomp;
 mc_op_fn mc_op_verify_caps, mc_op_verify_ids, mc_op_verify_no_new_privs, mc_op_verify_root;
+mc_op_fn mc_op_exec_label, mc_op_verify_label;
 mc_op_fn mc_op_hold, mc_op_ready, mc_op_exec;
 
 long mc_mask_release(struct mc_machine *m);

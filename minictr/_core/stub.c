@@ -24,6 +24,8 @@
 
 #include "ops_privilege.c"
 
+#include "ops_label.c"
+
 #include "interp.c"
 
 #include "init.c"

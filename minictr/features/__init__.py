@@ -14,6 +14,7 @@ from minictr.features.capabilities import Capabilities, NoNewPrivs
 from minictr.features.cgroup_devices import Device, Devices, Hugetlb, Io, Misc, Rdma
 from minictr.features.cgroupfs import Cgroupfs
 from minictr.features.cgroups import CgroupConf, CgroupParent, Cpu, Cpuset, Freezer, Memory, NamedCgroup, Pids
+from minictr.features.lsm import AppArmor, SELinux
 from minictr.features.mounts import (
     Bind,
     Dev,
@@ -70,6 +71,7 @@ __all__ = [
     "LXC",
     "PROFILES",
     "REGISTRY",
+    "AppArmor",
     "Bind",
     "BootId",
     "Capabilities",
@@ -116,6 +118,7 @@ __all__ = [
     "ReadonlyPaths",
     "ReadonlyRoot",
     "Rlimits",
+    "SELinux",
     "Seccomp",
     "Session",
     "Shm",
@@ -176,6 +179,8 @@ REGISTRY: dict[str, type[Feature]] = {
         Capabilities,
         NoNewPrivs,
         Seccomp,
+        AppArmor,
+        SELinux,
         Loopback,
         Memory,
         Cpu,

@@ -52,11 +52,11 @@ if TYPE_CHECKING:
 
 __all__ = ["REPEATED", "Target", "exec_popen", "exec_program", "exec_run", "exec_spec", "join", "target_of"]
 
-# What confines a program and not its world, by feature name: done again by each that joins. A label of a security
-# module (AppArmor, SELinux) is one of these: its name goes here, its step into LOCK or EXEC.
+# What confines a program and not its world, by feature name: done again by each that joins.
+LABELS = ("apparmor", "selinux")
 REPEATED = frozenset(
     "env cwd umask rlimits oom_score_adj keyring personality session user capabilities no_new_privs seccomp".split()
-)
+).union(LABELS)
 ROOTS = ("pivot_root", "chroot")
 PIDFD_JOINS = (5, 8)  # setns(2) on a pidfd
 

@@ -66,6 +66,8 @@ SAMPLES: tuple[Feature, ...] = (
     f.Capabilities(("CHOWN", "NET_RAW"), inheritable=("CHOWN",), ambient=("CHOWN",)),
     f.NoNewPrivs(),
     f.Seccomp(bytes(8)),
+    f.AppArmor("&lab"),
+    f.SELinux("u:r:t:s0:c1,c2", "u:object_r:f:s0"),
     f.Loopback(),
     f.Memory("256M", 0, "200M", "1M", "1M", 10, True),
     f.Cpu(1.5, 200, burst=1000),
