@@ -99,15 +99,16 @@ def exec_spec(
     privileged: bool = False,
     cap_add: Sequence[str] = (),
     cap_drop: Sequence[str] = (),
+    labels: Sequence[Feature] = (),
     without: Collection[str] = (),
     detach: bool = False,
 ) -> Spec:
     """The spec of running ARGS in TARGET: its own, with what it made turned into what is joined.
 
     ``user``, ``cwd``: others than the container's. ``env``: on top of its own. ``privileged``: every capability, no
-    filter, no no_new_privs. ``cap_add``, ``cap_drop``: as with run. ``without``: features of the container (or
-    controllers of its cgroups) that are not joined or not done again. ``detach``: the container's first process becomes
-    its parent. Raises SpecError.
+    filter, no no_new_privs, no label. ``cap_add``, ``cap_drop``: as with run. ``labels``: AppArmor and SELinux wishes
+    instead of the container's. ``without``: features of the container (or controllers of its cgroups) that are not
+    joined or not done again. ``detach``: the container's first process becomes its parent. Raises SpecError.
     """
     if isinstance(args, str) or not args:
         raise SpecError(f"args must be a list of strings, not {args!r}")
@@ -136,8 +137,10 @@ def exec_spec(
     if cwd:
         spec = spec.with_(JoinedCwd(cwd))
     if privileged:
-        spec = spec.replace(features=tuple(f for f in spec.features if f.name not in ("no_new_privs", "seccomp")))
+        confining = ("no_new_privs", "seccomp", *LABELS)
+        spec = spec.replace(features=tuple(f for f in spec.features if f.name not in confining))
         spec = spec.with_(Capabilities(CAPABILITIES, drop_only=True))
+    spec = spec.with_(*labels)
     if cap_add or cap_drop:
         from minictr.parse.settings import adjusted_capabilities
 
