@@ -166,11 +166,22 @@ def exec_failed(spec: Spec, paths: tuple[str, ...], number: int, index: int, tot
     name = spec.argv[0]
     if reasons or number not in (0, errno.ENOENT, errno.ENOTDIR):
         path, (code, why) = reasons[0] if reasons else (paths[0] if len(paths) == 1 else name, (number, ""))
+        why = why or _label_cure(spec, number)
         return CommandNotExecutable(f"exec {path}", number or code, cure=why, **place)  # type: ignore[arg-type]
     if "/" in name:
         return CommandNotFound(f"exec {name}", errno.ENOENT, cure="no such file in the container", **place)  # type: ignore[arg-type]
     searched = ":".join(os.path.dirname(path) for path in paths)
     return CommandNotFound(f"exec {name}", errno.ENOENT, cure=f"not found in PATH={searched}", **place)  # type: ignore[arg-type]
+
+
+def _label_cure(spec: Spec, number: int) -> str:
+    """What may stand behind an exec that is refused though nothing is wrong with the file."""
+    if number not in (errno.EPERM, errno.EACCES) or spec.names.isdisjoint(("apparmor", "selinux")):
+        return ""
+    return (
+        "the label may forbid it: dmesg tells (DENIED, avc); with no_new_privs a confined caller can only stack a "
+        "profile (&NAME), and SELinux wants process2:nnp_transition"
+    )
 
 
 def _problem(root: str, path: str) -> tuple[int, str] | None:

@@ -34,6 +34,7 @@ umount -l /mnt
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t securityfs securityfs /sys/kernel/security
+if [ -d /sys/fs/selinux ]; then mount -t selinuxfs selinuxfs /sys/fs/selinux; fi
 mount -t devtmpfs -o mode=755 devtmpfs /dev
 mkdir -p /dev/pts /dev/shm /dev/mqueue
 mount -t devpts -o mode=620,ptmxmode=666 devpts /dev/pts

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -125,9 +126,22 @@ def test_a_name_may_hold_blanks_and_brackets(box: mc.Container) -> None:
 def test_complain_mode_allows_and_logs(box: mc.Container) -> None:
     done = run(box, "minictr-lenient", f"{CURRENT}; cat /srv/secret")
     assert (done.returncode, done.stdout) == (0, "minictr-lenient (complain)\ntold\n")
-    log = subprocess.run(["dmesg"], capture_output=True, text=True, check=True).stdout
-    rows = [row for row in log.splitlines() if 'apparmor="ALLOWED"' in row and 'profile="minictr-lenient"' in row]
-    assert any('name="/srv/secret"' in row for row in rows), log[-2000:]
+    words = ('apparmor="ALLOWED"', 'profile="minictr-lenient"', 'name="/srv/secret"')
+    assert eventually(lambda: any(all(word in row for word in words) for row in kernel_log()))
+
+
+def kernel_log() -> list[str]:
+    return subprocess.run(["dmesg"], capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def eventually(met: Callable[[], bool]) -> bool:
+    """Whether it is so within five seconds: the kernel logs, and takes profiles out, when it has time."""
+    end = time.monotonic() + 5
+    while not met():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def test_stacked_on_the_callers_own(box: mc.Container) -> None:
@@ -140,10 +154,9 @@ def test_stacked_on_the_callers_own(box: mc.Container) -> None:
     )
     # a caller that may do anything: `file,` also lets it read /srv
     loaded(f"profile minictr-caller flags=(attach_disconnected) {{ {EVERYTHING} change_profile, }}")
-    import sys
 
     def called(profile: str) -> str:
-        arguments = [sys.executable, "-P", "-c", script, str(box.spec.rootfs), profile, f"{CURRENT}; cat /srv/secret"]
+        arguments = [sys.executable, "-P", "-c", script, box.rootfs, profile, f"{CURRENT}; cat /srv/secret"]
 
         def confine() -> None:
             apparmor.exec_label("minictr-caller")
@@ -200,7 +213,7 @@ def kept(run_cli: Any, box: mc.Container, tmp_path: Path) -> Iterator[Callable[.
 
 
 def test_exec_has_the_label_of_the_container(kept: Callable[..., Any], box: mc.Container) -> None:
-    root = str(box.spec.rootfs)
+    root = box.rootfs
     option = ("--security-opt", "apparmor=minictr-lab")
     started = kept("run", "-d", "--name", "lab", "--rootfs", root, *option, "--", "sleep", "100")
     assert started.returncode == 0, started.stderr
@@ -219,13 +232,10 @@ def test_a_profile_removed_between_create_and_start(kept: Callable[..., Any], bo
     """The kernel makes its tasks unconfined: such a start is refused."""
     loaded(source("minictr-brief"))
     option = ("--security-opt", "apparmor=minictr-brief")
-    done = kept("create", "--name", "lab", "--rootfs", str(box.spec.rootfs), *option, "--", "sleep", "100")
+    done = kept("create", "--name", "lab", "--rootfs", box.rootfs, *option, "--", "sleep", "100")
     assert done.returncode == 0, done.stderr
     loaded(source("minictr-brief"), "-R")
-    for _ in range(100):
-        if "minictr-brief" not in apparmor.profiles():
-            break
-        time.sleep(0.05)
+    assert eventually(lambda: "minictr-brief" not in apparmor.profiles())
     done = kept("start", "lab")
     assert done.returncode != 0
     assert "label" in done.stderr

@@ -14,6 +14,8 @@ GUEST_TESTS = {
     "unified": ("tests/guests/inside.py", "tests/kernel/test_cgroup*.py"),
     "v1": ("tests/guests/inside.py", "tests/kernel/test_cgroups.py"),
     "hybrid": ("tests/guests/inside.py", "tests/runtime/test_cgroups.py"),
+    "apparmor": ("tests/guests/inside_apparmor.py", "tests/kernel/test_labels.py"),
+    "selinux": ("tests/guests/inside_selinux.py", "tests/kernel/test_labels.py"),
 }
 
 pytestmark = [pytest.mark.guest, pytest.mark.slow, pytest.mark.timeout(240)]
