@@ -44,7 +44,7 @@ def selinux(texts: Sequence[str], present: SELinux | None, known: Mapping[str, s
             raise SpecError(f"label={shown(text)}: {KNOWN}")
     context = context or (present.context if present is not None else known.get("process", ""))
     found = {**dict(zip(FIELDS, context.split(":", 3))), **parts}
-    missing = [word for word in FIELDS[:3] if word not in found]
+    missing = [word for word in FIELDS[:3] if not found.get(word)]
     if missing:
         cure = f"add {', '.join(f'label={word}:...' for word in missing)}, or give it whole"
         raise SpecError(f"label: this host has no context for containers that the rest could be taken from: {cure}")
