@@ -21,7 +21,7 @@ ENOENT, EINVAL = 2, 22
 def active() -> tuple[str, ...]:
     """The security modules of this kernel, in its order. Linux 4.9; () where securityfs is not mounted or not ours."""
     try:
-        with open(f"{SECURITYFS}/lsm", encoding="ascii") as file:
+        with open(f"{SECURITYFS}/lsm", encoding="utf-8") as file:
             return tuple(file.read().strip().split(","))
     except OSError:
         return ()

@@ -45,7 +45,7 @@ def enabled() -> bool:
 def reason() -> str:
     """Why SELinux cannot be had; "" where it can."""
     try:
-        with open("/proc/filesystems", encoding="ascii") as file:
+        with open("/proc/filesystems", encoding="utf-8") as file:
             if "selinuxfs" not in file.read().split():
                 return f"SELinux is not live: {labels.told()}"
     except OSError as err:
@@ -59,7 +59,7 @@ def enforcing() -> bool:
     must_be_live()
     path = f"{SELINUXFS}/enforce"
     try:
-        with open(path, encoding="ascii") as file:
+        with open(path, encoding="utf-8") as file:
             return file.read().strip() == "1"
     except OSError as err:
         raise StepFailed(f"read {path}", err.errno or 0, cure=f"mount -t selinuxfs selinuxfs {SELINUXFS}") from err

@@ -150,7 +150,7 @@ def _labels(spec: Spec, pid: int) -> dict[str, str]:
 
     try:
         if "init" in spec.names:
-            with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+            with open(f"/proc/{pid}/task/{pid}/children", encoding="utf-8") as file:
                 pid = int(file.read().split()[0])
         found = {"apparmor": apparmor.current(pid), "selinux": selinux.current(pid)}
     except (OSError, IndexError):

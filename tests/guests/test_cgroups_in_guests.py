@@ -1,4 +1,4 @@
-"""The same tests on other machines: cgroup v2 alone, v1 alone, and both with controllers on either.
+"""The same tests on other machines: cgroup v2 alone, v1 alone, both with controllers on either; AppArmor, SELinux.
 
 One guest is booted for each (guest.py); what pytest found in it is one test here.
 """

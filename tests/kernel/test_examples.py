@@ -24,6 +24,7 @@ SAYS = {
         "stands still: True",
         "gone: True",
     ),
+    "labels": ("modules: ", "apparmor: live ", "selinux: live "),
     "mounts": ("tmpfs rw,nosuid", "1048576 bytes", "writable: False", "belongs to 100000", "as before"),
     "namespaces": ("inside: host name lab", "('lo', 'down')", "own process id: 1", "joined ipc"),
     "network": ("down: ", "up: hello (lo"),
@@ -32,7 +33,7 @@ SAYS = {
     "seccomp": ("4 instructions", "with it: EDQUOT; mode and filters (2, 1)", "in the parent: mode and filters (0, 0)"),
     "users": ("user 0 inside is user", "ours: False", "delegates"),
 }
-FOR_ANYBODY = ("process", "seccomp", "users")
+FOR_ANYBODY = ("labels", "process", "seccomp", "users")
 
 
 def run(name: str, **options: Any) -> str:
