@@ -48,6 +48,7 @@ _HOMES = {
     "minictr.features.capabilities": "Capabilities NoNewPrivs",
     "minictr.features.landlock": "Landlock",
     "minictr.features.seccomp": "Seccomp",
+    "minictr.features.lsm": "AppArmor SELinux",
     "minictr.features.network": "Loopback",
     "minictr.features.cgroups": "Memory Cpu Cpuset Pids Freezer NamedCgroup CgroupConf CgroupParent",
     "minictr.features.cgroup_devices": "Io Devices Device Hugetlb Rdma Misc",

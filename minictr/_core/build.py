@@ -35,6 +35,7 @@ SOURCES = (
     "ops_process.c",
     "ops_privilege.c",
     "ops_landlock.c",
+    "ops_label.c",
     "interp.c",
     "spawn.c",
     "detach.c",

@@ -82,6 +82,7 @@ mc_op_fn mc_op_setgroups, mc_op_setresgid, mc_op_setresuid, mc_op_keep_caps, mc_
 mc_op_fn mc_op_ambient, mc_op_no_new_privs, mc_op_seccomp;
 mc_op_fn mc_op_landlock_ruleset, mc_op_landlock_path, mc_op_landlock_port, mc_op_landlock_restrict;
 mc_op_fn mc_op_verify_caps, mc_op_verify_ids, mc_op_verify_no_new_privs, mc_op_verify_root;
+mc_op_fn mc_op_exec_label, mc_op_verify_label;
 mc_op_fn mc_op_hold, mc_op_ready, mc_op_exec;
 
 long mc_mask_release(struct mc_machine *m);

@@ -25,6 +25,7 @@
 #include "ops_privilege.c"
 
 #include "ops_landlock.c"
+#include "ops_label.c"
 
 #include "interp.c"
 

@@ -44,9 +44,11 @@ NAMESPACES = {
     "cgroupns": "cgroupns",
     "time": "timens",
 }
+LABELS = ("apparmor", "label")  # of --security-opt: the words before "=" that ask for a label
 # feature -> the option that asks for it with its settings
 ASK = {"bind": "-v", "tmpfs": "--tmpfs", "hostname": "-h", "domainname": "--domainname", "cwd": "-w"}
 ASK |= {"oom_score_adj": "--oom-score-adj", "seccomp": "a filter made in Python", "device": "--device"}
+ASK |= {"apparmor": "--security-opt apparmor=NAME", "selinux": "--security-opt label=CONTEXT"}
 ASK |= {"landlock": "--ro, --rw and others", "cgroup_conf": "--cgroup-conf", "cgroup_parent": "--cgroup-parent"}
 
 
@@ -104,7 +106,7 @@ def privileged(spec: Spec, opts: Options) -> Spec:
     """``--privileged``: every capability the caller has, and nothing that hides or filters."""
     if not opts.get("privileged"):
         return spec
-    spec = spec.without("no_new_privs", "landlock", "seccomp", "masked_paths", "readonly_paths")
+    spec = spec.without("no_new_privs", "landlock", "seccomp", "apparmor", "selinux", "masked_paths", "readonly_paths")
     if "devices" in spec.names:
         spec = spec.with_(Devices(()))
     return spec.with_(Capabilities(CAPABILITIES, drop_only=True))
@@ -240,8 +242,8 @@ def env_file(path: str) -> list[tuple[str, str]]:
 def privilege(spec: Spec, opts: Options) -> Spec:
     """Capabilities, no_new_privs, limits, sysctls."""
     spec = capabilities(spec, opts)
-    for text in opts.get("security_opt", ()):
-        spec = security_option(spec, text)
+    if "security_opt" in opts:
+        spec = security_options(spec, opts["security_opt"])
     limits = many(opts, "ulimit", "--ulimit", "ulimit")
     if limits:
         present = spec.get("rlimits")
@@ -269,9 +271,22 @@ def capabilities(spec: Spec, opts: Options) -> Spec:
     return spec.with_(said("--cap-add, --cap-drop", adjusted_capabilities, spec.get("capabilities"), add, drop))
 
 
+def security_options(spec: Spec, texts: list[str]) -> Spec:
+    """Every ``--security-opt``; the parts of a label are taken together."""
+    texts = [text if "=" in text else text.replace(":", "=", 1) for text in texts]  # docker's older spelling
+    pairs = [(key, value) for key, mark, value in (text.partition("=") for text in texts) if mark and key in LABELS]
+    for text in texts:
+        if text.partition("=")[::2] not in pairs:
+            spec = security_option(spec, text)
+    if pairs:
+        from minictr.cli.labels import labelled
+
+        spec = labelled(spec, pairs)
+    return spec
+
+
 def security_option(spec: Spec, text: str) -> Spec:
-    """One ``--security-opt``."""
-    text = text if "=" in text else text.replace(":", "=", 1)  # docker's older spelling
+    """One ``--security-opt`` that is no label."""
     key, mark, value = text.partition("=")
     if key == "no-new-privileges" and value in ("", "true", "false") and (value or not mark):
         return spec.without("no_new_privs") if value == "false" else spec.with_(NoNewPrivs())
@@ -279,9 +294,9 @@ def security_option(spec: Spec, text: str) -> Spec:
         return spec.without("seccomp")
     if text == "systempaths=unconfined":
         return spec.without("masked_paths", "readonly_paths")
-    reasons = {"seccomp": "policies from files are not built yet", "apparmor": "profiles are not built yet"}
-    reasons |= {"label": "SELinux labels are not built yet", "no-new-privileges": "true or false is wanted"}
-    reason = reasons.get(key, "no-new-privileges[=false], seccomp=unconfined and systempaths=unconfined are known")
+    known = "no-new-privileges[=false], apparmor=, label=, seccomp=unconfined and systempaths=unconfined are known"
+    reasons = {"seccomp": "policies from files are not built yet", "no-new-privileges": "true or false is wanted"}
+    reason = reasons.get(key, known)
     raise SpecError(f"--security-opt {text}: {reason}")
 
 

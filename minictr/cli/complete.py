@@ -48,7 +48,11 @@ def _words(dest: str) -> Iterable[str]:
         "landlock_access": ("fs", "fs:"),
         "landlock_rule": ("path-beneath:",),
         "landlock_scope": ("signal", "abstract-unix-socket"),
-        "security_opt": ("no-new-privileges", *(f"{word}=unconfined" for word in ("seccomp", "systempaths"))),
+        "security_opt": (
+            "no-new-privileges",
+            *(f"{word}=unconfined" for word in ("apparmor", "seccomp", "systempaths")),
+            *(f"label={word}" for word in ("disable", "user:", "role:", "type:", "level:", "filetype:")),
+        ),
         "mount": ("type=bind,source=", "type=tmpfs,target=", "type=overlay,"),
         "time_offset": ("monotonic=", "boottime="),
         "signal": ("TERM", "INT", "HUP", "QUIT", "KILL", "USR1", "USR2"),

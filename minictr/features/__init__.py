@@ -15,6 +15,7 @@ from minictr.features.cgroup_devices import Device, Devices, Hugetlb, Io, Misc, 
 from minictr.features.cgroupfs import Cgroupfs
 from minictr.features.cgroups import CgroupConf, CgroupParent, Cpu, Cpuset, Freezer, Memory, NamedCgroup, Pids
 from minictr.features.landlock import Landlock
+from minictr.features.lsm import AppArmor, SELinux
 from minictr.features.mounts import (
     Bind,
     Dev,
@@ -72,6 +73,7 @@ __all__ = [
     "LXC",
     "PROFILES",
     "REGISTRY",
+    "AppArmor",
     "Bind",
     "BootId",
     "Capabilities",
@@ -119,6 +121,7 @@ __all__ = [
     "ReadonlyPaths",
     "ReadonlyRoot",
     "Rlimits",
+    "SELinux",
     "Seccomp",
     "Session",
     "Shm",
@@ -180,6 +183,8 @@ REGISTRY: dict[str, type[Feature]] = {
         NoNewPrivs,
         Landlock,
         Seccomp,
+        AppArmor,
+        SELinux,
         Loopback,
         Memory,
         Cpu,

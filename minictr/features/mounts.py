@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from minictr.errors import SpecError
 from minictr.features.check import ID_MAX, choice, frozen, inside, integer, number, sequence, shown, size, word
+from minictr.features.lsm import mount_options
 from minictr.features.namespaces import MS_PRIVATE, MS_SLAVE, map_text, own
 from minictr.steps import PREPARE, SETUP, Context, Feature, Step
 
@@ -121,7 +122,8 @@ class Dev(Feature):
     NEEDS = (NEEDS_MNT,)
 
     def steps(self, ctx: Context) -> Iterator[Step]:
-        yield fresh(self, "tmpfs", "/dev", options=["mode=755", "size=65536k"], attr=MOUNT_ATTR_NOSUID)
+        options = ["mode=755", "size=65536k", *mount_options(ctx)]
+        yield fresh(self, "tmpfs", "/dev", options=options, attr=MOUNT_ATTR_NOSUID)
         for name, major, minor in DEVICES:
             path = f"/dev/{name}"
             if ctx.has("userns"):
@@ -147,6 +149,7 @@ class Devpts(Feature):
         user = ctx.get("userns")
         if user is None or (not user.join and user.maps_gid(TTY_GROUP)):
             options.append(f"gid={TTY_GROUP}")
+        options += mount_options(ctx)
         yield fresh(self, "devpts", "/dev/pts", options=options, attr=MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC)
         yield self.step("symlink", SETUP, "/dev/ptmx -> pts/ptmx", target="pts/ptmx", path="/dev/ptmx")
 
@@ -167,7 +170,7 @@ class Shm(Feature):
         integer(self.inodes, "shm inodes", 0, 1 << 31)
 
     def steps(self, ctx: Context) -> Iterator[Step]:
-        options = tmpfs_options(self.size, 0o1777, self.inodes)
+        options = tmpfs_options(self.size, 0o1777, self.inodes) + mount_options(ctx)
         about = f"tmpfs on /dev/shm {told_size(self.size)}" + (f", {self.inodes} inodes" if self.inodes else "")
         yield fresh(self, "tmpfs", "/dev/shm", about, options=options)
 
@@ -252,7 +255,7 @@ class Tmpfs(Feature):
         return f"tmpfs:{self.target}"
 
     def steps(self, ctx: Context) -> Iterator[Step]:
-        attr, options = PLAIN, tmpfs_options(self.size, self.mode, self.inodes)
+        attr, options = PLAIN, tmpfs_options(self.size, self.mode, self.inodes) + mount_options(ctx)
         for option in self.options:
             bit, on = TMPFS_WORDS.get(option, (0, False))
             attr = attr | bit if on else attr & ~bit

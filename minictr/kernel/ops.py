@@ -78,6 +78,7 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     "chdir": ("path:s", "flags:i"),  # flags: MOUNT_MKDIR creates it; verified to be inside the root afterwards
     "personality": ("persona:i",),
     "keyring": ("keyring:s",),  # keyctl(2) KEYCTL_JOIN_SESSION_KEYRING
+    "exec_label": ("module:s", "order:s", "label:s"),  # ORDER to attr/exec, which then must read as LABEL
     "setsid": (),
     "console": ("socket:f", "uid:i", "flags:i"),  # a terminal of the container's own devpts; its master goes to SOCKET
     "stdio": ("stdin:f", "stdout:f", "stderr:f"),
@@ -101,6 +102,7 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     # --- verify, then go ---
     "verify_caps": ("effective:i", "permitted:i", "inheritable:i", "bounding:i", "ambient:i"),
     "verify_ids": ("uid:i", "gid:i", "groups:b"),
+    "verify_label": ("module:s", "label:s"),
     "verify_no_new_privs": (),
     "verify_root": (),  # the root is a mount point of its own and the working directory is inside it
     "hold": ("fd:f",),  # two-phase start: "h" on the report pipe, then wait for one byte

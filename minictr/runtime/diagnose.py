@@ -96,6 +96,14 @@ CURES: dict[tuple[str, int], str] = {
     ("verify_caps", errno.EPERM): "the process holds more capabilities than asked for: refused",
     ("verify_ids", errno.EPERM): "the process is not the user asked for: refused",
     ("verify_root", errno.EXDEV): "the root is not a mount of its own: refused",
+    ("exec_label", errno.ENOENT): "no such AppArmor profile is loaded (apparmor_parser -r FILE), or there is no /proc",
+    ("exec_label", errno.EACCES): "the caller is confined itself, and its own policy does not let it give that label",
+    ("exec_label", errno.EINVAL): "the security module is not live, or its policy has no such label",
+    ("exec_label", errno.EPERM): "what was read back is not the label that was asked for: refused",
+    ("exec_label", errno.EMEDIUMTYPE): "something that is not procfs is mounted over /proc: refused",
+    ("exec_label", errno.EXDEV): "something is mounted over a part of /proc (CVE-2019-16884): refused",
+    ("verify_label", errno.EPERM): "the label is not what was asked for any more: refused",
+    ("verify_label", errno.EINVAL): "the label is gone: was its profile removed meanwhile? refused",
     ("hold", errno.EPIPE): "the container's monitor is gone: remove the container and create it anew",
     ("keyring", errno.EDQUOT): "the user's key quota is used up: kernel.keys.maxkeys",
     ("console", errno.ENOENT): "the container has no /dev/pts: it was started without the feature devpts",
@@ -170,16 +178,29 @@ def exec_failed(spec: Spec, paths: tuple[str, ...], number: int, index: int, tot
     reasons = [(path, reason) for path in paths if (reason := _problem(spec.rootfs, path))]
     name = spec.argv[0]
     if reasons or number not in (0, errno.ENOENT, errno.ENOTDIR):
-        closed = number == errno.EACCES and "landlock" in spec.names
-        other = (
-            "no rule of landlock lets it, its interpreter or its loader be executed: --ro allows that" if closed else ""
-        )
-        path, (code, why) = reasons[0] if reasons else (paths[0] if len(paths) == 1 else name, (number, other))
+        path, (code, why) = reasons[0] if reasons else (paths[0] if len(paths) == 1 else name, (number, ""))
+        why = why or _landlock_cure(spec, number) or _label_cure(spec, number)
         return CommandNotExecutable(f"exec {path}", number or code, cure=why, **place)  # type: ignore[arg-type]
     if "/" in name:
         return CommandNotFound(f"exec {name}", errno.ENOENT, cure="no such file in the container", **place)  # type: ignore[arg-type]
     searched = ":".join(os.path.dirname(path) for path in paths)
     return CommandNotFound(f"exec {name}", errno.ENOENT, cure=f"not found in PATH={searched}", **place)  # type: ignore[arg-type]
+
+
+def _landlock_cure(spec: Spec, number: int) -> str:
+    if number != errno.EACCES or "landlock" not in spec.names:
+        return ""
+    return "no rule of landlock lets it, its interpreter or its loader be executed: --ro allows that"
+
+
+def _label_cure(spec: Spec, number: int) -> str:
+    """What may stand behind an exec that is refused though nothing is wrong with the file."""
+    if number not in (errno.EPERM, errno.EACCES) or spec.names.isdisjoint(("apparmor", "selinux")):
+        return ""
+    return (
+        "the label may forbid it: dmesg tells (DENIED, avc); with no_new_privs a confined caller can only stack a "
+        "profile (&NAME), and SELinux wants process2:nnp_transition"
+    )
 
 
 def _problem(root: str, path: str) -> tuple[int, str] | None:

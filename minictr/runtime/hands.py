@@ -25,6 +25,18 @@ def clone(start: Start, *, flags: int) -> None:
     start.flags |= flags
 
 
+def check_label(start: Start, *, module: str, label: str) -> None:
+    """The security MODULE is live and has LABEL."""
+    if module == "apparmor":
+        from minictr.kernel import apparmor
+
+        apparmor.check(label)
+    else:
+        from minictr.kernel import selinux
+
+        selinux.check(label)
+
+
 def open_namespace(start: Start, *, into: str, path: str, kind: str) -> None:
     """The file of a namespace to be joined, as the descriptor that INTO names."""
     from minictr.kernel.namespaces import open_namespace
@@ -184,6 +196,7 @@ HANDS: dict[str, Callable[..., None]] = {
     function.__name__: function
     for function in (
         clone,
+        check_label,
         open_namespace,
         landlock_abi,
         open_process,

@@ -30,7 +30,7 @@ BAD = {
     "--shm-size": ["0", "-1", "x", "1q"],
     "--cap-add": ["", "NOPE", "CAP_", "99"],
     "--cap-drop": ["", "NOPE"],
-    "--security-opt": ["", "nope", "no-new-privileges=maybe", "no-new-privileges=", "seccomp=file", "apparmor=x"],
+    "--security-opt": ["", "nope", "no-new-privileges=maybe", "no-new-privileges=", "seccomp=file", "label=x"],
     "--ulimit": ["", "nofile", "nope=1", "nofile=", "nofile=2:1", "nofile=x"],
     "--sysctl": ["", "net.ipv4.ip_forward", "kernel.panic=1", "vm.swappiness=1", "../x=1"],
     "--best-effort": ["", "nosuch", "tmpfs:/x"],

@@ -1,4 +1,4 @@
-"""The same tests on other machines: cgroup v2 alone, v1 alone, and both with controllers on either.
+"""The same tests on other machines: cgroup v2 alone, v1 alone, both with controllers on either; AppArmor, SELinux.
 
 One guest is booted for each (guest.py); what pytest found in it is one test here.
 """
@@ -14,6 +14,8 @@ GUEST_TESTS = {
     "unified": ("tests/guests/inside.py", "tests/kernel/test_cgroup*.py"),
     "v1": ("tests/guests/inside.py", "tests/kernel/test_cgroups.py"),
     "hybrid": ("tests/guests/inside.py", "tests/runtime/test_cgroups.py"),
+    "apparmor": ("tests/guests/inside_apparmor.py", "tests/kernel/test_labels.py"),
+    "selinux": ("tests/guests/inside_selinux.py", "tests/kernel/test_labels.py"),
 }
 
 pytestmark = [pytest.mark.guest, pytest.mark.slow, pytest.mark.timeout(240)]

@@ -20,6 +20,7 @@ from boxes import box, lab
 from detached import detached, plain
 
 from minictr.kernel import (  # noqa: F401 - a child without privilege may be unable to read the library's files
+    apparmor,
     capabilities,
     cgroup1,
     cgroup2,
@@ -37,6 +38,7 @@ from minictr.kernel import (  # noqa: F401 - a child without privilege may be un
     delegated,
     device_program,
     landlock,
+    labels,
     layers,
     mounts,
     namespaces,
@@ -46,6 +48,7 @@ from minictr.kernel import (  # noqa: F401 - a child without privilege may be un
     process,
     rootfs,
     seccomp,
+    selinux,
     trees,
     trials,
     users,

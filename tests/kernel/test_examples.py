@@ -24,6 +24,7 @@ SAYS = {
         "stands still: True",
         "gone: True",
     ),
+    "labels": ("modules: ", "apparmor: live ", "selinux: live "),
     "landlock": (
         "restricted: read /etc/passwd: EACCES, make a file in its directory: done, connect: EACCES",
         "the parent: read /etc/passwd: done, make a file in its directory: done, connect: done",
@@ -36,7 +37,7 @@ SAYS = {
     "seccomp": ("4 instructions", "with it: EDQUOT; mode and filters (2, 1)", "in the parent: mode and filters (0, 0)"),
     "users": ("user 0 inside is user", "ours: False", "delegates"),
 }
-FOR_ANYBODY = ("landlock", "process", "seccomp", "users")
+FOR_ANYBODY = ("labels", "landlock", "process", "seccomp", "users")
 
 
 def run(name: str, **options: Any) -> str:

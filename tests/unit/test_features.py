@@ -67,6 +67,8 @@ SAMPLES: tuple[Feature, ...] = (
     f.NoNewPrivs(),
     f.Landlock(("/",), ("/tmp",), (("/a", ("make-dir", "execute")),), None, (0, 80), (443,), ("signal",), True, True),
     f.Seccomp(bytes(8)),
+    f.AppArmor("&lab"),
+    f.SELinux("u:r:t:s0:c1,c2", "u:object_r:f:s0"),
     f.Loopback(),
     f.Memory("256M", 0, "200M", "1M", "1M", 10, True),
     f.Cpu(1.5, 200, burst=1000),
