@@ -70,8 +70,10 @@ class Groups:
             levels = [_settings(controller, hierarchy.version, directory) for directory in _way_up(hierarchy)]
             if any(levels):
                 found.update((f"{controller}.{name}", value) for name, value in smallest(controller, levels).items())
-            elif path != "/" and hierarchy.version == 1:  # the root has no limits, and v2 groups may lack a controller
-                self.target.unknown[f"limits.{controller}"] = f"{hierarchy.own}: its files cannot be read"
+            elif not os.path.isdir(
+                hierarchy.own
+            ):  # one that is there has no limits: the root, or v2 without a controller
+                self.target.unknown[f"limits.{controller}"] = f"{hierarchy.own}: it is not to be seen, or gone"
         return found
 
     # --- devices ---

@@ -75,7 +75,7 @@ class Files:
 
     def _look(self, fd: int, rows: tuple[MountInfo, ...]) -> None:
         by_id = {row.id: row for row in rows}
-        self.root = self.target.attempt("root", lambda: _root(fd, by_id))
+        self.root = self.target.attempt("root", lambda: _root(self.target, fd, by_id))
         states: dict[str, str | None] = {}
         for path in self.paths:
             states[path] = self.target.attempt(f"kernel_files.{path}", partial(_state, fd, path, by_id))
@@ -133,14 +133,16 @@ def _words(row: MountInfo) -> str:
     return f"{row.fstype} {','.join(options)}"
 
 
-def _root(fd: int, rows: dict[int, MountInfo]) -> Root:
+def _root(target: Target, fd: int, rows: dict[int, MountInfo]) -> Root:
     mine, its = os.stat("/"), os.fstat(fd)
+    own = (mine.st_dev, mine.st_ino) != (its.st_dev, its.st_ino)
     row = rows.get(_mount_of(fd))
     if row is None:
-        raise Unreadable("its root is on no mount that it sees")
+        reason = "its root is no mount point: the mount table of a process shows what lies below its root"
+        target.unknown |= {"root.fstype": reason, "root.propagation": reason}
+        return Root(own, bool(os.fstatvfs(fd).f_flag & os.ST_RDONLY), None, None)
     tags = {tag.partition(":")[0] for tag in row.propagation}
     propagation = "shared" if "shared" in tags else "slave" if "master" in tags else "private"
-    own = (mine.st_dev, mine.st_ino) != (its.st_dev, its.st_ino)
     return Root(own, _readonly(row), row.fstype, propagation)
 
 
@@ -166,22 +168,30 @@ def _state(root: int, path: str, rows: dict[int, MountInfo]) -> str:
         return "absent"
     check(fd, f"open {path} below its root")
     try:
-        found = rows.get(_mount_of(fd))
-        if found is None:
+        number = _mount_of(fd)
+        found = rows.get(number)
+        if found is None and number != _mount_of(root):
             raise Unreadable("it is on no mount that the process sees: mounts change while they are read")
         if _hides(fd, found):
             return "masked"
-        return "ro" if _readonly(found) else "rw"
+        if _of_kernel(path) and (found is None or not _of_kernel(found.target)):
+            return "absent"  # a directory of its root, where nothing of the kernel's is mounted
+        readonly = bool(os.fstatvfs(fd).f_flag & os.ST_RDONLY) if found is None else _readonly(found)
+        return "ro" if readonly else "rw"
     finally:
         os.close(fd)
 
 
-def _hides(fd: int, row: MountInfo) -> bool:
+def _of_kernel(path: str) -> bool:
+    return path in ("/proc", "/sys") or path.startswith(("/proc/", "/sys/"))
+
+
+def _hides(fd: int, row: MountInfo | None) -> bool:
     """Whether FD is the null device, or something empty and read-only in memory."""
     found = os.fstat(fd)
     if stat.S_ISCHR(found.st_mode):
         return found.st_rdev == NULL
-    if row.fstype not in IN_MEMORY or not _readonly(row):
+    if row is None or row.fstype not in IN_MEMORY or not _readonly(row):
         return False
     if stat.S_ISREG(found.st_mode):
         return found.st_size == 0

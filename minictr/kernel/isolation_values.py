@@ -81,12 +81,12 @@ class Speculation(Value):
 
 class Root(Value):
     """Its root directory. ``own``: another directory than the reader's. ``readonly``: the mount, or its file system.
-    ``propagation`` of that mount: "private", "slave" or "shared"."""
+    ``propagation`` of that mount: "private", "slave" or "shared". Both None in a chroot that is no mount point."""
 
     own: bool
     readonly: bool
-    fstype: str
-    propagation: str
+    fstype: str | None
+    propagation: str | None
 
 
 class Membership(Value):

@@ -16,7 +16,7 @@ from minictr.kernel.isolation import read_isolation
 from minictr.kernel.isolation_target import PARENT, Target
 from minictr.kernel.isolation_values import Reading
 from minictr.runtime.instance import Instance
-from minictr.runtime.isolation_order import IDENTITY, flat, weaker
+from minictr.runtime.isolation_order import flat, told_apart, weaker
 from minictr.values import Value
 
 TYPE_CHECKING = False
@@ -66,7 +66,7 @@ class Isolation(Reading):
         return tuple(
             Difference(name, mine.get(name), its.get(name))
             for name in dict.fromkeys((*mine, *its))
-            if mine.get(name) != its.get(name) and (identity or not IDENTITY(name))
+            if mine.get(name) != its.get(name) and (identity or not told_apart(name))
         )
 
     def assert_at_least(self, wanted: Isolation | str | Iterable[Feature]) -> None:
@@ -76,7 +76,7 @@ class Isolation(Reading):
         it is asserted, and not known to hold. The order of each field: docs/features/isolation.md.
         """
         if isinstance(wanted, Isolation):
-            rows = {name: value for name, value in flat(wanted).items() if not IDENTITY(name)}
+            rows = {name: value for name, value in flat(wanted).items() if not told_apart(name)}
             for name in ("masked", "readonly"):  # what else is hidden depends on what the root holds
                 rows[name] = rows[name] and tuple(path for path in rows[name] if path.startswith(("/proc", "/sys")))
         else:

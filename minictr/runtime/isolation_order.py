@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     Rule = Callable[[Any, Any], bool]  # (mine, wanted) -> mine is no weaker
 
-__all__ = ["IDENTITY", "flat", "weaker"]
+__all__ = ["flat", "told_apart", "weaker"]
 
 NO_LIMIT = -1
 WHO = frozenset("pid start command".split())
@@ -33,12 +33,10 @@ GUARDS = {
 }
 
 
-def IDENTITY(name: str) -> bool:
-    """Whether the field tells one process from its equal, and says nothing about what confines it."""
+def told_apart(name: str) -> bool:
+    """Whether the field tells one process from its equal: nothing about what confines it that ``own`` does not say."""
     top, _, rest = name.partition(".")
-    return (
-        name in WHO or (top == "namespaces" and rest.endswith(".id")) or (top == "cgroups" and rest.endswith(".path"))
-    )
+    return name in WHO or (top in ("namespaces", "cgroups") and not rest.endswith(".own"))
 
 
 def flat(reading: Reading) -> dict[str, Any]:
@@ -183,9 +181,11 @@ def weaker(mine: Reading, wanted: Mapping[str, Any]) -> tuple[str, ...]:
         rule = rule_of(name)
         if value is None or rule is None or _counted_otherwise(rows, name):
             continue
-        found = rows.get(name, NO_LIMIT if name.startswith("limits.") and name not in mine.unknown else None)
+        found = rows.get(name)
+        if found is None and name.startswith("limits.") and not _reason(mine, name):
+            found = NO_LIMIT
         if found is None:
-            points.append(f"{name}: cannot be told: {_reason(mine, name)}")
+            points.append(f"{name}: cannot be told: {_reason(mine, name) or 'it has none'}")
         elif not rule(found, value):
             points.append(f"{name}: {_beside(found, value)}")
     return tuple(points)
@@ -227,7 +227,7 @@ def _reason(mine: Reading, name: str) -> str:
         if name in mine.unknown:
             return str(mine.unknown[name])
         name = name.rpartition(".")[0]
-    return "it has none"
+    return ""
 
 
 def _beside(mine: Any, wanted: Any) -> str:
