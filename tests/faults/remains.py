@@ -165,7 +165,14 @@ class Place:
     # --- the end ---
 
     def close(self) -> None:
-        """End and remove whatever is here: what is done after a try, well or badly as it went."""
+        """End and remove whatever is here, and the place itself."""
+        self.clear()
+        for group in self.groups:
+            remove_group(group)
+        shutil.rmtree(self.directory)
+
+    def clear(self) -> None:
+        """No process, group or mount of a try is here any more, well or badly as it went; its files stay."""
         deadline = time.monotonic() + 10
         while (alive := self.processes()) and time.monotonic() < deadline:
             for group in self.groups:
@@ -174,11 +181,12 @@ class Place:
                 self._kill(pid)
             time.sleep(0.01)
         for group in self.groups:
-            remove_group(group)
+            for name in listing(group):
+                if os.path.isdir(os.path.join(group, name)):
+                    remove_group(os.path.join(group, name))
         for row in hostview.mounts():
             if self.mark in row:
                 unmount(row.split()[4])
-        shutil.rmtree(self.directory)
 
     def _kill(self, pid: int) -> None:
         try:
