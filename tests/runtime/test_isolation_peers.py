@@ -98,3 +98,44 @@ def test_of_an_oci_runtime(requires, runtime, rootfs, tmp_path):
         assert found.kernel_files[path] in ("ro", "absent")
     limits = {row["type"].removeprefix("RLIMIT_").lower(): row for row in config["process"]["rlimits"]}
     assert found.rlimits["nofile"] == (limits["nofile"]["soft"], limits["nofile"]["hard"])
+
+
+def test_of_lxc(requires, rootfs, tmp_path):
+    if not requires.has("lxc-execute"):
+        pytest.skip("lxc-execute is not installed")
+    name = f"minictr-isolation-{os.getpid()}"
+    config = tmp_path / "config"
+    config.write_text(
+        f"lxc.rootfs.path = dir:{rootfs}\nlxc.autodev = 1\nlxc.console.path = none\nlxc.net.0.type = empty\n"
+        "lxc.mount.auto = proc:mixed sys:ro\nlxc.no_new_privs = 1\nlxc.cap.drop = mknod sys_module\n"
+        f"lxc.cgroup.relative = 1\nlxc.cgroup.dir.monitor = {name}/monitor\nlxc.cgroup.dir.container = {name}/payload\n"
+        f"lxc.cgroup.dir.monitor.pivot = {name}/pivot\nlxc.prlimit.nofile = 100\n"
+    )
+    command = ["lxc-execute", "-n", name, "-P", str(tmp_path), "-f", str(config), "-o", str(tmp_path / "log")]
+    try:
+        found = peer(requires, [*command, "--", "sleep", "1000"])
+    finally:
+        for directory in Path("/sys/fs/cgroup").glob(f"**/{name}"):
+            for group in (*sorted(directory.glob("**/"), reverse=True), directory):
+                _gone(group)
+    assert {"mnt", "uts", "ipc", "pid", "net"} <= {kind for kind, one in found.namespaces.items() if one.own}
+    assert found.root.own and found.no_new_privs
+    assert not {"MKNOD", "SYS_MODULE"} & set(found.capabilities.bounding)
+    assert found.rlimits["nofile"] == (100, 100)
+    assert found.cgroups["pids"].path.endswith(f"/{name}/payload")
+    assert (found.kernel_files["/proc/sys"], found.kernel_files["/sys"]) == ("ro", "ro")
+    assert found.init.reaper and found.init.name
+    with pytest.raises(WeakerIsolation, match="masked: /proc/interrupts is rw"):
+        found.assert_at_least("default")
+
+
+def _gone(group: Path) -> None:
+    """Remove a cgroup once those in it, which were killed, have left."""
+    deadline = time.monotonic() + 5
+    while group.exists():
+        try:
+            group.rmdir()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
