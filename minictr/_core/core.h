@@ -57,6 +57,7 @@ enum mc_op_kind {
     MC_OP_VERIFY_IDS,
     MC_OP_VERIFY_NO_NEW_PRIVS,
     MC_OP_VERIFY_ROOT,
+    MC_OP_VERIFY_PATHS,
     MC_OP_HOLD,
     MC_OP_READY,
     MC_OP_EXEC,

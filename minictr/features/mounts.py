@@ -342,6 +342,7 @@ class Paths(Feature):
     """What masked and read-only paths have in common: a list, of which what lies under /proc and /sys needs them."""
 
     CALL: ClassVar[str] = ""
+    STATE: ClassVar[str] = ""
     NEEDS = (NEEDS_MNT,)
 
     paths: tuple[str, ...]
@@ -353,14 +354,19 @@ class Paths(Feature):
     def steps(self, ctx: Context) -> Iterator[Step]:
         for path in self.paths:
             yield self.step(self.CALL, SETUP, path, path=path)
+        if self.paths:
+            about = f"{len(self.paths)} {self.STATE}"
+            yield self.step("verify_paths", SETUP, about, masked=int(self.CALL == "mask"), paths=list(self.paths))
 
 
 class MaskedPaths(Paths):
-    """Nothing is to be seen at these paths: an empty read-only file or directory lies over each. mount(2)."""
+    """Nothing is to be seen at these paths: an empty read-only file or directory lies over each, and is looked at once
+    all is mounted. mount(2)."""
 
     NAME = "masked_paths"
     SUMMARY = "paths of /proc and /sys that tell about or reach the host, hidden"
     CALL = "mask"
+    STATE = "masked"
 
 
 class ReadonlyPaths(Paths):
@@ -373,6 +379,7 @@ class ReadonlyPaths(Paths):
     NAME = "readonly_paths"
     SUMMARY = "paths of /proc that set up the host, read-only"
     CALL = "readonly_path"
+    STATE = "read-only"
 
     writable: tuple[str, ...] = ()
 

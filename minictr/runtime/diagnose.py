@@ -87,6 +87,7 @@ CURES: dict[tuple[str, int], str] = {
     ("verify_caps", errno.EPERM): "the process holds more capabilities than asked for: refused",
     ("verify_ids", errno.EPERM): "the process is not the user asked for: refused",
     ("verify_root", errno.EXDEV): "the root is not a mount of its own: refused",
+    ("verify_paths", errno.EPERM): "something was mounted over a masked or read-only path: refused",
     ("hold", errno.EPIPE): "the container's monitor is gone: remove the container and create it anew",
     ("keyring", errno.EDQUOT): "the user's key quota is used up: kernel.keys.maxkeys",
     ("console", errno.ENOENT): "the container has no /dev/pts: it was started without the feature devpts",
