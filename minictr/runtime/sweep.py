@@ -14,9 +14,10 @@ import time
 
 from minictr.errors import MinictrError, StateError
 from minictr.kernel.core import lib
+from minictr.runtime.ended import ExitRecord
 from minictr.runtime.identity import ProcessIdentity
 from minictr.runtime.process import is_over
-from minictr.runtime.record import ExitRecord, Record
+from minictr.runtime.record import Record
 from minictr.runtime.store import SHORT, Store
 
 TYPE_CHECKING = False

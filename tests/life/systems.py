@@ -108,7 +108,7 @@ class Traces:
         found += [f"group {group}" for group in self.groups if group.exists()]
         mounts = Path("/proc/self/mountinfo").read_text()
         found += [f"mount of {self.directory}"] if str(self.directory) in mounts else []
-        return found + [f"a process in {link}" for link in self.namespaces & links()]
+        return found + [f"namespace {link}" for link in self.namespaces & links()]
 
 
 def links() -> set[str]:
