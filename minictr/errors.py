@@ -11,6 +11,7 @@
     ├── StartTimeout             a start passed its deadline: names the step it hung in
     ├── NoSuchContainer          no container of that name or id
     ├── WrongStatus              a container is not in the state that the operation needs: .status
+    ├── WeakerIsolation          (AssertionError) a process is confined less than was asserted: .points
     └── StateError               what is written down of a container cannot be read or written: names the file
 
     ProgramError                 the *program* failed, the sandbox did its work
@@ -115,6 +116,14 @@ class WrongStatus(MinictrError):
     def __init__(self, message: str, status: str) -> None:
         super().__init__(message)
         self.status = status
+
+
+class WeakerIsolation(MinictrError, AssertionError):
+    """A process is confined less than was asserted, or it cannot be told. ``points`` names each field."""
+
+    def __init__(self, who: str, points: Sequence[str]) -> None:
+        super().__init__(f"{who} is confined less than wanted:\n" + "\n".join(f"  {point}" for point in points))
+        self.points = tuple(points)
 
 
 class StateError(MinictrError):

@@ -77,6 +77,7 @@ ORDER: tuple[tuple[int, tuple[str, ...], str], ...] = (
     ),
     (SETUP, ("readonly_path",), "after the last write through them; recursive, so masks below stay"),
     (SETUP, ("remount",), "the root read-only, and /sys/fs/cgroup, after the last mount point was made in it"),
+    (SETUP, ("verify_paths",), "after the last mount, which could lie over them, and before the user may not look"),
     (SETUP, ("pdeathsig",), "a user change above has cleared it (prctl(2))"),
     (SETUP, ("subreaper",), "before init has children"),
     (SETUP, ("init",), "stays behind; everything after is the program's alone"),

@@ -63,6 +63,7 @@ enum mc_op_kind {
     MC_OP_VERIFY_LABEL,
     MC_OP_VERIFY_NO_NEW_PRIVS,
     MC_OP_VERIFY_ROOT,
+    MC_OP_VERIFY_PATHS,
     MC_OP_HOLD,
     MC_OP_READY,
     MC_OP_EXEC,

@@ -105,6 +105,7 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     "verify_label": ("module:s", "label:s"),
     "verify_no_new_privs": (),
     "verify_root": (),  # the root is a mount point of its own and the working directory is inside it
+    "verify_paths": ("masked:i", "paths:l"),  # masked, or read-only (0): each that is there, as its step left it
     "hold": ("fd:f",),  # two-phase start: "h" on the report pipe, then wait for one byte
     "ready": ("preserve:i",),  # init is locked, the parent lives; descriptors from 3 + PRESERVE on close on exec
     "exec": ("argv:v", "env:v", "paths:l"),  # the first of PATHS that exists: execve(2) and no other call

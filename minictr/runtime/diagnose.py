@@ -104,6 +104,7 @@ CURES: dict[tuple[str, int], str] = {
     ("exec_label", errno.EXDEV): "something is mounted over a part of /proc (CVE-2019-16884): refused",
     ("verify_label", errno.EPERM): "the label is not what was asked for any more: refused",
     ("verify_label", errno.EINVAL): "the label is gone: was its profile removed meanwhile? refused",
+    ("verify_paths", errno.EPERM): "something was mounted over a masked or read-only path: refused",
     ("hold", errno.EPIPE): "the container's monitor is gone: remove the container and create it anew",
     ("keyring", errno.EDQUOT): "the user's key quota is used up: kernel.keys.maxkeys",
     ("console", errno.ENOENT): "the container has no /dev/pts: it was started without the feature devpts",
