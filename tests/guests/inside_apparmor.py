@@ -144,6 +144,7 @@ def eventually(met: Callable[[], bool]) -> bool:
     return True
 
 
+@pytest.mark.timeout(90)
 def test_stacked_on_the_callers_own(box: mc.Container) -> None:
     """A caller that is confined: the program has both, and what either denies is denied."""
     script = (
@@ -212,6 +213,7 @@ def kept(run_cli: Any, box: mc.Container, tmp_path: Path) -> Iterator[Callable[.
     verb("rm", "-f", "lab")
 
 
+@pytest.mark.timeout(90)
 def test_exec_has_the_label_of_the_container(kept: Callable[..., Any], box: mc.Container) -> None:
     root = box.rootfs
     option = ("--security-opt", "apparmor=minictr-lab")
@@ -228,6 +230,7 @@ def test_exec_has_the_label_of_the_container(kept: Callable[..., Any], box: mc.C
     assert (found["AppArmorProfile"], found["Labels"]) == ("minictr-lab", {"apparmor": "minictr-lab (enforce)"})
 
 
+@pytest.mark.timeout(90)
 def test_a_profile_removed_between_create_and_start(kept: Callable[..., Any], box: mc.Container) -> None:
     """The kernel makes its tasks unconfined: such a start is refused."""
     loaded(source("minictr-brief"))
