@@ -241,4 +241,5 @@ def test_a_profile_removed_between_create_and_start(kept: Callable[..., Any], bo
     assert eventually(lambda: "minictr-brief" not in apparmor.profiles())
     done = kept("start", "lab")
     assert done.returncode != 0
-    assert "label" in done.stderr
+    assert "verify label: EPERM" in done.stderr
+    assert "was its profile removed?" in done.stderr
