@@ -5,6 +5,7 @@ Each file is one that every user may read (mode 0644): what is denied here is de
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -196,6 +197,28 @@ def test_alone_in_this_process() -> None:
     assert os.waitpid(pid, 0)[1] == 0
     with pytest.raises(StepFailed, match="no such profile is loaded"):
         apparmor.exec_label("minictr-nowhere")
+
+
+def test_an_ordinary_user_may_not_list_profiles_and_may_ask_for_one() -> None:
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.dup2(writer, 1)
+        os.setgroups([])
+        os.setresgid(65534, 65534, 65534)
+        os.setresuid(65534, 65534, 65534)
+        try:
+            apparmor.profiles()
+        except StepFailed as err:
+            if err.errno == errno.EACCES:
+                apparmor.check("minictr-nowhere")  # nothing to be seen, nothing to be said
+                apparmor.exec_label("minictr-lab")
+                os.execv("/bin/cat", ["cat", "/proc/self/attr/apparmor/current"])
+        os._exit(1)
+    os.close(writer)
+    with open(reader) as file:
+        assert file.read() == "minictr-lab (enforce)\n"
+    assert os.waitpid(pid, 0)[1] == 0
 
 
 # --- a container that lasts ---
