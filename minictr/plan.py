@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minictr.features.contradictions import CHECKS
+from minictr.features.contradictions import CHECKS, check_held
 from minictr.features.process import PATH, caller_environment
 from minictr.features.tables import SIGNALS
 from minictr.steps import ATTACH, CLONE, EXEC, LOCK, PHASES, PREPARE, SETUP, VERIFY, Context, Step
@@ -295,6 +295,8 @@ def plan(spec: Spec, extra: tuple[Step, ...] = ()) -> Plan:
     ctx = Context(rootfs=spec.rootfs, argv=spec.argv, features=spec.features, names=names)
     for check in CHECKS:
         check(ctx)
+    if HOLD in extra:
+        check_held(ctx)
     steps = [*frame(ctx), *extra]
     for feature in spec.features:
         steps += feature.steps(ctx)
