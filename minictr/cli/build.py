@@ -15,7 +15,8 @@ from minictr.errors import SpecError
 from minictr.features import PROFILES, feature_class, make
 from minictr.features.capabilities import CAPABILITIES, Capabilities, NoNewPrivs
 from minictr.features.cgroup_devices import Devices
-from minictr.features.mounts import Bind, Shm
+from minictr.features.cgroupfs import Cgroupfs
+from minictr.features.mounts import Bind, Shm, Sysfs
 from minictr.features.namespaces import TimeNamespace, UserNamespace
 from minictr.features.process import Cwd, Domainname, Env, Hostname, OomScoreAdj, Pdeathsig, Rlimits, Sysctl, Tty
 from minictr.features.rootfs import Overlay, ReadonlyRoot
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 
     Options = dict[str, Any]
 
-LIMITS = frozenset({row[1] for row in RUN_OPTIONS if row[5] == RESOURCES} | {"device", "device_cgroup_rule"})
+LIMITS = frozenset(row[1] for row in RUN_OPTIONS if row[5] == RESOURCES)
+LIMITS |= {"device", "device_cgroup_rule", "privileged"}
 # option -> feature
 NAMESPACES = {
     "pid": "pid",
@@ -93,12 +95,15 @@ def with_features(spec: Spec, opts: Options) -> Spec:
 
 
 def privileged(spec: Spec, opts: Options) -> Spec:
-    """``--privileged``: every capability the caller has, and nothing that hides or filters."""
+    """``--privileged``, as docker means it: every capability the caller has, nothing that hides or filters, and what
+    the container has of /sys and its cgroups can be written. The host's devices come with those of ``--device``.
+
+    Namespaces, root, limits and user stay. What docker has not, and would be lost, stays too: init, core limit."""
     if not opts.get("privileged"):
         return spec
     spec = spec.without("no_new_privs", "seccomp", "masked_paths", "readonly_paths")
-    if "devices" in spec.names:
-        spec = spec.with_(Devices(()))
+    for feature in (Devices(()), Sysfs("rw"), Cgroupfs("rw")):
+        spec = spec.with_(feature) if feature.name in spec.names else spec
     return spec.with_(Capabilities(CAPABILITIES, drop_only=True))
 
 

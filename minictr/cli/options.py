@@ -57,7 +57,14 @@ RUN_OPTIONS: tuple[Row, ...] = (
     # --- privilege and limits ---
     (("--cap-add",), "cap_add", MANY, "CAP", "Add a capability, or ALL.", PRIVILEGE),
     (("--cap-drop",), "cap_drop", MANY, "CAP", "Drop a capability, or ALL.", PRIVILEGE),
-    (("--privileged",), "privileged", FLAG, "", "All capabilities, no filter, no masked paths.", PRIVILEGE),
+    (
+        ("--privileged",),
+        "privileged",
+        FLAG,
+        "",
+        "All capabilities and devices, nothing hidden.",
+        PRIVILEGE,
+    ),
     (("--security-opt",), "security_opt", MANY, "OPT", "no-new-privileges[=false] and others; see docs.", PRIVILEGE),
     (("--ulimit",), "ulimit", MANY, "NAME=SOFT[:HARD]", "Resource limit.", PRIVILEGE),
     (("--sysctl",), "sysctl", MANY, "KEY=VALUE", "Kernel setting of the container's own namespaces.", PRIVILEGE),

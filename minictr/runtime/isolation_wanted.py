@@ -140,7 +140,7 @@ PROMISES: dict[str, Callable[[Any], Iterator[Row]]] = {
     "seccomp": seccomp,
     "masked_paths": lambda feature: iter([("masked", feature.paths)]),
     "readonly_paths": lambda feature: iter([("readonly", feature.paths)]),
-    "sysfs": lambda _: iter([("kernel_files./sys", "ro")]),
+    "sysfs": lambda feature: iter([("kernel_files./sys", feature.mode)]),
     "cgroupfs": lambda feature: iter([("kernel_files./sys/fs/cgroup", feature.mode)]),
     "pivot_root": lambda _: iter([("root.own", True)]),
     "chroot": lambda _: iter([("root.own", True)]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import subprocess
 from pathlib import Path
 
@@ -103,6 +104,18 @@ def test_a_zombie(run_cli, store):
     child.wait()
 
 
+@pytest.mark.parametrize("options", [(), ("--no-init",)])
+def test_one_that_waits_for_its_start(run_cli, detached, options):
+    """All is done, and can be read, before anything of the program has run."""
+    detached("web", options=options, verb=("create",))
+    (held,) = json.loads(run_cli("inspect", "--effective", "web", "--format", "json").stdout)
+    assert run_cli("start", "web").returncode == 0
+    (running,) = json.loads(run_cli("inspect", "--effective", "web", "--format", "json").stdout)
+    assert held["pid"] == running["pid"] and running["command"] == "sleep"
+    for name in ("capabilities", "no_new_privs", "masked", "root", "namespaces", "cgroups", "rlimits"):
+        assert held[name] == running[name], name
+
+
 def test_a_container_that_is_over(run_cli, written):
     written("web", exit=0)
     one_line(run_cli("inspect", "--effective", "web"), "isolation of web: it is exited: minictr start web first")
@@ -139,11 +152,18 @@ def test_systempaths_unconfined(run_cli, detached):
 
 
 def test_privileged_is_what_docker_means_by_it(run_cli, detached):
-    """Every capability, no mask, no filter, no no_new_privs; namespaces and the root stay its own."""
-    detached("all", options=("--privileged",))
+    """Every capability, no mask, no filter, the host's devices, /sys and cgroups writable; namespaces stay its own."""
+    identity = detached("all", options=("--privileged", "--pids-limit", "20"))
     (found,) = json.loads(run_cli("inspect", "--effective", "all", "--format", "json").stdout)
     (mine,) = json.loads(run_cli("inspect", "--effective", os.getpid(), "--format", "json").stdout)
     assert found["capabilities"]["effective"] == mine["capabilities"]["bounding"]
     assert (found["masked"], found["no_new_privs"], found["seccomp"]["mode"]) == ([], False, "none")
-    assert found["kernel_files"]["/proc/sys"] == "rw"
+    files = ("/proc/sys", "/sys", "/sys/fs/cgroup", "/proc/interrupts")
+    assert {found["kernel_files"][path] for path in files} == {"rw"}
+    assert found["readonly"] == [] and found["devices"]["restricted"] is False
+    ours = {name for name in os.listdir("/dev") if stat.S_ISBLK(os.stat(f"/dev/{name}").st_mode)}
+    there = set(run_cli("exec", "all", "ls", "/dev").stdout.split())
+    assert ours | {"null", "kmsg"} & set(os.listdir("/dev")) <= there and "pts" in there
+    assert (found["limits"]["pids.max"], found["cgroups"]["pids"]["own"]) == (20, True)
+    assert identity[:12] in found["cgroups"]["pids"]["path"]
     assert found["root"]["own"] and found["namespaces"]["net"]["own"]

@@ -38,7 +38,7 @@ SAMPLES: tuple[Feature, ...] = (
     f.Overlay(("/l",), "/u"),
     f.ReadonlyRoot(),
     f.Proc(),
-    f.Sysfs(),
+    f.Sysfs("rw"),
     f.Dev(),
     f.Devpts(),
     f.Shm(),
