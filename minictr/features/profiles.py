@@ -79,11 +79,12 @@ DOCKER_MASKED = (
 )
 DOCKER_READONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 # Interrupt counts and thermal events tell of the keys pressed and the work done elsewhere (moby
-# hides them since 28). One path a processor: a look at this machine, once, as moby does when it starts.
+# hides them since 28). One path for each processor that may be there, those that are off now too: numbers of processors
+# that are on can have holes. A look at this machine, once, as moby does when it starts.
 DEFAULT_MASKED = (
     *DOCKER_MASKED,
     "/proc/interrupts",
-    *(f"/sys/devices/system/cpu/cpu{number}/thermal_throttle" for number in range(os.cpu_count() or 1)),
+    *(f"/sys/devices/system/cpu/cpu{number}/thermal_throttle" for number in range(os.sysconf("SC_NPROCESSORS_CONF"))),
 )
 # moby: daemon/oci_linux.go, in a private network: ping without raw sockets, low ports for everybody
 NETWORK_SYSCTLS = (("net.ipv4.ping_group_range", "0 2147483647"), ("net.ipv4.ip_unprivileged_port_start", "0"))
