@@ -36,6 +36,9 @@ class Fixed(dict[str, "Any"]):
     def __hash__(self) -> int:  # type: ignore[override]
         return hash(tuple(self.items()))
 
+    def __reduce__(self) -> tuple[type[Fixed], tuple[dict[str, Any]]]:
+        return Fixed, (dict(self),)  # pickle would fill an empty one
+
 
 class Namespace(Value):
     """``id``: the inode number, equal for the same namespace. ``own``: another than the reader's. ``host``: the one

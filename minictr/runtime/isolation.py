@@ -117,25 +117,22 @@ def isolation(target: int | HasPid | Instance = 0, *, paths: Sequence[str] = ())
 
     if isinstance(target, Instance):
         target.must_be("created", "running", "paused", verb="isolation of")
-        pid, start = program_of(target.process.pid, target.process.start)
+        pid, start, behind = target.process.pid, target.process.start, "init" in target.state.spec.names
     elif isinstance(target, Process):
         if target.returncode is not None:
             raise StepFailed(f"process {target.pid}", ESRCH, cure="it is over")
-        pid, start = program_of(target.pid)  # not reaped: its number is no other's
+        pid, start, behind = target.pid, 0, target.behind_init  # not reaped: its number is no other's
     else:
-        pid, start = target if isinstance(target, int) else target.pid, 0
+        pid, start, behind = target if isinstance(target, int) else target.pid, 0, False
+    if behind:
+        pid, start = program_of(pid, start)
     looked_at = (*DEFAULT_MASKED, *DOCKER_READONLY, *paths)
     return Isolation(**read_isolation(pid, start=start, paths=looked_at))
 
 
 def program_of(pid: int, start: int = 0) -> tuple[int, int]:
-    """(pid, start) of the program whose first process PID is: minictr's init has it as its first child.
-
-    Raises StepFailed: ESRCH when it is gone.
-    """
+    """(pid, start) of the program of which PID is minictr's init: its eldest child. StepFailed: ESRCH, it is gone."""
     with Target(pid, start) as first:
-        if first.text("comm") != "minictr-init\n":
-            return pid, first.start
         children = _children(first)
         first.check()
     if not children:

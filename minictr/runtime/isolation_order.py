@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["flat", "told_apart", "weaker"]
 
 NO_LIMIT = -1
-WHO = frozenset("pid start command".split())
+WHO = frozenset("pid start command threads".split())
 # bits that make a program easier to attack: linux/personality.h, personality(2)
 UNSAFE = 0x0040000 | 0x0100000 | 0x0400000  # ADDR_NO_RANDOMIZE, MMAP_PAGE_ZERO, READ_IMPLIES_EXEC
 LEVELS = {"rw": 0, "ro": 1, "masked": 2, "absent": 2}

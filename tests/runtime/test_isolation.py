@@ -183,6 +183,17 @@ def test_the_program_is_meant_not_its_init(lab):
         mc.isolation(process)
 
 
+def test_without_init_the_first_process_is_the_program(lab):
+    """Whatever it calls itself."""
+    script = "sleep 1000 & printf minictr-init > /proc/self/comm; wait"
+    with mc.Container(lab).without("init").popen(["bash", "-c", script]) as process:
+        deadline = time.monotonic() + 10
+        while mc.isolation(process).command != "minictr-init" and time.monotonic() < deadline:
+            time.sleep(0.01)
+        found = mc.isolation(process)
+    assert (found.pid, found.command, found.init.inside) == (process.pid, "minictr-init", 1)
+
+
 def test_the_program_with_children(lab, eventually):
     """The eldest is the program, whoever else init has taken in."""
     script = "(sleep 1000 &) ; (sleep 1000 &) ; exec tail -f /dev/null"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 
 import minictr as mc
@@ -228,6 +231,7 @@ def test_it_is_a_value():
         BASE.namespaces["net"] = None
     with pytest.raises(AttributeError):
         BASE.rlimits.update(core=(1, 1))
+    assert pickle.loads(pickle.dumps(BASE)) == copy.deepcopy(BASE) == BASE
     assert repr(BASE).startswith("<Isolation of 100 job: own net pid, uid 1000, 2 capabilities, no_new_privs, seccomp")
     plain = BASE.to_dict()
     assert plain["capabilities"]["effective"] == ["CHOWN", "KILL"] and plain["namespaces"]["net"]["own"] is True
