@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -281,6 +282,24 @@ def test_one_that_ends_meanwhile():
                 read()
     with pytest.raises(StepFailed):
         mc.isolation(child.pid)
+
+
+def test_processes_that_end_while_they_are_read():
+    """A hundred short lives, read from beginning to end: a whole answer, or ESRCH; never another error, or a half."""
+    whole = errors = 0
+    for number in range(100):
+        with subprocess.Popen(["sleep", f"0.{number % 10:03}"]) as child:
+            for _ in range(3):
+                try:
+                    found = mc.isolation(child.pid)
+                except StepFailed as err:
+                    errors += err.errno == errno.ESRCH
+                    assert err.errno == errno.ESRCH, err  # noqa: PT017
+                else:
+                    whole += 1
+                    assert found.pid == child.pid and found.command in ("sleep", mc.isolation().command)
+                    assert found.limits and found.rlimits and found.root
+    assert whole + errors == 300 and whole
 
 
 def test_one_that_changes_is_read_again(monkeypatch):
