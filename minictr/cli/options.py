@@ -58,7 +58,7 @@ RUN_OPTIONS: tuple[Row, ...] = (
     # --- privilege and limits ---
     (("--cap-add",), "cap_add", MANY, "CAP", "Add a capability, or ALL.", PRIVILEGE),
     (("--cap-drop",), "cap_drop", MANY, "CAP", "Drop a capability, or ALL.", PRIVILEGE),
-    (("--privileged",), "privileged", FLAG, "", "All capabilities, devices; no filter, no masked paths.", PRIVILEGE),
+    (("--privileged",), "privileged", FLAG, "", "All capabilities and devices, nothing hidden.", PRIVILEGE),
     (
         ("--security-opt",),
         "security_opt",

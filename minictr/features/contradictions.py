@@ -90,7 +90,8 @@ def check_targets(ctx: Context) -> None:
 
 
 def check_handles(ctx: Context) -> None:
-    binds = sum(1 for feature in ctx.features if isinstance(feature, (Bind, Device)))
+    held = (Bind, Device) if ctx.has("userns") else Bind  # a device node is bound in a user namespace, else made
+    binds = sum(1 for feature in ctx.features if isinstance(feature, held))
     others = 1 + ctx.has("landlock") + (8 if ctx.has("userns") else 0)
     if binds + others > HANDLES:
         raise SpecError(f"bind: {binds} of them, at most {HANDLES - others} go in: bind a directory above them")

@@ -324,3 +324,12 @@ def refusal(function: object, *args: object) -> str:
     except SpecError as err:
         return str(err)
     return ""
+
+
+def test_thermal_events_are_masked_for_every_processor_there_may_be():
+    """Those that are off now too; numbers of those that are on can have holes (moby: daemon/pkg/oci/defaults.go)."""
+    masked = next(feature for feature in f.PROFILES["default"] if feature.name == "masked_paths").paths
+    with open("/sys/devices/system/cpu/possible") as file:
+        last = int(file.read().strip().replace("-", ",").split(",")[-1])
+    wanted = {f"/sys/devices/system/cpu/cpu{number}/thermal_throttle" for number in range(last + 1)}
+    assert wanted <= set(masked)
