@@ -229,16 +229,28 @@ class Network:
         except OSError:
             return  # it is over already, or /proc is not there
         if self.verb != "run":  # a new network begins with zeros
-            self.before = os.pread(self.fd, 1 << 14, 0)
+            self.before = self.read()
+
+    def read(self) -> bytes:
+        """The counters now; nothing where they cannot be read: a hint is not worth an error."""
+        try:
+            return os.pread(self.fd, 1 << 14, 0)
+        except OSError:
+            return b""
 
     def close(self) -> None:
         """The last reading."""
         if self.fd >= 0:
-            self.after = os.pread(self.fd, 1 << 14, 0)
-            os.close(self.fd)
-            self.fd = -1
+            self.after = self.read()
+            fd, self.fd = self.fd, -1
+            try:
+                os.close(fd)
+            except OSError:
+                pass  # it is closed all the same: close(2)
 
     def tell(self) -> None:
+        if self.verb != "run" and not self.before:
+            return  # others may have been counted too
         from minictr.cli.verdict import unreachable
 
         line = unreachable(self.before, self.after)
