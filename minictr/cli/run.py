@@ -11,6 +11,7 @@ import os
 from minictr.cli.build import build
 from minictr.cli.settings import settings
 from minictr.errors import SpecError
+from minictr.kernel.handles import shut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -242,11 +243,8 @@ class Network:
         """The last reading."""
         if self.fd >= 0:
             self.after = self.read()
-            fd, self.fd = self.fd, -1
-            try:
-                os.close(fd)
-            except OSError:
-                pass  # it is closed all the same: close(2)
+            shut(self.fd)
+            self.fd = -1
 
     def tell(self) -> None:
         if self.verb != "run" and not self.before:

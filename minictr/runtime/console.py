@@ -10,6 +10,7 @@ import fcntl
 import os
 import termios
 
+from minictr.kernel.handles import shut
 from minictr.kernel.packets import connected_pair, receive
 from minictr.runtime.terminal import CHUNK, Peer, tie, window_size
 
@@ -90,7 +91,7 @@ class Console:
         self._theirs.close()
         for fd in (self.master, self._slave):
             if fd >= 0:
-                os.close(fd)
+                shut(fd)
         self.master = self._slave = -1
 
     def __enter__(self) -> Self:

@@ -9,9 +9,10 @@ import os
 
 from minictr.errors import MinictrError, NoSuchContainer, SpecError, StateError, WrongStatus
 from minictr.runtime import ending, events, inside
+from minictr.runtime.ended import ExitRecord
 from minictr.runtime.identity import ProcessIdentity
 from minictr.runtime.listing import frozen
-from minictr.runtime.record import ExitRecord, Record
+from minictr.runtime.record import Record
 from minictr.runtime.state import State
 from minictr.runtime.store import SHORT, Store
 
@@ -49,6 +50,8 @@ class Instance:
         try:
             return Record.at(self.store, self.id)
         except StateError as err:
+            if self.store.has(self.id):
+                raise
             raise NoSuchContainer(str(err)) from err
 
     @property
