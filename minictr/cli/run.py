@@ -267,7 +267,8 @@ class Relay:
 
     FORWARDED: tuple[int, ...] = (
         *(_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM, _signal.SIGUSR1, _signal.SIGUSR2),
-        _signal.SIGRTMIN + 3,  # "halt" to systemd as PID 1: systemd(1)
+        _signal.SIGPWR,  # sysvinit's, and LXC's word for a shutdown: init(8)
+        *(_signal.SIGRTMIN + number for number in (3, 4, 5)),  # halt, power off, reboot to systemd: systemd(1)
     )
 
     def __init__(self, chosen: Settings, *, window: bool) -> None:
