@@ -207,6 +207,16 @@ def check_propagation(ctx: Context) -> None:
             )
 
 
+def check_held(ctx: Context) -> None:
+    """For a start in two halves. A profile that is removed in between confines nothing, and only /proc would tell."""
+    for name in ("apparmor", "selinux"):
+        if ctx.has(name) and not ctx.has("proc"):
+            raise SpecError(
+                f"{name} in a container that is created now and started later needs proc, by which its label is read "
+                f"back: add proc, leave {name} out, or start it at once"
+            )
+
+
 CHECKS: tuple[Callable[[Context], None], ...] = (
     check_given_once,
     check_needs,

@@ -109,9 +109,8 @@ def exec_spec(
 
     ``user``, ``cwd``: others than the container's. ``env``: on top of its own. ``privileged``: every capability, no
     filter, no Landlock, no no_new_privs, no label. ``cap_add``, ``cap_drop``: as with run. ``labels``: AppArmor and
-    SELinux wishes instead of the container's. ``without``: features of the container (or controllers of its cgroups)
-    that are not joined or not done again. ``detach``: the container's first process becomes its parent. Raises
-    SpecError.
+    SELinux wishes instead of its own. ``without``: features of the container (or controllers of its cgroups) that are
+    not joined or not done again. ``detach``: the container's first process becomes its parent. Raises SpecError.
     """
     if isinstance(args, str) or not args:
         raise SpecError(f"args must be a list of strings, not {args!r}")
