@@ -1,6 +1,11 @@
 /* Masks: what the image or procfs shows and the container must not see. */
 #include "machine.h"
 
+#include <linux/magic.h>
+
+#define MC_ST_RDONLY 1   /* f_flags of statfs(2) */
+#define MC_MASK_INODES 4 /* nr_inodes of the base, which tells it from any other tmpfs */
+
 /* A read-only tmpfs with an empty directory and an empty file, that every mask of a run of masks is cut from. */
 static long new_mask_base(void)
 {
@@ -78,4 +83,34 @@ long mc_op_mask(struct mc_machine *m, struct mc_op *op)
     long ret = mask_target(m, (int)target);
     mc_close((int)target);
     return ret;
+}
+
+static int as_it_was_left(const struct mc_statfs *fs, int masked)
+{
+    if (!(fs->flags & MC_ST_RDONLY))
+        return 0;
+    return !masked || (fs->type == TMPFS_MAGIC && fs->files == MC_MASK_INODES);
+}
+
+/* What lies at each path now: our mask, or something read-only. A later mount, of an image or by a race, may hide it.
+ */
+long mc_op_verify_paths(struct mc_machine *m, struct mc_op *op)
+{
+    const char *path = mc_text(m, op, 0);
+    for (int64_t i = 0; i < op->arg[1]; i++, path += mc_strlen(path) + 1) {
+        struct mc_statfs fs;
+        long fd = mc_open_inside(path, MC_O_PATH, MC_NOFOLLOW);
+        if (fd == -MC_ENOENT || fd == -MC_ENOTDIR)
+            continue; /* not there, so there is nothing to hide */
+        if (fd < 0)
+            return fd;
+        mc_zero(&fs, sizeof(fs));
+        long ret = MC_CALL2(__NR_fstatfs, fd, &fs);
+        mc_close((int)fd);
+        if (ret < 0)
+            return ret;
+        if (!as_it_was_left(&fs, (int)op->arg[0]))
+            return -MC_EPERM;
+    }
+    return 0;
 }

@@ -2,7 +2,7 @@
 #include "machine.h"
 
 /* The descriptor in the slot an op names. */
-static int handle(const struct mc_machine *m, int64_t slot)
+int mc_handle(const struct mc_machine *m, int64_t slot)
 {
     return slot >= 0 && slot < MC_MAX_SLOTS ? m->slots[slot] : -1;
 }
@@ -107,7 +107,7 @@ long mc_set_attributes(int fd, int flags, uint64_t set, uint64_t clear, uint64_t
 long mc_op_setattr(struct mc_machine *m, struct mc_op *op)
 {
     int flags = op->arg[5] & MC_RECURSIVE ? MC_AT_RECURSIVE : 0;
-    return mc_set_attributes(handle(m, op->arg[0]), flags, (uint64_t)op->arg[1], (uint64_t)op->arg[2],
+    return mc_set_attributes(mc_handle(m, op->arg[0]), flags, (uint64_t)op->arg[1], (uint64_t)op->arg[2],
                              (uint64_t)op->arg[3], (int)op->arg[4]);
 }
 
@@ -129,7 +129,7 @@ long mc_move_inside(long tree, const char *path, int path_flags)
 
 long mc_op_root_attach(struct mc_machine *m, struct mc_op *op)
 {
-    int tree = handle(m, op->arg[0]);
+    int tree = mc_handle(m, op->arg[0]);
     long ret = MC_CALL5(__NR_move_mount, tree, "", AT_FDCWD, mc_text(m, op, 0), MOVE_MOUNT_F_EMPTY_PATH);
     /* by descriptor: PATH may be "/", where the name still means what lies below */
     return ret < 0 ? ret : MC_CALL1(__NR_fchdir, tree);
@@ -167,7 +167,7 @@ long mc_op_mount(struct mc_machine *m, struct mc_op *op)
 
 long mc_op_attach(struct mc_machine *m, struct mc_op *op)
 {
-    int tree = handle(m, op->arg[0]), flags = (int)op->arg[1];
+    int tree = mc_handle(m, op->arg[0]), flags = (int)op->arg[1];
     if (tree < 0)
         return -MC_EINVAL;
     /* the mount point must be of the tree's kind, and nobody but the kernel knows that kind for sure */

@@ -24,6 +24,9 @@
 
 #include "ops_privilege.c"
 
+#include "ops_landlock.c"
+#include "ops_label.c"
+
 #include "interp.c"
 
 #include "init.c"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from minictr.runtime.console import Console
     from minictr.runtime.join import Target
     from minictr.runtime.process import Process
+    from minictr.steps import Feature
 
 
 def exec_(opts: dict[str, Any], words: tuple[str, ...]) -> int:
@@ -61,6 +62,12 @@ def chosen_options(opts: dict[str, Any], target: Target) -> dict[str, Any]:
     if tty is None:
         able = {"devpts", "session", "mnt"} <= target.spec.names.difference(without)
         tty = able and not detach and os.isatty(0) and os.isatty(1)
+    labels: tuple[Feature, ...] = ()
+    if "security_opt" in opts:
+        from minictr.cli.labels import exec_labels
+
+        labels, more = exec_labels(target.spec, opts["security_opt"])
+        without = (*without, *more)
     return {
         "user": opts.get("user", ""),
         "cwd": opts.get("workdir", ""),
@@ -70,6 +77,7 @@ def chosen_options(opts: dict[str, Any], target: Target) -> dict[str, Any]:
         "cap_add": opts.get("cap_add", ()),
         "cap_drop": opts.get("cap_drop", ()),
         "without": tuple(without),
+        "labels": labels,
         "detach": detach,
     }
 

@@ -180,7 +180,7 @@ class Start:
 
                 raise parent_failed(step, err, index, self.program.total) from err
             except Unsupported as err:
-                raise Unsupported(step.feature, err.reason, err.cure) from err
+                raise Unsupported(step.feature, err.reason, err.cure, err.parts) from err
             if phase != CLONE:
                 self.clock.stamp(index, step, _now())
 

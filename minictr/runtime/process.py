@@ -82,6 +82,11 @@ class Process:
     def timeline(self) -> Timeline:
         return self.clock.timeline()
 
+    @property
+    def behind_init(self) -> bool:
+        """Whether the first process is minictr's init, and the program its child. Of one that runs."""
+        return self._status_fd >= 0
+
     def fileno(self) -> int:
         """The pidfd: for select, poll and asyncio."""
         return self.pidfd
