@@ -25,7 +25,8 @@ from minictr.features.cgroup_devices import LXC_RULES, Devices, Io
 from minictr.features.cgroupfs import Cgroupfs
 from minictr.features.cgroups import Cpu, Cpuset, Freezer, Memory, NamedCgroup, Pids
 from minictr.features.landlock import Landlock
-from minictr.features.mounts import Dev, Devpts, MaskedPaths, Mqueue, Proc, ReadonlyPaths, Shm, Sysfs
+from minictr.features.masks import MaskedPaths, ReadonlyPaths
+from minictr.features.mounts import Dev, Devpts, Mqueue, Proc, Shm, Sysfs
 from minictr.features.namespaces import (
     CgroupNamespace,
     IpcNamespace,
