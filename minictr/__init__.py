@@ -47,6 +47,7 @@ _HOMES = {
     "minictr.features.users": "Identity",
     "minictr.features.capabilities": "Capabilities NoNewPrivs",
     "minictr.features.seccomp": "Seccomp",
+    "minictr.features.filters": "SeccompFilter",
     "minictr.features.network": "Loopback",
     "minictr.features.cgroups": "Memory Cpu Cpuset Pids Freezer NamedCgroup CgroupConf CgroupParent",
     "minictr.features.cgroup_devices": "Io Devices Device Hugetlb Rdma Misc",

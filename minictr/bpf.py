@@ -1,7 +1,7 @@
 """Classic BPF as seccomp has it: what a program answers, worked out without the kernel. Pure.
 
-Only what the kernel itself lets a seccomp program hold (``seccomp_check_filter`` in kernel/seccomp.c): loads of words of
-``struct seccomp_data``, arithmetic, jumps forward, returns.
+Only what the kernel itself lets a seccomp program hold (``seccomp_check_filter`` in kernel/seccomp.c): loads of words
+of ``struct seccomp_data``, arithmetic, jumps forward, returns.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import struct
 
 from minictr.errors import SpecError
 
-__all__ = ["DATA", "answer", "data"]
+__all__ = ["DATA", "answer", "data", "instructions"]
 
 DATA = struct.Struct("=iIQ6Q")  # struct seccomp_data, linux/seccomp.h: nr, arch, instruction pointer, args
 _INSTRUCTION = struct.Struct("=HBBI")  # struct sock_filter, linux/filter.h
@@ -27,13 +27,23 @@ def data(number: int, arch: int, args: tuple[int, ...] = ()) -> bytes:
     return DATA.pack(number - (1 << 32) if number >> 31 else number, arch, 0, *(arg % (1 << 64) for arg in filled))
 
 
-def answer(program: bytes, call: bytes) -> int:
-    """SECCOMP_RET_* and its data, as PROGRAM answers CALL (:func:`data`). SpecError where the kernel would refuse it."""
-    rows = list(_INSTRUCTION.iter_unpack(program))
+Row = tuple[int, int, int, int]  # code, jump if true, jump if false, operand
+
+
+def instructions(program: bytes) -> list[Row]:
+    """PROGRAM taken apart, for many an :func:`answer`."""
+    return list(_INSTRUCTION.iter_unpack(program))
+
+
+def answer(program: bytes | list[Row], call: bytes) -> int:
+    """SECCOMP_RET_* and its data, as PROGRAM (or its instructions) answers CALL (:func:`data`). SpecError where the
+    kernel would refuse it."""
     accumulator = index = place = 0
     memory = [0] * 16
-    while place < len(rows):
-        code, yes, no, k = rows[place]
+    whole = isinstance(program, bytes)
+    length = len(program) // _INSTRUCTION.size if whole else len(program)
+    while place < length:
+        code, yes, no, k = _INSTRUCTION.unpack_from(program, place * 8) if whole else program[place]  # type: ignore
         place += 1
         kind = code & 0x07
         if kind == RET:
@@ -41,7 +51,7 @@ def answer(program: bytes, call: bytes) -> int:
         if kind == JMP:
             place += _jump(code, accumulator, index if code & 0x08 else k, k, yes, no)
         elif kind in (LD, LDX):
-            value = _load(code & 0xE0, k, call, memory, program)
+            value = _load(code & 0xE0, k, call, memory)
             accumulator, index = (value, index) if kind == LD else (accumulator, value)
         elif kind in (ST, STX):
             memory[k & 15] = accumulator if kind == ST else index
@@ -65,7 +75,7 @@ def _jump(code: int, accumulator: int, operand: int, k: int, yes: int, no: int) 
     return yes if met[kind] else no
 
 
-def _load(mode: int, k: int, call: bytes, memory: list[int], program: bytes) -> int:
+def _load(mode: int, k: int, call: bytes, memory: list[int]) -> int:
     if mode == ABS:
         if k % 4 or k + 4 > len(call):
             raise SpecError(f"seccomp: the program loads from {k}, which is no word of the system call")

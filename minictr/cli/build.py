@@ -19,6 +19,7 @@ from minictr.features.mounts import Bind, Shm
 from minictr.features.namespaces import TimeNamespace, UserNamespace
 from minictr.features.process import Cwd, Domainname, Env, Hostname, OomScoreAdj, Pdeathsig, Rlimits, Sysctl, Tty
 from minictr.features.rootfs import Overlay, ReadonlyRoot
+from minictr.features.seccomp import POLICIES, Seccomp
 from minictr.features.users import Identity
 from minictr.spec import Spec, label
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     Options = dict[str, Any]
 
+MAX_PROFILE = 1 << 20  # bytes of a seccomp profile's file
 LIMITS = frozenset({row[1] for row in RUN_OPTIONS if row[5] == RESOURCES} | {"device", "device_cgroup_rule"})
 # option -> feature
 NAMESPACES = {
@@ -231,6 +233,7 @@ def privilege(spec: Spec, opts: Options) -> Spec:
     spec = capabilities(spec, opts)
     for text in opts.get("security_opt", ()):
         spec = security_option(spec, text)
+    spec = seccomp_log(spec, opts)
     limits = many(opts, "ulimit", "--ulimit", "ulimit")
     if limits:
         present = spec.get("rlimits")
@@ -264,14 +267,47 @@ def security_option(spec: Spec, text: str) -> Spec:
     key, mark, value = text.partition("=")
     if key == "no-new-privileges" and value in ("", "true", "false") and (value or not mark):
         return spec.without("no_new_privs") if value == "false" else spec.with_(NoNewPrivs())
-    if text == "seccomp=unconfined":
-        return spec.without("seccomp")
+    if key == "seccomp" and value:
+        return spec.without("seccomp") if value == "unconfined" else spec.with_(filter_wish(spec, value))
     if text == "systempaths=unconfined":
         return spec.without("masked_paths", "readonly_paths")
-    reasons = {"seccomp": "policies from files are not built yet", "apparmor": "profiles are not built yet"}
+    reasons = {
+        "seccomp": f"unconfined, {', '.join(POLICIES)} or a file is wanted",
+        "apparmor": "profiles are not built yet",
+    }
     reasons |= {"label": "SELinux labels are not built yet", "no-new-privileges": "true or false is wanted"}
-    reason = reasons.get(key, "no-new-privileges[=false], seccomp=unconfined and systempaths=unconfined are known")
+    reason = reasons.get(key, "no-new-privileges[=false], seccomp=... and systempaths=unconfined are known")
     raise SpecError(f"--security-opt {text}: {reason}")
+
+
+def filter_wish(spec: Spec, value: str) -> Seccomp:
+    """``seccomp=VALUE``: a policy of ours by its name, or a file with a profile of OCI's or Docker's."""
+    if value in POLICIES:
+        return Seccomp(value)
+    try:
+        with open(value, encoding="utf-8") as file:
+            text = file.read(MAX_PROFILE + 1)
+    except (OSError, ValueError) as err:
+        reason = err.strerror if isinstance(err, OSError) else "is not UTF-8"
+        raise SpecError(f"--security-opt seccomp={value}: {reason}; policies are {', '.join(POLICIES)}") from err
+    if len(text) > MAX_PROFILE:
+        raise SpecError(f"--security-opt seccomp={value}: larger than {MAX_PROFILE} bytes")
+    from minictr.features.filters import SeccompFilter
+
+    present = spec.get("capabilities")
+    caps = present.bounding if isinstance(present, Capabilities) else CAPABILITIES
+    made = said(f"--security-opt seccomp={value}", SeccompFilter.from_json, text, caps=caps)
+    return Seccomp(made, source=os.path.basename(value))
+
+
+def seccomp_log(spec: Spec, opts: Options) -> Spec:
+    """``--seccomp-log``: what the filter does not allow is written to the kernel's log."""
+    if not opts.get("seccomp_log"):
+        return spec
+    present = spec.get("seccomp")
+    if not isinstance(present, Seccomp):
+        raise SpecError("--seccomp-log: there is no filter: add --security-opt seccomp=default")
+    return spec.with_(present.replace(flags=(*present.flags, "log")))
 
 
 def resources(spec: Spec, opts: Options) -> Spec:

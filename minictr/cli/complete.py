@@ -45,7 +45,10 @@ def _words(dest: str) -> Iterable[str]:
         return ("host", "private", "ns:", "pid:")
     fixed = {
         "format": ("text", "json"),
-        "security_opt": ("no-new-privileges", *(f"{word}=unconfined" for word in ("seccomp", "systempaths"))),
+        "security_opt": (
+            *("no-new-privileges", "systempaths=unconfined"),
+            *(f"seccomp={word}" for word in ("unconfined", "default", "docker", "lxc", "strict")),
+        ),
         "mount": ("type=bind,source=", "type=tmpfs,target=", "type=overlay,"),
         "time_offset": ("monotonic=", "boottime="),
         "signal": ("TERM", "INT", "HUP", "QUIT", "KILL", "USR1", "USR2"),

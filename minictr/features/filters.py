@@ -13,6 +13,7 @@ import os
 from minictr.errors import SpecError
 from minictr.features.check import frozen, sequence, shown
 from minictr.features.filter_parts import ALLOW, KILL, Action, Rule, conditions, errno_number
+from minictr.features.seccomp import FLAGS
 from minictr.values import Value
 
 TYPE_CHECKING = False
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any, Self
 
-__all__ = ["FLAGS", "FilterDiff", "SeccompFilter", "Verdict", "native_arches"]
+__all__ = ["FilterDiff", "SeccompFilter", "Verdict", "native_arches"]
 
 # architecture -> its own name first, then those whose programs its kernel runs as well
 COMPATIBLE = {"x86_64": ("x86_64", "x86"), "aarch64": ("aarch64", "arm"), "s390x": ("s390x", "s390")}
@@ -29,7 +30,6 @@ ARCHES = (
     "x86_64 x86 x32 arm aarch64 mips mips64 mips64n32 mipsel mipsel64 mipsel64n32 parisc parisc64 ppc ppc64 ppc64le"
     " s390 s390x riscv64"
 ).split()
-FLAGS = {"log": 2, "spec_allow": 4}  # SECCOMP_FILTER_FLAG_*, linux/seccomp.h
 EPERM = Action("errno", 1)
 
 
@@ -162,29 +162,34 @@ class SeccompFilter(Value):
     def strict(cls) -> Self:
         """What mode 1 of seccomp(2) leaves (read, write, exit, sigreturn) and no more than a start needs: execve, and
         exit_group, which is what libraries call for _exit. All else kills. For static programs."""
-        names = ("read", "write", "exit", "exit_group", "rt_sigreturn", "sigreturn", "execve")
-        return cls(KILL, (Rule(names, ALLOW),), name="strict")
+        from minictr.features.policies import strict
+
+        made: Self = strict(cls)
+        return made
 
     @classmethod
     def docker(cls, *, caps: Iterable[str] | None = None, kernel: tuple[int, int] | None = None) -> Self:
         """Docker's default policy, for a program with CAPS (not given: those docker gives) on KERNEL (this one)."""
         from minictr.features.policies import docker
 
-        return docker(cls, caps, kernel)
+        made: Self = docker(cls, caps, kernel)
+        return made
 
     @classmethod
     def default(cls, *, caps: Iterable[str] | None = None, kernel: tuple[int, int] | None = None) -> Self:
         """That of minictr's profile ``default``: Docker's rules, and x32, AF_ALG and AF_VSOCK closed by every way."""
         from minictr.features.policies import default
 
-        return default(cls, caps, kernel)
+        made: Self = default(cls, caps, kernel)
+        return made
 
     @classmethod
     def lxc(cls) -> Self:
         """LXC's common deny list."""
         from minictr.features.policies import lxc
 
-        return lxc(cls)
+        made: Self = lxc(cls)
+        return made
 
     @classmethod
     def named(cls, name: str, *, caps: Iterable[str] | None = None, kernel: tuple[int, int] | None = None) -> Self:
@@ -205,7 +210,8 @@ class SeccompFilter(Value):
         """
         from minictr.features.filter_json import parse
 
-        return parse(cls, source, caps, kernel)
+        made: Self = parse(cls, source, caps, kernel)
+        return made
 
     from_oci = from_docker = from_json
 

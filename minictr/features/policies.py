@@ -1,8 +1,8 @@
 """The ready-made policies, as data: Docker's default, minictr's own, LXC's deny list. Pure.
 
 What Docker allows is listed here by what the calls do, for the architectures that minictr runs on; it was compared call
-by call with moby/profiles (seccomp/default_linux.go, July 2026). ``CONTENT`` names this text in the cache's keys:
-tests/unit/test_policies.py says what it must be.
+by call with moby/profiles (seccomp/default_linux.go, July 2026). A digest of this file is part of the cache's keys
+(``CONTENT`` in features/seccomp.py).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 
 from minictr.errors import SpecError
 from minictr.features.capabilities import CAPABILITIES, normal
-from minictr.features.filter_parts import ALLOW, Action, Condition, Rule
+from minictr.features.filter_parts import ALLOW, KILL, Action, Condition, Rule
 from minictr.features.filters import native_arches
 from minictr.features.profiles import DOCKER_CAPABILITIES
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-__all__ = ["default", "docker", "lxc"]
+__all__ = ["default", "docker", "lxc", "strict"]
 
 EPERM, ENOSYS, EACCES = Action("errno", 1), Action("errno", 38), Action("errno", 13)
 
 ALWAYS = """
-accept accept4 bind connect getpeername getsockname getsockopt listen recv recvfrom recvmmsg recvmmsg_time64 recvmsg send
-sendmmsg sendmsg sendto setsockopt shutdown socketpair
+accept accept4 bind connect getpeername getsockname getsockopt listen recv recvfrom recvmmsg recvmmsg_time64 recvmsg
+send sendmmsg sendmsg sendto setsockopt shutdown socketpair
 access chdir chmod chown chown32 creat faccessat faccessat2 fchdir fchmod fchmodat fchmodat2 fchown fchown32 fchownat
 fstat fstat64 fstatat64 fstatfs fstatfs64 futimesat getcwd getdents getdents64 lchown lchown32 link linkat lstat lstat64
 mkdir mkdirat mknod mknodat name_to_handle_at newfstatat open openat openat2 readlink readlinkat rename renameat
@@ -110,6 +110,7 @@ ON_32_BITS = frozenset({"x86", "s390", "mips", "mipsel", "ppc", "parisc"})  # ar
 # lxc: config/templates/common.seccomp, and src/lxc/seccomp.c for reject_force_umount
 LXC_DENIED = "kexec_load open_by_handle_at init_module finit_module delete_module"
 MNT_FORCE = 1
+STRICT = "read write exit exit_group rt_sigreturn sigreturn execve"
 
 
 def docker(cls: Any, caps: Iterable[str] | None, kernel: tuple[int, int] | None) -> Any:
@@ -161,6 +162,11 @@ def lxc(cls: Any) -> Any:
         Rule(tuple(LXC_DENIED.split()), EPERM),
     )
     return cls(ALLOW, rules, arches, name="lxc")
+
+
+def strict(cls: Any) -> Any:
+    """Mode 1's four calls, and execve and exit_group."""
+    return cls(KILL, (Rule(tuple(STRICT.split()), ALLOW),), name="strict")
 
 
 def running_kernel() -> tuple[int, int]:

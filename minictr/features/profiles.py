@@ -6,11 +6,11 @@
 ``docker``   what Docker 24 and later gives to ``docker run --network none`` as root.
 ``default``  stricter than Docker's, and still runs ordinary images.
 
-Not in them yet, for they are features of later work: seccomp policies, LSM labels, bridges. Known differences: Docker's
-groups of hugetlb, rdma, perf_event and the network classes, which nothing is set in, are not made; LXC leaves
-/sys/fs/cgroup to the container's init where there are cgroup namespaces (its cgroup:mixed without ":force"), here it is
-mounted as cgroup:mixed:force does. Docker's overlay is made by its daemon (add ``Overlay()`` to have one); LXC has four
-ttys beside the console, binds /sys/fs/fuse/connections, and its Debian configuration may add a veth.
+Not in them yet, for they are features of later work: LSM labels, bridges. Known differences: Docker's groups of hugetlb,
+rdma, perf_event and the network classes, which nothing is set in, are not made; LXC leaves /sys/fs/cgroup to the
+container's init where there are cgroup namespaces (its cgroup:mixed without ":force"), here it is mounted as
+cgroup:mixed:force does. Docker's overlay is made by its daemon (add ``Overlay()`` to have one); LXC has four ttys beside
+the console, binds /sys/fs/fuse/connections, and its Debian configuration may add a veth.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from minictr.features.namespaces import (
 from minictr.features.network import Loopback
 from minictr.features.process import BootId, Env, Hostname, Init, Keyring, Rlimits, Session, Sysctl, Umask
 from minictr.features.rootfs import Chroot, PivotRoot
+from minictr.features.seccomp import Seccomp
 from minictr.features.users import Identity
 
 TYPE_CHECKING = False
@@ -122,6 +123,7 @@ LXC: tuple[Feature, ...] = (
     Session(),
     Identity(),
     Capabilities(tuple(name for name in CAPABILITIES if name not in LXC_DROPPED), drop_only=True),
+    Seccomp("lxc"),
     Init(),
     *CONTROLLERS,
     Devices(LXC_RULES),
@@ -150,6 +152,7 @@ DOCKER: tuple[Feature, ...] = (
     Session(),
     Identity(),
     Capabilities(DOCKER_CAPABILITIES),
+    Seccomp("docker"),
     *CONTROLLERS,
     Devices(),
     Cgroupfs(),
@@ -177,6 +180,7 @@ DEFAULT: tuple[Feature, ...] = (
     Identity(),
     Capabilities(DEFAULT_CAPABILITIES),
     NoNewPrivs(),
+    Seccomp("default"),
     Init(),
     Pids(PIDS_LIMIT),
     Cgroupfs(),

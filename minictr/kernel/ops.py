@@ -92,7 +92,7 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     "capset": ("effective:i", "permitted:i", "inheritable:i"),
     "ambient": ("ambient:i",),  # clear all, then raise those in AMBIENT; Linux 4.3
     "no_new_privs": (),
-    "seccomp": ("program:b", "flags:i"),  # array of struct sock_filter
+    "seccomp": ("program:b", "flags:i", "ask:i"),  # array of struct sock_filter; ask: read the mode back
     # --- verify, then go ---
     "verify_caps": ("effective:i", "permitted:i", "inheritable:i", "bounding:i", "ambient:i"),
     "verify_ids": ("uid:i", "gid:i", "groups:b"),

@@ -1,18 +1,18 @@
 """A seccomp filter's rules as a BPF program: numbers by libseccomp, arguments by this module, and what comes out is
 compared with the rules before anybody may load it.
 
-libseccomp finds the way to a system call's number, as a chain or as a binary tree, on several architectures. Rules with
-conditions are not given to it: it has them without order (a rule without conditions swallows the others, of two that
-overlap either may answer), refuses exceptions on socketcall, and 2.5.4 does not come back from some. So each system call
-gets an answer of its own from it, a placeholder, and in the placeholder's place stands what was meant: a return, or a
-jump to the comparisons of its arguments, which follow at the end.
+libseccomp finds the way to a system call's number, as a chain or as a binary tree, on several architectures. Rules
+with conditions are not given to it: it has them without order (a rule without conditions swallows the others, of two
+that overlap either may answer), refuses exceptions on socketcall, and 2.5.4 does not come back from some. So each
+system call gets an answer of its own from it, a placeholder, and in the placeholder's place stands what was meant: a
+return, or a jump to the comparisons of its arguments, which follow at the end.
 """
 
 from __future__ import annotations
 
 import struct
 
-from minictr.bpf import answer, data
+from minictr.bpf import answer, data, instructions
 from minictr.errors import SpecError
 from minictr.kernel import seccomp_library as library
 
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from minictr.bpf import Row
+
     Condition = tuple[int, str, int, int]  # argument, operator, value, mask
     Case = tuple[tuple[Condition, ...], int]  # conditions, SECCOMP_RET_*
     Call = tuple[tuple[Case, ...], int]  # cases in the order asked, and what else is
 
-__all__ = ["COMPILER", "compile_filter"]
+__all__ = ["compile_filter"]
 
-COMPILER = 1  # to be changed with what this module makes: it is part of the cache's keys
 TREE_FROM = 16  # system calls: below, a chain loads as fast (docs/decisions.md)
 MULTIPLEXED = ("socketcall", "ipc")  # on 32 bits libseccomp writes rules for these on its own, unless they have some
 BPF_MAXINSNS = 4096  # linux/bpf_common.h
@@ -95,7 +96,7 @@ def by_call(rules: tuple[Any, ...], default: int) -> dict[str, Call]:
 def finished(program: bytes, answers: list[Call]) -> bytes:
     """PROGRAM with what was meant in the place of the placeholders."""
     rows = list(INSTRUCTION.iter_unpack(program))
-    tail: list[tuple[int, int, int, int]] = []
+    tail: list[Row] = []
     begins: dict[int, int] = {}
     for place, (code, _, _, k) in enumerate(rows):
         if code != RETURN or k & 0xFFFF0000 != library.TRACE:
@@ -112,9 +113,9 @@ def finished(program: bytes, answers: list[Call]) -> bytes:
     return b"".join(INSTRUCTION.pack(*row) for row in (*rows, *tail))
 
 
-def comparisons(cases: tuple[Case, ...], final: int) -> list[tuple[int, int, int, int]]:
+def comparisons(cases: tuple[Case, ...], final: int) -> list[Row]:
     """The cases of one system call, asked in order, each ending in a return."""
-    found: list[tuple[int, int, int, int]] = []
+    found: list[Row] = []
     for conditions, ret in cases:
         parts = [compared(condition) for condition in conditions]
         length = sum(map(len, parts))
@@ -130,12 +131,12 @@ def comparisons(cases: tuple[Case, ...], final: int) -> list[tuple[int, int, int
     return [*found, (RETURN, 0, 0, final)]
 
 
-def compared(condition: Condition) -> list[tuple[int, int, int, int]]:
+def compared(condition: Condition) -> list[Row]:
     """One comparison of 64 bits by words of 32."""
     index, op, value, mask = condition
     low, high = value & 0xFFFFFFFF, value >> 32
     if op == "&":
-        rows: list[tuple[int, int, int, int]] = []
+        rows: list[Row] = []
         for offset, bits, wanted in ((HIGH, mask >> 32, high), (LOW, mask & 0xFFFFFFFF, low)):
             rows += [(LOAD, 0, 0, offset + 8 * index), (AND, 0, 0, bits), (EQUAL, NEXT, FAIL, wanted)]
         return rows
@@ -172,6 +173,7 @@ def prove(program: bytes, plain: tuple[Any, ...], calls: dict[str, Call]) -> Non
     """Raise SpecError where PROGRAM answers otherwise than the rules: for every number of every architecture, with
     arguments at and beside every number that a condition names."""
     default, bad_arch, newer, arches, _, _ = plain
+    made = instructions(program)
     for arch in arches:
         bit = library.X32_BIT if arch == "x32" else 0
         token = library.arch_token("x86_64" if bit else arch)
@@ -183,11 +185,11 @@ def prove(program: bytes, plain: tuple[Any, ...], calls: dict[str, Call]) -> Non
                 cases, final = (), newer
             for args in samples(cases):
                 wanted = next((ret for conditions, ret in cases if holds(conditions, args)), final)
-                _compare(program, number, token, args, wanted, arch)
+                _compare(made, number, token, args, wanted, arch)
     if "x32" not in arches and "x86_64" in arches:
         for number in (library.X32_BIT, library.X32_BIT | 1, library.X32_BIT | 59):
-            _compare(program, number, library.arch_token("x86_64"), (), bad_arch, "x32")
-    _compare(program, 1, 0x7FFFFFFF, (), bad_arch, "an unknown architecture")
+            _compare(made, number, library.arch_token("x86_64"), (), bad_arch, "x32")
+    _compare(made, 1, 0x7FFFFFFF, (), bad_arch, "an unknown architecture")
 
 
 def samples(cases: tuple[Case, ...]) -> Iterator[tuple[int, ...]]:
@@ -221,7 +223,7 @@ def holds(conditions: tuple[Condition, ...], args: tuple[int, ...]) -> bool:
     )
 
 
-def _compare(program: bytes, number: int, token: int, args: tuple[int, ...], wanted: int, arch: str) -> None:
+def _compare(program: list[Row], number: int, token: int, args: tuple[int, ...], wanted: int, arch: str) -> None:
     found = answer(program, data(number, token, args))
     if found != wanted:
         told = f"{number} on {arch} with {', '.join(map(hex, args)) or 'any arguments'}"

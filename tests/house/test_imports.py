@@ -21,7 +21,7 @@ HOMES = {
     "_cffi_backend": ("minictr/_core/*.py",),
     "prctl": ("minictr/kernel/capabilities.py",),
     "pyroute2": ("minictr/kernel/links.py",),
-    "pyseccomp": ("minictr/kernel/seccomp.py",),
+    "pyseccomp": ("minictr/kernel/seccomp_library.py",),
     "psutil": ("minictr/kernel/processes.py",),
 }
 # Each costs a cold start more than a step of a container does (docs/decisions.md). Builtin and frozen ones are free.
