@@ -165,7 +165,9 @@ def _ordered(rules: list[Rule], notes: list[str]) -> tuple[Rule, ...]:
         )
         if names:
             partial.append(rule.replace(names=names))
-    return (*reversed(partial), *whole)
+    if len({rule.action for rule in partial}) > 1:
+        partial.reverse()
+    return (*partial, *whole)
 
 
 def _arches(data: dict[str, Any]) -> tuple[str, ...]:
