@@ -46,7 +46,7 @@ NAMESPACES = {
 }
 # feature -> the option that asks for it with its settings
 ASK = {"bind": "-v", "tmpfs": "--tmpfs", "hostname": "-h", "domainname": "--domainname", "cwd": "-w"}
-ASK |= {"oom_score_adj": "--oom-score-adj", "seccomp": "a filter made in Python", "device": "--device"}
+ASK |= {"oom_score_adj": "--oom-score-adj", "device": "--device"}
 ASK |= {"cgroup_conf": "--cgroup-conf", "cgroup_parent": "--cgroup-parent"}
 
 

@@ -178,15 +178,22 @@ def test_exec_has_the_containers_filter(box, calls, tmp_path):
         instance.remove(force=True)
 
 
-def test_a_success_that_was_none_ends_the_start(box, requires, tmp_path):
-    """seccomp(2) that is made to do nothing and say 0: the mode is read back."""
+@pytest.mark.parametrize("flt", ["default", "docker"])
+def test_a_success_that_was_none_ends_the_start(box, requires, tmp_path, flt):
+    """seccomp(2) that is made to do nothing and say 0: the mode is read back, and the program does not run."""
     strace = requires("strace")
-    code = f"import minictr as mc; print(mc.Container({box.rootfs!r}).run(['true']).returncode)"
-    inject = ("-f", "-e", "trace=seccomp", "-e", "inject=seccomp:retval=0:when=2", "-o", str(tmp_path / "trace"))
-    done = subprocess.run([strace, *inject, sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert "INJECTED" in (tmp_path / "trace").read_text()
-    assert done.returncode != 0
-    assert "StepFailed: seccomp" in done.stderr
+    code = (
+        f"import minictr as mc\nbox = mc.Container({box.rootfs!r}).without('init').with_(mc.Seccomp({flt!r}))\n"
+        "print('ran', box.run(['true']).returncode)"
+    )
+    for inject, ran in ((("-e", "inject=seccomp:retval=0"), False), ((), True)):
+        command = [strace, "-f", "-o", str(tmp_path / "trace"), "-e", "trace=seccomp", *inject, sys.executable, "-c", code]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd="/")
+        text = (tmp_path / "trace").read_text()
+        assert ("INJECTED" in text) is not ran
+        assert "SECCOMP_SET_MODE_FILTER" in text
+        assert done.stdout == ("ran 0\n" if ran else "")
+        assert ("StepFailed: seccomp" in done.stderr) is not ran, done.stderr
 
 
 def test_flags_reach_the_kernel(box, requires, tmp_path):
