@@ -1,4 +1,4 @@
-"""What the compiler makes, against ``explain``: every number of every architecture, by the interpreter and the kernel."""
+"""What the compiler makes, against ``explain``: every number of every architecture."""
 
 from __future__ import annotations
 
@@ -69,7 +69,9 @@ def test_the_kernel_takes_them_all(in_child: Any) -> None:
 
 
 OPERATORS = st.sampled_from(["==", "!=", "<", "<=", ">", ">="])
-NUMBERS = st.sampled_from([0, 1, 2, 3, 0xFFFFFFFF, 1 << 32, (1 << 32) + 1, (1 << 63), (1 << 64) - 1]) | st.integers(0, 9)
+NUMBERS = st.sampled_from([0, 1, 2, 3, 0xFFFFFFFF, 1 << 32, (1 << 32) + 1, (1 << 63), (1 << 64) - 1]) | st.integers(
+    0, 9
+)
 COMPARED = st.tuples(st.integers(0, 2), OPERATORS, NUMBERS)
 MASKED = st.tuples(st.integers(0, 2), NUMBERS, NUMBERS).map(lambda row: (row[0], "&", row[1], row[2] & row[1]))
 RULES = st.lists(

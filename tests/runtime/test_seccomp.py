@@ -141,8 +141,9 @@ def test_strict(box, lab, requires):
     """Four calls of mode 1, execve and exit_group: a static program of these runs, any other is killed."""
     gcc = requires("gcc")
     source = (
-        '#include <unistd.h>\n#include <sys/syscall.h>\n'
-        'void _start(void) { syscall(SYS_write, 1, "said\\n", 5); if (MORE) syscall(SYS_getpid); syscall(SYS_exit, 3); }'
+        "#include <unistd.h>\n#include <sys/syscall.h>\n"
+        'void _start(void) { syscall(SYS_write, 1, "said\\n", 5); if (MORE) syscall(SYS_getpid);'
+        " syscall(SYS_exit, 3); }"
     )
     judged = box.with_(mc.Seccomp("strict"))
     for more in (0, 1):
@@ -187,7 +188,18 @@ def test_a_success_that_was_none_ends_the_start(box, requires, tmp_path, flt):
         "print('ran', box.run(['true']).returncode)"
     )
     for inject, ran in ((("-e", "inject=seccomp:retval=0"), False), ((), True)):
-        command = [strace, "-f", "-o", str(tmp_path / "trace"), "-e", "trace=seccomp", *inject, sys.executable, "-c", code]
+        command = [
+            strace,
+            "-f",
+            "-o",
+            str(tmp_path / "trace"),
+            "-e",
+            "trace=seccomp",
+            *inject,
+            sys.executable,
+            "-c",
+            code,
+        ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd="/")
         text = (tmp_path / "trace").read_text()
         assert ("INJECTED" in text) is not ran
@@ -201,4 +213,3 @@ def test_flags_reach_the_kernel(box, requires, tmp_path):
     plan = box.with_(mc.Seccomp("docker", flags=("log",))).plan(["true"])
     assert next(step for step in plan if step.call == "seccomp").args["flags"] == 2  # SECCOMP_FILTER_FLAG_LOG
     assert box.with_(mc.Seccomp("docker", flags=("log", "spec_allow"))).run(["true"]).returncode == 0
-

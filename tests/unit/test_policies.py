@@ -31,7 +31,9 @@ def test_what_both_say(name):
     flt = mc.SeccompFilter.named(name, kernel=KERNEL)
     for allowed in ("read", "openat", "execve", "ptrace", "chroot", "mknod", "seccomp"):
         assert action(flt, allowed) == ALLOW, allowed
-    closed = "io_uring_setup io_uring_enter io_uring_register bpf mount umount2 unshare setns keyctl add_key userfaultfd"
+    closed = (
+        "io_uring_setup io_uring_enter io_uring_register bpf mount umount2 unshare setns keyctl add_key userfaultfd"
+    )
     for denied in f"{closed} perf_event_open kexec_load init_module open_by_handle_at reboot settimeofday".split():
         assert action(flt, denied) == EPERM, denied
     assert action(flt, "clone3") == ENOSYS
