@@ -8,7 +8,7 @@ import signal
 import sys
 
 # verb -> module with ABOUT, add_arguments(parser) and main(options) -> exit code
-VERBS = {"lifecycle": "bench.lifecycle.cli"}
+VERBS = {"lifecycle": "bench.lifecycle.cli", "life": "bench.life.cli"}
 
 
 def _leave(number: int, _frame: object) -> None:
@@ -25,11 +25,13 @@ def main(arguments: list[str] | None = None) -> int:
         loaded.add_arguments(chapter)
         chapter.set_defaults(main=loaded.main)
     options = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, _leave)
+    before = signal.signal(signal.SIGTERM, _leave)
     try:
         return int(options.main(options))
     except KeyboardInterrupt:
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

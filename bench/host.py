@@ -69,6 +69,30 @@ def cgroup_mode() -> str:
     return "v2" if "cgroup2" in kinds else "v1" if "cgroup" in kinds else "none"
 
 
+def own_cgroups(mountinfo: str = "", cgroup: str = "") -> list[str]:
+    """The caller's own cgroup directory in every hierarchy mounted.
+
+    MOUNTINFO, CGROUP: the text of /proc/self/mountinfo and /proc/self/cgroup, if not this process's, now.
+    """
+    mountinfo, cgroup = mountinfo or _read("/proc/self/mountinfo"), cgroup or _read("/proc/self/cgroup")
+    paths = {}
+    for line in cgroup.splitlines():
+        _, controllers, path = line.split(":", 2)
+        paths[controllers] = path
+    found = []
+    for line in mountinfo.splitlines():
+        left, _, right = line.partition(" - ")
+        fields = left.split()
+        kind, _, options = right.split(" ", 2) if right.count(" ") >= 2 else ("", "", "")
+        if kind == "cgroup2":
+            found.append(fields[4] + paths.get("", "/").rstrip("/"))
+        elif kind == "cgroup":
+            words = set(options.split(","))
+            own = [path for name, path in paths.items() if name and set(name.split(",")) <= words]
+            found += [fields[4] + path.rstrip("/") for path in own[:1]]
+    return found
+
+
 def facts() -> dict[str, Any]:
     """The machine and its software: what a reader needs to compare two reports."""
     found: dict[str, Any] = {

@@ -92,6 +92,29 @@ def paired_ratio(
     return Interval(math.exp(found.estimate), math.exp(found.low), math.exp(found.high))
 
 
+def paired_difference(values: Sequence[float], base: Sequence[float], *, seed: int = 0) -> Interval:
+    """How much more than BASE the VALUES are: the median of the differences within rounds, and its interval.
+
+    Raises ValueError when lengths differ.
+    """
+    return bootstrap([value - other for value, other in zip(values, base, strict=True)], seed=seed)
+
+
+def unpaired_ratio(
+    values: Sequence[float], base: Sequence[float], *, seed: int = 0, resamples: int = RESAMPLES
+) -> Interval:
+    """Median of VALUES by median of BASE, which were not measured in pairs; both are resampled by themselves."""
+    rng = random.Random(seed)
+
+    def again(sample: Sequence[float]) -> float:
+        return statistics.median(rng.choices(sample, k=len(sample)))
+
+    ratios = sorted(again(values) / again(base) for _ in range(resamples))
+    tail = (1 - CONFIDENCE) / 2
+    estimate = statistics.median(values) / statistics.median(base)
+    return Interval(estimate, quantile(ratios, tail), quantile(ratios, 1 - tail))
+
+
 def instability(values: Sequence[float]) -> str:
     """Why VALUES may be unstable, in words; "" when they are not."""
     middle = quartiles(values)

@@ -2,7 +2,7 @@
 
 Usage: python -m bench.lifecycle.inside JSON. It prints one JSON object. ``mode`` is
 
-``leaks``   ``starts`` containers in a row; the process's and the host's books at the 10th and at the last
+``leaks``   ``starts`` containers in a row; the process's own books at the 10th and at the last
 ``steps``   ``starts`` containers after ``warmup``; the time line of each by feature
 """
 
@@ -12,11 +12,14 @@ import gc
 import json
 import os
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from bench.lifecycle.serve import container, hold_ballast
+from bench.host import own_cgroups
+from bench.lifecycle.serve import container, hide_mounts, hold_ballast
 
 SETTLED = 10  # starts after which everything that is made once has been made
 
@@ -26,10 +29,49 @@ def _lines(path: str) -> int:
         return sum(1 for _ in file)
 
 
-def _cgroups() -> int:
-    """All cgroups of the host, from the third column of /proc/cgroups (v1 and v2 hierarchies)."""
-    with open("/proc/cgroups", encoding="utf-8") as file:
-        return sum(int(line.split()[2]) for line in file if not line.startswith("#"))
+class Territory:
+    """What is this process's alone on a host where others work too: what they do must not look like a leak of ours, and
+    a leak of ours must not drown in it.
+
+    ``parent``: the group that all groups of our containers are made below, in every hierarchy; ``state``: a state
+    directory of our own.
+    """
+
+    def __init__(self, state: str) -> None:
+        self.state = state
+        self.parent = f"minictr-bench-{os.getpid()}-leaks"
+
+    def groups(self) -> list[str]:
+        """The groups below ours, in every hierarchy."""
+        return [path for top in self._tops() for path, _, _ in os.walk(top) if path != top]
+
+    def _tops(self) -> Iterable[str]:
+        return (os.path.join(own, self.parent) for own in own_cgroups())
+
+    def records(self) -> int:
+        """The containers that are written down in our state directory, and the ledger."""
+        path = os.path.join(self.state, "containers")
+        return len(os.listdir(path)) if os.path.isdir(path) else 0
+
+    def leave(self) -> None:
+        """Remove our groups, with what was left below them; what has a process in it stays, and is in the books."""
+        for top in self._tops():
+            for path, _, _ in os.walk(top, topdown=False):
+                with suppress(OSError):
+                    os.rmdir(path)
+
+
+@contextmanager
+def territory() -> Iterator[Territory]:
+    """A mount namespace, a state directory and a parent of control groups of our own."""
+    hide_mounts(())
+    with tempfile.TemporaryDirectory(prefix="minictr-bench-") as state:
+        os.environ["MINICTR_ROOT"] = state
+        own = Territory(state)
+        try:
+            yield own
+        finally:
+            own.leave()
 
 
 def _children() -> tuple[int, int]:
@@ -49,7 +91,7 @@ def _children() -> tuple[int, int]:
     return children, zombies
 
 
-def books() -> dict[str, int]:
+def books(own: Territory) -> dict[str, int]:
     """Everything that must not grow from start to start. ``rss_kib`` is the resident memory of this process."""
     gc.collect()
     with open("/proc/self/statm", encoding="utf-8") as file:
@@ -60,7 +102,8 @@ def books() -> dict[str, int]:
         "rss_kib": resident,
         "threads": len(os.listdir("/proc/self/task")),
         "mounts": _lines("/proc/self/mountinfo"),
-        "cgroups": _cgroups(),
+        "cgroups": len(own.groups()),
+        "records": own.records(),
         "children": children,
         "zombies": zombies,
     }
@@ -68,19 +111,20 @@ def books() -> dict[str, int]:
 
 def leaks(rootfs: str, argv: list[str], filter_path: str, starts: int, ballast: int = 0) -> dict[str, Any]:
     """STARTS containers in a row, each timed; the books once settled and at the end."""
-    box = container(rootfs, filter_path)
     ballast_held = hold_ballast(ballast)
     nanoseconds, at_settled = [], {}
-    for number in range(1, starts + 1):
-        begin = time.perf_counter_ns()
-        result = box.run(argv)
-        nanoseconds.append(time.perf_counter_ns() - begin)
-        if result.returncode:
-            raise RuntimeError(f"start {number}: the command left with {result.returncode}")
-        if number == min(SETTLED, starts):
-            at_settled = books()
-    del result
-    found = {"starts": starts, "settled_at": SETTLED, "settled": at_settled, "last": books()}
+    with territory() as own:
+        box = container(rootfs, filter_path, cgroup_parent=own.parent)
+        for number in range(1, starts + 1):
+            begin = time.perf_counter_ns()
+            result = box.run(argv)
+            nanoseconds.append(time.perf_counter_ns() - begin)
+            if result.returncode:
+                raise RuntimeError(f"start {number}: the command left with {result.returncode}")
+            if number == min(SETTLED, starts):
+                at_settled = books(own)
+        del result
+        found = {"starts": starts, "settled_at": SETTLED, "settled": at_settled, "last": books(own)}
     return {**found, "nanoseconds": nanoseconds, "ballast_bytes": len(ballast_held)}
 
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 from bench.lifecycle import bpf
@@ -28,12 +29,21 @@ class LabError(Exception):
 class Lab:
     """A context manager; everything it makes is below one temporary directory and removed at the end.
 
-    ``rootfs`` "" builds a small one from the host's own programs. ``straight`` and ``tree`` are paths of the two
-    filters, ``floor`` of the compiled program.
+    ``rootfs`` "" builds a small one from the host's own ``programs``. ``straight`` and ``tree`` are paths of the two
+    filters, ``floor`` of the compiled program, "" without ``compiled``.
     """
 
-    def __init__(self, rootfs: str = "", *, ballast: int = 200, shape: Shape | None = None) -> None:
+    def __init__(
+        self,
+        rootfs: str = "",
+        *,
+        ballast: int = 200,
+        shape: Shape | None = None,
+        programs: Sequence[str] = PROGRAMS,
+        compiled: bool = True,
+    ) -> None:
         self.ballast, self.shape = ballast, shape or from_minictr()
+        self._programs, self._compiled = programs, compiled
         self._wished_rootfs = rootfs
         self._stack = contextlib.ExitStack()
         self.directory = self.rootfs = self.floor = self.straight = self.tree = ""
@@ -44,7 +54,7 @@ class Lab:
             stack.callback(shutil.rmtree, self.directory, ignore_errors=True)
             self.rootfs = os.path.abspath(self._wished_rootfs) if self._wished_rootfs else self._build_rootfs()
             check_rootfs(self.rootfs)
-            self.floor = self._compile_floor()
+            self.floor = self._compile_floor() if self._compiled else ""
             self.straight = self._write("straight.bpf", bpf.straight(FILTER_INSTRUCTIONS))
             self.tree = self._write("tree.bpf", bpf.tree(FILTER_INSTRUCTIONS))
             self._stack = stack.pop_all()
@@ -77,7 +87,7 @@ class Lab:
 
     def _build_rootfs(self) -> str:
         directory = self.path("root")
-        command = [sys.executable, "-m", "minictr", "rootfs", "minimal", directory, *PROGRAMS]
+        command = [sys.executable, "-m", "minictr", "rootfs", "minimal", directory, *self._programs]
         done = subprocess.run(command, cwd="/", env=environment(), capture_output=True, text=True, check=False)
         if done.returncode:
             raise LabError(f"no root file system was built, give --rootfs DIR: {done.stderr.strip()[-MOST_SAID:]}")

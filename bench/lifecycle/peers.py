@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 
+from bench.host import own_cgroups
 from bench.lifecycle import oci
 from bench.lifecycle.arms import Tool, serve
 from bench.lifecycle.shape import COMMAND
@@ -13,32 +14,10 @@ from bench.lifecycle.worker import Command
 CGROUPS = "/sys/fs/cgroup"
 
 
-def own_cgroups(mountinfo: str, cgroup: str) -> list[str]:
-    """The caller's own cgroup directory in every hierarchy mounted, from /proc/self/mountinfo and /proc/self/cgroup."""
-    paths = {}
-    for line in cgroup.splitlines():
-        _, controllers, path = line.split(":", 2)
-        paths[controllers] = path
-    found = []
-    for line in mountinfo.splitlines():
-        left, _, right = line.partition(" - ")
-        fields = left.split()
-        kind, _, options = right.split(" ", 2) if right.count(" ") >= 2 else ("", "", "")
-        if kind == "cgroup2":
-            found.append(fields[4] + paths.get("", "/").rstrip("/"))
-        elif kind == "cgroup":
-            words = set(options.split(","))
-            own = [path for name, path in paths.items() if name and set(name.split(",")) <= words]
-            found += [fields[4] + path.rstrip("/") for path in own[:1]]
-    return found
-
-
 def remove_cgroups(name: str) -> list[str]:
     """Remove the cgroup NAME, and all below it, from below the caller's own ones. The paths that would not go."""
-    with open("/proc/self/mountinfo", encoding="utf-8") as mounts, open("/proc/self/cgroup", encoding="utf-8") as own:
-        parents = own_cgroups(mounts.read(), own.read())
     left = []
-    for parent in parents:
+    for parent in own_cgroups():
         for directory, _, _ in os.walk(os.path.join(parent, name), topdown=False):
             try:
                 os.rmdir(directory)
@@ -147,15 +126,19 @@ class LxcExecute(Tool):
             lines.append(f"lxc.mount.entry = {path[1:]} {path[1:]} none bind,ro,relative 0 0")
         return "\n".join(lines) + "\n"
 
-    def command(self, argv: tuple[str, ...]) -> Command:
+    def write_configuration(self) -> str:
+        """The path of the configuration, written together with its filter."""
         seccomp, config = self.lab.path("lxc", "seccomp"), self.lab.path("lxc", "config")
-        state = self.lab.path("lxc", "state")
-        os.makedirs(state, exist_ok=True)
         with open(seccomp, "w", encoding="utf-8") as file:
             # Version 1 of the format: numbers, the native architecture only. Version 2 makes 854 instructions of it.
             file.write("1\nallowlist\n" + "".join(f"{number}\n" for number in oci.allowed_numbers()))
         with open(config, "w", encoding="utf-8") as file:
             file.write(self.configuration(seccomp))
+        return config
+
+    def command(self, argv: tuple[str, ...]) -> Command:
+        config, state = self.write_configuration(), self.lab.path("lxc", "state")
+        os.makedirs(state, exist_ok=True)
         options = ["-n", f"bench{os.getpid()}", "-P", state, "-f", config, "-o", self.lab.path("lxc", "log")]
         return serve(mode="spawn", argv=[self.executable(), *options, "--", *argv])
 

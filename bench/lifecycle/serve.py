@@ -6,8 +6,13 @@ It answers as floor.c does: for each byte read from REQUEST one line on REPLY, `
 Usage: python -m bench.lifecycle.serve JSON REQUEST REPLY. The JSON object has ``mode`` and that mode's words:
 
 ``spawn``    ``argv`` by posix_spawn (vfork underneath: no page table is copied); ``files`` are [fd, path] pairs opened
-             for it anew each time; ``unmount`` are host mounts it must not see; ``no_core`` sets its core limit to 0
-``library``  minictr in this process: ``rootfs``, ``argv``, ``filter_path``, ``without`` (feature names), ``ballast``
+             for it anew each time (a file for reading, a device for both ways); ``unmount`` are host mounts it must
+             not see; ``no_core`` sets its core limit to 0
+``library``  minictr in this process: ``rootfs``, ``argv``, ``filter_path``, ``without`` (feature names), ``adding``
+             ([class name, arguments] pairs), ``ballast``
+``bare``     minictr in this process with no namespace and no root: ``argv``, ``ballast``; with ``anew`` by ``mc.run``,
+             which makes its plan each time
+``exec``     minictr in this process: ``argv`` in the container ``name`` of the state directory ``root``; ``ballast``
 """
 
 from __future__ import annotations
@@ -59,7 +64,8 @@ def spawn_job(
         hide_mounts(unmount)
     if no_core:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    actions = [(os.POSIX_SPAWN_OPEN, fd, path, os.O_RDONLY, 0) for fd, path in files]
+    modes = (os.O_RDWR if path.startswith("/dev/") else os.O_RDONLY for _, path in files)
+    actions = [(os.POSIX_SPAWN_OPEN, fd, path, mode, 0) for (fd, path), mode in zip(files, modes, strict=True)]
     environment = dict(os.environ)
 
     def once() -> Outcome:
@@ -71,8 +77,8 @@ def spawn_job(
     return once
 
 
-def container(rootfs: str, filter_path: str = "", without: Sequence[str] = ()) -> Any:
-    """The default profile with the filter, less the features named."""
+def container(rootfs: str, filter_path: str = "", without: Sequence[str] = (), cgroup_parent: str = "") -> Any:
+    """The default profile with the filter, less the features named; its groups are made below CGROUP_PARENT."""
     import minictr
 
     mc: Any = minictr  # its names are found when they are asked for, so no type is known here
@@ -81,19 +87,54 @@ def container(rootfs: str, filter_path: str = "", without: Sequence[str] = ()) -
         with open(filter_path, "rb") as file:
             features = [feature for feature in features if feature.name != "seccomp"]
             features.append(mc.Seccomp(file.read()))
+    if cgroup_parent:
+        features.append(mc.CgroupParent(cgroup_parent))
     return mc.Container(rootfs, features=features)
 
 
 def library_job(
-    rootfs: str, argv: list[str], filter_path: str = "", without: Sequence[str] = (), ballast: int = 0
+    rootfs: str,
+    argv: list[str],
+    filter_path: str = "",
+    without: Sequence[str] = (),
+    adding: Sequence[tuple[str, Sequence[Any]]] = (),
+    ballast: int = 0,
 ) -> Job:
     """minictr called in process, as a program that uses it would."""
+    import minictr
+
+    mc: Any = minictr
     box = container(rootfs, filter_path, without)
+    if adding:
+        box = box.with_(*(getattr(mc, name)(*arguments) for name, arguments in adding))
+    return timed(lambda: box.run(argv), ballast)
+
+
+def bare_job(argv: list[str], anew: bool = False, ballast: int = 0) -> Job:
+    """A program started by minictr on the host, with nothing contained."""
+    import minictr
+
+    mc: Any = minictr
+    box = mc.Container("", features=())
+    return timed((lambda: mc.run(argv)) if anew else (lambda: box.run(argv)), ballast)
+
+
+def exec_job(root: str, name: str, argv: list[str], ballast: int = 0) -> Job:
+    """One more program in a container that runs."""
+    import minictr
+
+    mc: Any = minictr
+    instance = mc.container(name, root=root)
+    return timed(lambda: instance.exec(argv), ballast)
+
+
+def timed(call: Callable[[], Any], ballast: int) -> Job:
+    """CALL, which answers a result, timed in a process that carries so many megabytes."""
     ballast_held = hold_ballast(ballast)
 
     def once() -> Outcome:
         begin = time.perf_counter_ns()
-        result = box.run(argv)
+        result = call()
         elapsed = time.perf_counter_ns() - begin
         assert ballast_held is not None  # alive until the last start
         return elapsed, 0 if result.returncode == 0 else 1 << 8
@@ -101,7 +142,12 @@ def library_job(
     return once
 
 
-MODES: dict[str, Callable[..., Job]] = {"spawn": spawn_job, "library": library_job}
+MODES: dict[str, Callable[..., Job]] = {
+    "spawn": spawn_job,
+    "library": library_job,
+    "bare": bare_job,
+    "exec": exec_job,
+}
 
 
 def main() -> None:

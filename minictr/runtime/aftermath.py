@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from minictr.runtime.program import Program
     from minictr.runtime.record import Record
 
-__all__ = ["Aftermath", "groups_of", "register"]
+__all__ = ["Aftermath", "groups_of", "state_text"]
 
 
 def groups_of(places: Mapping[str, Place]) -> tuple[Group, ...]:
@@ -26,13 +26,13 @@ def groups_of(places: Mapping[str, Place]) -> tuple[Group, ...]:
     return tuple(Group(place.controller, place.version, place.directory) for place in places.values())
 
 
-def register(record: Record, program: Program, process: ProcessIdentity, places: Mapping[str, Place]) -> None:
-    """The program runs as PROCESS: its state is written."""
+def state_text(record: Record, program: Program, process: ProcessIdentity, places: Mapping[str, Place]) -> str:
+    """The state of PROGRAM that runs as PROCESS, from now on."""
     spec, now = program.plan.spec, time.time_ns()
     state = State(record.id, spec, now, now, process=process, groups=groups_of(places), tty="tty" in spec.names)
     if not program.spec_text:
         program.spec_text = spec_text(spec)
-    record.save(state.text(program.spec_text))
+    return state.text(program.spec_text)
 
 
 class Aftermath:
@@ -67,6 +67,7 @@ class Aftermath:
         for place in reversed(self.places):
             try:
                 os.rmdir(place.directory)
+                cgroups.remove_way(place.directory)
             except OSError:
                 self._insist(place)
         return usage

@@ -12,9 +12,10 @@ from minictr.boot import is_first
 from minictr.errors import NoSuchContainer, StateError, StepFailed
 from minictr.kernel.core import lib
 from minictr.runtime import events
+from minictr.runtime.ended import EXIT_ROOM, ExitRecord
 from minictr.runtime.identity import ProcessIdentity
 from minictr.runtime.process import is_over
-from minictr.runtime.record import EXIT_ROOM, ExitRecord, Record
+from minictr.runtime.record import Record
 from minictr.runtime.store import SHORT
 from minictr.runtime.sweep import free, kill, processes, sweep_one
 
@@ -67,6 +68,8 @@ def wait(instance: Instance, timeout: float | None) -> ExitRecord | None:
 
 
 def _await(instance: Instance, timeout: float | None) -> None:
+    if not instance.alive:
+        return
     try:
         pidfd = instance.process.pidfd()
     except OSError:
@@ -157,7 +160,7 @@ def remove(instance: Instance, *, force: bool) -> None:
     """
     try:
         names = [instance.name]
-        if instance.process.alive:
+        if instance.alive:
             if not force and not instance.state.held:  # one that waits for its start has done nothing yet
                 instance.must_be("exited", verb="rm")
             finish(instance, SIGKILL, 0)

@@ -13,8 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from minictr.runtime.ended import ExitRecord
     from minictr.runtime.instance import Instance
-    from minictr.runtime.record import ExitRecord
     from minictr.spec import Spec
     from minictr.steps import Feature
 

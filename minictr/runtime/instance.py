@@ -9,9 +9,10 @@ import os
 
 from minictr.errors import MinictrError, NoSuchContainer, SpecError, StateError, WrongStatus
 from minictr.runtime import ending, events, inside
+from minictr.runtime.ended import ExitRecord
 from minictr.runtime.identity import ProcessIdentity
 from minictr.runtime.listing import frozen
-from minictr.runtime.record import ExitRecord, Record
+from minictr.runtime.record import Record
 from minictr.runtime.state import State
 from minictr.runtime.store import SHORT, Store
 
@@ -53,7 +54,7 @@ class Instance:
 
     @property
     def state(self) -> State:
-        """As written down when it was first asked for; see :meth:`refresh`. Raises StateError, NoSuchContainer."""
+        """As written down when it was last looked at; see :meth:`refresh`. Raises StateError, NoSuchContainer."""
         if self._state is None:
             self.refresh()
         assert self._state is not None
@@ -84,9 +85,20 @@ class Instance:
         return self.state.process
 
     @property
+    def alive(self) -> bool:
+        """Whether its first process is there: that of a later life, if it was started again since we read its state."""
+        read_before = self._state is not None
+        if self.process.alive or not read_before:
+            return self.process.alive
+        try:
+            return self.refresh().process.alive
+        except NoSuchContainer:
+            return False
+
+    @property
     def pid(self) -> int:
         """Of its first process, as the host counts; 0 when it does not run."""
-        return self.process.pid if self.process.alive else 0
+        return self.process.pid if self.alive else 0
 
     @property
     def running(self) -> bool:
@@ -97,7 +109,7 @@ class Instance:
     def status(self) -> str:
         """``created`` (set up, waiting for start), ``running``, ``paused``, ``exited``, or ``dead`` (over, and nobody
         knows how)."""
-        if not self.process.alive:
+        if not self.alive:
             return "exited" if self.exit_record() is not None and self.exit_code is not None else "dead"
         if self.state.held:
             return "created"
@@ -138,15 +150,15 @@ class Instance:
         """Readings of its cgroups, now; their last ones when it is over."""
         from minictr.kernel import cgroups
 
-        places = tuple(self.places().values())
-        if self.process.alive:
+        alive, places = self.alive, tuple(self.places().values())
+        if alive:
             return cgroups.usage(places)
         final = os.path.join(self.directory, "final")
         return cgroups.usage(tuple(place.replace(directory=f"{final}/{place.controller}") for place in places))
 
     def processes(self) -> tuple[int, ...]:
         """The pids of all its processes, as the host counts: by its cgroups, else by its pid namespace."""
-        if not self.process.alive:
+        if not self.alive:
             return ()
         for place in self.places().values():
             from minictr.kernel import cgroups
@@ -196,7 +208,7 @@ class Instance:
         seconds = self.state.stop_timeout if timeout is None else timeout
         with self.record() as record, record.editing():
             record.mark_stopped()
-            if self.process.alive:
+            if self.alive:
                 ending.finish(self, signal or self.state.stop_signal, 0 if self.state.held else seconds)
                 events.tell(self.store, self.id, self.name, "stop")
         self.settle()

@@ -159,6 +159,11 @@ class Start:
             self.journal, self.group = ledger.open_entry()
             self.on_failure.push(ledger.close_entry, self.journal)
         self._parent_steps(PREPARE)
+        if self.record is not None:
+            from minictr.runtime.state import WIDEST
+
+            # what runs must not be ended because the disk is full when it is written down
+            self.record.make_room(self._written(WIDEST))
         self._parent_steps(CLONE)
 
     def _own_record(self, record: Record) -> None:
@@ -294,9 +299,14 @@ class Start:
     def register(self) -> None:
         """Who runs, for those who ask (ps), and for the sweep if we should be killed."""
         if self.record is not None and self.identity is not None:
-            from minictr.runtime.aftermath import register
+            self.record.save(self._written(self.identity))
 
-            register(self.record, self.program, self.identity, self.places)
+    def _written(self, process: ProcessIdentity) -> str:
+        """The state of a container whose first process is PROCESS."""
+        from minictr.runtime.aftermath import state_text
+
+        assert self.record is not None
+        return state_text(self.record, self.program, process, self.places)
 
     def _poll(self, events: int) -> bool:
         """Whether the report pipe has EVENTS, or ended, before the deadline."""

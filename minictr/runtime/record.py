@@ -24,8 +24,8 @@ import time
 from minictr.errors import StateError, StepFailed
 from minictr.jsontext import dumps, loads
 from minictr.kernel.handles import Handle
+from minictr.runtime.ended import EXIT_ROOM, ExitRecord
 from minictr.runtime.store import ID_DIGITS, SHORT, Store
-from minictr.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,62 +33,13 @@ if TYPE_CHECKING:
 
     from minictr.runtime.editing import Editing
 
-__all__ = ["EXIT_ROOM", "SCHEMA", "ExitRecord", "Record"]
+__all__ = ["SCHEMA", "Record"]
 
 SCHEMA = 1  # of state.json: raised when an older minictr would read it wrongly
-HALTED, REBOOTED = 1, 2  # enum mc_halt of _core/monitor.h: powered off or halted; to be started again
-EXIT_ROOM = 256  # bytes of the exit record
 STATE_MAX = 8 << 20
 STOPPED = "stopped"  # an empty file
 JOURNAL_MAX = 1 << 20
 EAGAIN, EEXIST, ENOENT = 11, 17, 2
-
-
-class ExitRecord(Value):
-    """How a container ended.
-
-    ``status``: the raw wait status, None when nobody could see it (the monitor was killed). ``maxrss`` in KiB,
-    ``utime``, ``stime`` in microseconds, ``finished`` in nanoseconds since 1970, ``elapsed`` in nanoseconds, ``lost``:
-    bytes of output that could not be logged. ``halt``: whether its init called reboot(2), HALTED or REBOOTED; then
-    ``status`` is an exit code of 0 or 133, as systemd-nspawn's.
-    """
-
-    status: int | None = None
-    maxrss: int = 0
-    utime: int = 0
-    stime: int = 0
-    finished: int = 0
-    elapsed: int = 0
-    lost: int = 0
-    halt: int = 0
-
-    @property
-    def exit_code(self) -> int | None:
-        """As a shell tells it: 128 + n for signal n; None when nobody knows. waitpid(2): low 7 bits, next byte."""
-        if self.status is None:
-            return None
-        signal = self.status & 0x7F
-        return 128 + signal if signal else (self.status >> 8) & 0xFF
-
-    def text(self) -> str:
-        """As it stands in the file."""
-        fields = {name: getattr(self, name) for name in self._fields}
-        words = [f"{name}={'unknown' if value is None else value}" for name, value in fields.items()]
-        return f"minictr-exit 1 {' '.join(words)}\n"
-
-    @classmethod
-    def parse(cls, text: str) -> ExitRecord | None:
-        """The record in TEXT; None when none was written yet, or not to its end."""
-        line, newline, _ = text.partition("\n")
-        words = line.split()
-        if not newline or words[:2] != ["minictr-exit", "1"]:
-            return None
-        pairs = (word.partition("=") for word in words[2:])
-        try:
-            fields: dict[str, Any] = {name: None if value == "unknown" else int(value) for name, _, value in pairs}
-            return cls(**fields)
-        except (TypeError, ValueError):
-            return None
 
 
 class Record(Handle):
@@ -184,7 +135,7 @@ class Record(Handle):
                 self._journal = os.open("journal", flags, 0o600, dir_fd=self.fd)
             written = os.write(self._journal, text)
         except OSError as err:
-            raise self._failed("write", "journal", err) from err
+            raise self.failed("write", "journal", err) from err
         if written != len(text):
             raise StepFailed(f"write {self.directory}/journal", 28, cure="the disk is full: make room")
 
@@ -195,9 +146,18 @@ class Record(Handle):
         return [tuple(line.split("\t")) for line in lines if line]
 
     def settled(self) -> None:
-        """All that the journal announced is gone: it begins anew."""
+        """All that the journal announced is gone, and the container is kept: that is all it says from now on.
+
+        Replaced whole: a container whose journal says nothing is taken for one that was never finished. On a full disk
+        the old rows stay, and do no harm: they announce what is gone.
+        """
         self._close_journal()
-        self._unlink("journal")
+        for name in ("exit.new", "state.json.new"):  # of a start that came to nothing
+            self._unlink(name)
+        try:
+            self._replace("journal", "committed\n")
+        except OSError:
+            pass
 
     def forget_rows(self, limit: int) -> None:
         """The journal begins anew if it is longer than LIMIT bytes: all it announced is gone."""
@@ -209,16 +169,16 @@ class Record(Handle):
     def save(self, text: str) -> None:
         """Replace state.json by TEXT, whole or not at all. Raises StepFailed."""
         try:
-            fd = os.open("state.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
-            try:
-                data = memoryview(text.encode("ascii"))
-                while data:
-                    data = data[os.write(fd, data) :]
-            finally:
-                os.close(fd)
-            os.rename("state.new", "state.json", src_dir_fd=self.fd, dst_dir_fd=self.fd)
+            self._replace("state.json", text)
         except OSError as err:
-            raise self._failed("write", "state.json", err) from err
+            raise self.failed("write", "state.json", err) from err
+
+    def make_room(self, text: str) -> None:
+        """Room on the disk for a state of the length of TEXT: :meth:`save` needs none then. Raises StepFailed."""
+        try:
+            self._write("state.json.new", text)
+        except OSError as err:
+            raise self.failed("write", "state.json", err) from err
 
     def load(self) -> dict[str, Any]:
         """What state.json says; {} when none was written yet. Raises StateError naming the file for anything wrong."""
@@ -238,6 +198,11 @@ class Record(Handle):
             raise StateError(f"{path}: belongs to another container ({str(state.get('id'))[:SHORT]})")
         return state
 
+    @property
+    def is_written(self) -> bool:
+        """Whether there is a state.json."""
+        return self._exists("state.json")
+
     def edit(self, **changes: Any) -> dict[str, Any]:
         """state.json with CHANGES; what it says now. One editor at a time: hold :meth:`editing`."""
         state = {**self.load(), **changes}
@@ -255,20 +220,23 @@ class Record(Handle):
     def make_exit_room(self) -> int:
         """A descriptor of the exit record, with room on disk for what will be written into it. Raises StepFailed."""
         try:
-            fd = os.open("exit", os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
+            fd = os.open("exit.new", os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
             try:
                 if os.write(fd, b" " * EXIT_ROOM) != EXIT_ROOM:
                     raise OSError(28, "")
+                # how its last life ended stays until then, and for who has it open
+                os.rename("exit.new", "exit", src_dir_fd=self.fd, dst_dir_fd=self.fd)
             except BaseException:
                 os.close(fd)
                 raise
         except OSError as err:
-            raise self._failed("write", "exit", err) from err
+            raise self.failed("write", "exit", err) from err
         return fd
 
     def begin_anew(self) -> None:
-        """What its last life left goes: exit record, readings, socket. Log and layers stay."""
-        for name in ("exit", "attach", STOPPED):
+        """What its last life left goes: readings, socket. Log and layers stay, and how it ended until there is room for
+        how the new one will."""
+        for name in ("attach", STOPPED):
             self._unlink(name)
         if self._exists("final"):
             self._remove_tree("final")
@@ -294,7 +262,14 @@ class Record(Handle):
             finally:
                 os.close(fd)
         except OSError as err:
-            raise self._failed("write", "exit", err) from err
+            raise self.failed("write", "exit", err) from err
+
+    def open_log(self) -> int:
+        """A descriptor to append to the log by. Raises StepFailed."""
+        try:
+            return os.open("log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
+        except OSError as err:
+            raise self.failed("write", "log", err) from err
 
     def open_exit(self) -> int:
         """A descriptor to read the exit record by, also after it was removed; -1 when there is none."""
@@ -308,9 +283,11 @@ class Record(Handle):
         return ExitRecord.parse(self._read("exit", EXIT_ROOM))
 
     def forget(self, name: str = "") -> None:
-        """Remove the directory and NAME, and close. What is left of a failure is found by the next sweep."""
-        self.store.drop_name(name, self.id)
+        """Remove the directory and NAME, and close. What is left of a failure is found by the next sweep: the journal
+        goes first, and what has none is removed."""
         self._close_journal()
+        self._unlink("journal")
+        self.store.drop_name(name, self.id)
         for entry in os.listdir(self.fd):
             try:
                 os.unlink(entry, dir_fd=self.fd)
@@ -323,7 +300,7 @@ class Record(Handle):
         except FileNotFoundError:
             pass
         except OSError as err:
-            raise self._failed("remove", "", err) from err
+            raise self.failed("remove", "", err) from err
         self.close()
 
     def _remove_tree(self, entry: str) -> None:
@@ -332,9 +309,25 @@ class Record(Handle):
         try:
             remove_tree(entry, self.fd)
         except OSError as err:
-            raise self._failed("remove", entry, err) from err
+            raise self.failed("remove", entry, err) from err
 
     # --- files ---
+
+    def _replace(self, name: str, text: str) -> None:
+        self._write(f"{name}.new", text)
+        os.rename(f"{name}.new", name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+
+    def _write(self, name: str, text: str) -> None:
+        """TEXT in file NAME, where there may be room for it already: that is not given back first."""
+        fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
+        try:
+            data = memoryview(text.encode("ascii"))
+            size = len(data)
+            while data:
+                data = data[os.write(fd, data) :]
+            os.ftruncate(fd, size)
+        finally:
+            os.close(fd)
 
     def _read(self, name: str, limit: int) -> str:
         try:
@@ -361,8 +354,11 @@ class Record(Handle):
             os.unlink(name, dir_fd=self.fd)
         except FileNotFoundError:
             pass
+        except OSError as err:
+            raise self.failed("remove", name, err) from err
 
-    def _failed(self, verb: str, name: str, err: OSError) -> StepFailed:
+    def failed(self, verb: str, name: str, err: OSError) -> StepFailed:
+        """The error for ERR of what VERB did to our file NAME."""
         cures = {28: "the disk is full: make room, or choose another --root", 30: "choose another --root"}
         cure = cures.get(err.errno or 0, "")
         return StepFailed(f"{verb} {self.directory}/{name}".rstrip("/"), err.errno or 0, cure=cure)

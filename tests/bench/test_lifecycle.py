@@ -146,14 +146,6 @@ def test_the_probe_runs_in_the_floor(small_lab: Lab) -> None:
     assert probe.parse(arm.probe()).pid == 1
 
 
-def test_a_leak_check_keeps_its_books(rootfs: Path) -> None:
-    code, found = bench("--leak-check", "40", "--ballast-mb", "1", "--rootfs", str(rootfs))
-    assert code == 0, found["grown"]
-    assert found["grown"] == []
-    assert len(found["nanoseconds"]) == 40
-    assert found["last"]["zombies"] == found["last"]["children"] == 0
-
-
 def test_by_step_sums_up_minictrs_time_line(rootfs: Path) -> None:
     code, found = bench("--by-step", "--rounds", "2", "--warmup", "0", "--ballast-mb", "1", "--rootfs", str(rootfs))
     assert code == 0

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import host
 from bench.lifecycle import oci, peers
 from bench.lifecycle.lab import Lab
 from bench.lifecycle.shape import FALLBACK
@@ -23,7 +24,7 @@ HYBRID_OWN = "9:name=systemd:/user\n4:memory:/a/b\n1:cpu,cpuacct:/\n0::/two\n"
 
 
 def test_our_own_cgroup_is_found_in_every_hierarchy() -> None:
-    assert peers.own_cgroups(HYBRID_MOUNTS, HYBRID_OWN) == [
+    assert host.own_cgroups(HYBRID_MOUNTS, HYBRID_OWN) == [
         "/sys/fs/cgroup/cpu,cpuacct",
         "/sys/fs/cgroup/memory/a/b",
         "/sys/fs/cgroup/systemd/user",
@@ -78,7 +79,7 @@ def test_libseccomp_makes_about_300_instructions_of_it(tmp_path: Path) -> None:
 
 
 def test_an_unknown_hierarchy_is_not_ours() -> None:
-    assert peers.own_cgroups("35 31 0:32 / /mnt/x rw - cgroup cgroup rw,net_cls", HYBRID_OWN) == []
+    assert host.own_cgroups("35 31 0:32 / /mnt/x rw - cgroup cgroup rw,net_cls", HYBRID_OWN) == []
 
 
 def test_removing_a_cgroup_that_is_not_there_is_no_error() -> None:

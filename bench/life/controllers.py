@@ -1,0 +1,110 @@
+"""What each controller of control groups adds to a start: with none, each by itself, all of them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bench import stats
+from bench.life.series import Part, Series, Target, Tell, in_turn, raw, unstable
+from bench.lifecycle.arms import serve
+from bench.lifecycle.lab import Lab
+from bench.lifecycle.shape import APART, COMMAND
+
+AT_MOST_MS = 0.3
+NONE, AGAIN, ALL = "none", "none again", "all"
+
+# controller -> (class of minictr, its arguments): a limit that this program does not feel
+LIMITS: dict[str, tuple[str, Sequence[Any]]] = {
+    "pids": ("Pids", (64,)),
+    "memory": ("Memory", ("256M",)),
+    "cpu": ("Cpu", (1.5,)),
+    "cpuset": ("Cpuset", ("0",)),
+    "io": ("Io", ()),
+    "freezer": ("Freezer", ()),
+    "devices": ("Devices", ()),
+    "hugetlb": ("Hugetlb", ({"2MB": "64M"},)),
+}
+
+
+def commands(lab: Lab, limits: Mapping[str, tuple[str, Sequence[Any]]]) -> dict[str, Any]:
+    """The default profile without its own limit and with each of LIMITS."""
+
+    def arm(about: str, *adding: tuple[str, Sequence[Any]]) -> tuple[str, Any]:
+        command = serve(
+            mode="library",
+            rootfs=lab.rootfs,
+            argv=list(COMMAND),
+            without=list(APART),
+            adding=adding,
+            ballast=lab.ballast,
+        )
+        return about, command
+
+    return {
+        NONE: arm("the default profile without control groups"),
+        AGAIN: arm("the same: the A/A check"),
+        **{name: arm(f"with {name} alone", limit) for name, limit in limits.items()},
+        ALL: arm("with all of them", *limits.values()),
+    }
+
+
+def supported() -> tuple[dict[str, tuple[str, Sequence[Any]]], dict[str, str]]:
+    """Those of LIMITS that this host has; and why it has not the others."""
+    import minictr
+
+    mc: Any = minictr
+    found, missing = {}, {}
+    for name, limit in LIMITS.items():
+        answer = mc.support(getattr(mc, limit[0]))
+        if answer:
+            found[name] = limit
+        else:
+            missing[name] = str(answer)
+    return found, missing
+
+
+def measure(lab: Lab, options: argparse.Namespace, tell: Tell) -> Part:
+    """Each in turn."""
+    limits, missing = supported()
+    found, orders = in_turn(
+        lab,
+        commands(lab, limits),
+        rounds=options.rounds,
+        warmup=options.warmup,
+        seed=options.seed,
+        pause=options.pause_ms / 1e3,
+        tell=tell,
+    )
+    return part({**found, **{name: Series(name, failed=why) for name, why in missing.items()}}, orders, options.seed)
+
+
+def added(found: Mapping[str, Series], name: str, seed: int) -> stats.Interval:
+    """Milliseconds that NAME adds to a start with no controller, paired within rounds."""
+    pair = [[value / 1e6 for value in found[one].nanoseconds] for one in (name, NONE)]
+    return stats.paired_difference(pair[0], pair[1], seed=seed)
+
+
+def part(found: Mapping[str, Series], orders: list[list[str]], seed: int) -> Part:
+    """A line each, and a promise each."""
+    lines, targets = [f"{'':<22}{'median ms':>10}{'added ms':>10}   95 % interval"], []
+    how_many = sum(series.complete for name, series in found.items() if name in LIMITS)
+    for name, series in found.items():
+        if not series.complete or not found[NONE].complete:
+            lines.append(f"{name:<22}{'-':>10}  {series.failed}")
+            continue
+        more = added(found, name, seed)
+        median = stats.quartiles([value / 1e6 for value in series.nanoseconds]).median
+        lines.append(f"{name:<22}{median:>10.2f}{more.estimate:>10.3f}   {more.low:.3f} to {more.high:.3f}")
+        if name in LIMITS:
+            answer = stats.verdict(more, AT_MOST_MS)
+            figure = f"{more.estimate:.3f} [{more.low:.3f}, {more.high:.3f}] ms"
+            targets.append(Target(f"{name} adds at most {AT_MOST_MS} ms", answer, figure))
+        if name == ALL and how_many:
+            each = stats.Interval(*(value / how_many for value in (more.estimate, more.low, more.high)))
+            figure = f"{each.estimate:.3f} [{each.low:.3f}, {each.high:.3f}] ms each"
+            targets.append(
+                Target(f"all {how_many} add at most {AT_MOST_MS} ms each", stats.verdict(each, AT_MOST_MS), figure)
+            )
+    return Part("What each controller adds to a start", lines, targets, raw(found, orders), unstable(found))
