@@ -1,11 +1,12 @@
 """A seccomp filter's rules as a BPF program: numbers by libseccomp, arguments by this module, and what comes out is
 compared with the rules before anybody may load it.
 
-libseccomp finds the way to a system call's number, as a chain or as a binary tree, on several architectures. Rules
-with conditions are not given to it: it has them without order (a rule without conditions swallows the others, of two
-that overlap either may answer), refuses exceptions on socketcall, and 2.5.4 does not come back from some. So each
-system call gets an answer of its own from it, a placeholder, and in the placeholder's place stands what was meant: a
-return, or a jump to the comparisons of its arguments, which follow at the end.
+libseccomp knows which number a name is on which architecture. Rules with conditions are not given to it: it has them
+without order (a rule without conditions swallows the others, of two that overlap either may answer), refuses exceptions
+on socketcall, and 2.5.4 does not come back from some. So each system call gets an answer of its own from it, a
+placeholder. Its program, which has a leaf for each number, is read out and said again as a search among ranges of
+numbers, half as long and half the time to load; in the placeholders' places stands what was meant: a return, or a jump
+to the comparisons of the call's arguments, which follow at the end.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["compile_filter"]
 
-TREE_FROM = 16  # system calls: below, a chain loads as fast (docs/decisions.md)
+TREE_FROM = 16  # system calls: from then on libseccomp makes a tree, which is read out sooner
 MULTIPLEXED = ("socketcall", "ipc")  # on 32 bits libseccomp writes rules for these on its own, unless they have some
 BPF_MAXINSNS = 4096  # linux/bpf_common.h
 INSTRUCTION = struct.Struct("=HBBI")  # struct sock_filter
@@ -37,6 +38,8 @@ LOW, HIGH = (16, 20) if INSTRUCTION.pack(1, 0, 0, 0)[0] else (20, 16)  # of args
 WORD = (1 << 64) - 1
 # linux/bpf_common.h: BPF_LD|BPF_W|BPF_ABS, BPF_ALU|BPF_AND|BPF_K, BPF_JMP|..., BPF_RET|BPF_K
 LOAD, AND, JUMP, EQUAL, GREATER, NOT_LESS, RETURN = 0x20, 0x54, 0x05, 0x15, 0x25, 0x35, 0x06
+NO_ARCH = 0x7FFFFFFF  # of no machine
+NEWER = 0x7FF0FFFF  # the placeholder of what is beyond libseccomp's numbers
 NEXT, PASS, FAIL = 0, -1, -2  # where a comparison leads: to the next instruction, condition or case
 
 # operator -> (high words greater, equal, neither; then the low words' comparison, met, not met)
@@ -69,7 +72,7 @@ def compile_filter(plain: tuple[Any, ...]) -> bytes:
         answers[place:] = answers[place:] or [call]
         rows.append((name, library.TRACE | place + 1))
     made = library.build(library.TRACE | 1, library.TRACE | 2, arches, rows, tree=len(rows) > TREE_FROM)
-    program = prologue(arches, newer) + finished(made, answers)
+    program = finished(searched(made, arches, newer), answers, newer)
     if len(program) > BPF_MAXINSNS * INSTRUCTION.size:
         raise SpecError(f"seccomp: {len(program) // INSTRUCTION.size} instructions, the kernel takes {BPF_MAXINSNS}")
     prove(program, plain, calls)
@@ -93,13 +96,69 @@ def by_call(rules: tuple[Any, ...], default: int) -> dict[str, Call]:
     return found
 
 
-def finished(program: bytes, answers: list[Call]) -> bytes:
-    """PROGRAM with what was meant in the place of the placeholders."""
-    rows = list(INSTRUCTION.iter_unpack(program))
+def table(program: bytes, arch: str) -> list[tuple[int, int]]:
+    """What PROGRAM, libseccomp's, answers the numbers of an architecture: (first number, answer), ascending; each holds
+    up to the next. x86_64's with those of x32, which are its own and a bit."""
+    numbers = {0, *range(library.newest(arch) + 2), *(n + more for n in library.table(arch) for more in (0, 1))}
+    if arch == "x86_64":
+        bit = library.X32_BIT
+        numbers |= {bit, *range(bit, bit + library.newest("x32") + 2), 0xFFFFFFFF}  # -1: a tracer skipped the call
+    rows = instructions(program)
+    found: list[tuple[int, int]] = []
+    for number in sorted(numbers):
+        ret = answer(rows, data(number, library.arch_token(arch)))
+        if not found or found[-1][1] != ret:
+            found.append((number, ret))
+    return found
+
+
+def tree(ranges: list[tuple[int, int]]) -> list[Row]:
+    """A search among RANGES, with the number in the accumulator; leaves are returns of what they answer."""
+    if len(ranges) == 1:
+        return [(RETURN, 0, 0, ranges[0][1])]
+    middle = len(ranges) // 2
+    below, above = tree(ranges[:middle]), tree(ranges[middle:])
+    if len(below) < 256:
+        return [(NOT_LESS, len(below), 0, ranges[middle][0]), *below, *above]
+    return [(NOT_LESS, 0, 1, ranges[middle][0]), (JUMP, 0, 0, len(below)), *below, *above]
+
+
+def searched(program: bytes, arches: tuple[str, ...], newer: int) -> list[Row]:
+    """What PROGRAM answers, said shorter: a search among ranges for each architecture, -1 for what NEWER is for."""
+    rows: list[Row] = [(LOAD, 0, 0, 4)]
+    foreign = answer(instructions(program), data(0, NO_ARCH))
+    for arch in arches:
+        if arch == "x32":
+            continue
+        ranges = table(program, arch)
+        if newer >= 0:
+            ranges = with_newer(ranges, library.newest(arch) + 1)
+        part = [(LOAD, 0, 0, 0), *tree(ranges)]
+        rows += [(EQUAL, 1, 0, library.arch_token(arch)), (JUMP, 0, 0, len(part)), *part]
+    return [*rows, (RETURN, 0, 0, foreign)]
+
+
+def with_newer(ranges: list[tuple[int, int]], first: int) -> list[tuple[int, int]]:
+    """RANGES with another answer from FIRST up to the numbers of x32, or to arm's own.
+
+    runc does so with ENOSYS: a program that is told EPERM for a call of a newer kernel does not try the older one.
+    """
+    after = [row for row in ranges if row[0] > first]
+    if not after:
+        after = [(library.X32_BIT, next(ret for number, ret in reversed(ranges) if number <= first))]
+    return [*(row for row in ranges if row[0] < first), (first, NEWER), *after]
+
+
+def finished(rows: list[Row], answers: list[Call], newer: int) -> bytes:
+    """ROWS with what was meant in the place of the placeholders."""
     tail: list[Row] = []
     begins: dict[int, int] = {}
+    rows = [*rows]
     for place, (code, _, _, k) in enumerate(rows):
-        if code != RETURN or k & 0xFFFF0000 != library.TRACE:
+        if code != RETURN:
+            continue
+        if k == NEWER:
+            rows[place] = (RETURN, 0, 0, newer)
             continue
         number = (k & 0xFFFF) - 1
         cases, final = answers[number]
@@ -148,24 +207,6 @@ def compared(condition: Condition) -> list[Row]:
     return rows
 
 
-def prologue(arches: tuple[str, ...], newer: int) -> bytes:
-    """What comes before libseccomp's part: numbers beyond those it knows get NEWER (-1: nothing of the kind).
-
-    runc does so with ENOSYS: a program that is told EPERM for a call of a newer kernel does not try the older one.
-    """
-    if newer < 0:
-        return b""
-    # x32's numbers are those of x86_64 and a bit
-    limits = [(library.arch_token(arch), library.newest(arch)) for arch in arches if arch != "x32"]
-    rows = [(LOAD, 0, 0, 4)]
-    for place, (token, newest) in enumerate(limits):
-        left = 5 * (len(limits) - place - 1)
-        # x32's numbers, and -1 which a tracer leaves behind, are left to what follows
-        rows += [(EQUAL, 0, 4, token), (LOAD, 0, 0, 0), (GREATER, left + 2, 0, library.X32_BIT - 1)]
-        rows += [(GREATER, 0, left + 1, newest), (RETURN, 0, 0, newer)]
-    return b"".join(INSTRUCTION.pack(*row) for row in rows)
-
-
 # --- the proof ---
 
 
@@ -179,9 +220,9 @@ def prove(program: bytes, plain: tuple[Any, ...], calls: dict[str, Call]) -> Non
         token = library.arch_token("x86_64" if bit else arch)
         names = library.table(arch)
         newest = library.newest(arch) | bit
-        for number in {*range(bit, newest + 8), *names}:
+        for number in {*range(bit, newest + 8), *names, *(() if bit else (library.X32_BIT - 1,))}:
             cases, final = calls.get(names.get(number, ""), ((), default))
-            if newer >= 0 and not bit and number > newest:
+            if newer >= 0 and not bit and number > newest and number not in names:
                 cases, final = (), newer
             for args in samples(cases):
                 wanted = next((ret for conditions, ret in cases if holds(conditions, args)), final)
@@ -189,7 +230,7 @@ def prove(program: bytes, plain: tuple[Any, ...], calls: dict[str, Call]) -> Non
     if "x32" not in arches and "x86_64" in arches:
         for number in (library.X32_BIT, library.X32_BIT | 1, library.X32_BIT | 59):
             _compare(made, number, library.arch_token("x86_64"), (), bad_arch, "x32")
-    _compare(made, 1, 0x7FFFFFFF, (), bad_arch, "an unknown architecture")
+    _compare(made, 1, NO_ARCH, (), bad_arch, "an unknown architecture")
 
 
 def samples(cases: tuple[Case, ...]) -> Iterator[tuple[int, ...]]:

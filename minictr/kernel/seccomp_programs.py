@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["cache_directory", "program", "sha256"]
 
-COMPILER = 1  # to be changed with what seccomp_compile makes of the same rules
+COMPILER = 2  # to be changed with what seccomp_compile makes of the same rules
 HEAD = "minictr-seccomp 1"
 FORBIDDEN_BITS = 0o022  # write access of group and others
 LARGEST = 4096 * 8 + 256  # BPF_MAXINSNS instructions, and the head

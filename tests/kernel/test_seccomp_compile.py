@@ -123,7 +123,7 @@ def test_many_rules_are_a_tree() -> None:
     program = FILTERS["docker"].program
     rows = [struct.unpack_from("=HBBI", program, place) for place in range(0, len(program), 8)]
     longest = 0
-    for number in {*range(460)} - {41}:  # socket has a comparison for each family
+    for number in {*range(460)} - {41, 56, 135}:  # socket, clone and personality have comparisons
         steps, place = 0, 0
         while rows[place][0] & 7 != 6:
             code, yes, no, k = rows[place]
@@ -137,7 +137,7 @@ def test_many_rules_are_a_tree() -> None:
                 met = {0x15: value == k, 0x25: value > k, 0x35: value >= k}[code]
                 place += yes if met else no
         longest = max(longest, steps)
-    assert longest < 50
+    assert longest < 20
 
 
 def test_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
