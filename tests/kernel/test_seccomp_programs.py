@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -219,3 +221,23 @@ def test_the_real_thing(place: Path) -> None:
     assert flt.program == made
     assert len(list(place.iterdir())) == 1
     shutil.rmtree(place)
+
+
+def test_without_libseccomp(tmp_path: Path) -> None:
+    """Said with its cure, and before anything is touched; what is kept on disk needs no library."""
+    code = (
+        "import sys; sys.path += {path!r}\n"
+        "import minictr as mc\n"
+        "flt = mc.SeccompFilter('allow').deny('mkdir')\n"
+        "if {missing}: sys.modules['pyseccomp'] = None\n"
+        "try: print(len(flt.program) % 8)\n"
+        "except mc.Unsupported as err: print(err.feature, err.cure)\n"
+    )
+    environment = {"MINICTR_CACHE": str(tmp_path / "cache"), "PATH": os.environ["PATH"]}
+    said = []
+    for missing in (True, False, True):
+        program = code.format(path=[place for place in sys.path if "-packages" in place], missing=missing)
+        command = [sys.executable, "-I", "-c", program]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        said.append(done.stdout.strip() or done.stderr)
+    assert said == ["seccomp apt-get install libseccomp2", "0", "0"]
