@@ -51,6 +51,7 @@ _HOMES = {
     "minictr.features.landlock": "Landlock",
     "minictr.features.seccomp": "Seccomp",
     "minictr.features.lsm": "AppArmor SELinux",
+    "minictr.features.filters": "SeccompFilter",
     "minictr.features.network": "Loopback",
     "minictr.features.cgroups": "Memory Cpu Cpuset Pids Freezer NamedCgroup CgroupConf CgroupParent",
     "minictr.features.cgroup_devices": "Io Devices Device Hugetlb Rdma Misc",
