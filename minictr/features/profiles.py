@@ -12,8 +12,8 @@ Not in them yet, for they are features of later work: bridges. Nor labels of sec
 there are (Docker loads a profile of its own, docker-default). Known differences: Docker's groups of hugetlb, rdma,
 perf_event and the network classes, which nothing is set in, are not made; LXC leaves /sys/fs/cgroup to the container's
 init where there are cgroup namespaces (its cgroup:mixed without ":force"), here it is mounted as cgroup:mixed:force
-does. Docker's overlay is made by its daemon (add ``Overlay()`` to have one); LXC has four ttys beside the console, binds
-/sys/fs/fuse/connections, and its Debian configuration may add a veth.
+does. Docker's overlay is made by its daemon (add ``Overlay()`` to have one); LXC has four ttys beside the console,
+binds /sys/fs/fuse/connections, and its Debian configuration may add a veth.
 """
 
 from __future__ import annotations
