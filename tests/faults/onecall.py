@@ -94,7 +94,7 @@ def ptrace(request: int, pid: int, address: int = 0, data: int = 0) -> int:
 
 
 class Tracee:
-    """A thread: the process it is one of; while it is in the call that was chosen its errno, or what was its argument."""
+    """A thread: the process it is one of; within the call that was chosen its errno, or what its argument was."""
 
     def __init__(self, process: Process) -> None:
         self.process, self.fails, self.argument = process, 0, 0
