@@ -24,7 +24,8 @@ long mc_capset(uint64_t effective, uint64_t permitted, uint64_t inheritable)
     return MC_CALL2(__NR_capset, &header, data);
 }
 
-/* Whether CAP is in the bounding set; EINVAL beyond this kernel's last. What ends a loop is believed when said twice. */
+/* Whether CAP is in the bounding set; EINVAL beyond this kernel's last. What ends a loop is believed when said twice.
+ */
 static long is_bounding(int cap)
 {
     long held = MC_CALL5(__NR_prctl, PR_CAPBSET_READ, cap, 0, 0, 0);
