@@ -33,6 +33,7 @@ from minictr.kernel.core import lib
 from minictr.kernel.handles import shut
 from minictr.plan import plan
 from minictr.runtime.container import CACHED, started, to_the_end
+from minictr.runtime.filters import with_program
 from minictr.runtime.launch import START_TIMEOUT, Start, reap
 from minictr.runtime.process import Process, is_over
 from minictr.runtime.program import Program
@@ -115,6 +116,8 @@ def exec_spec(
     if isinstance(args, str) or not args:
         raise SpecError(f"args must be a list of strings, not {args!r}")
     left_out(target, without)
+    # a container of the library's may be told by its wishes: what is written down has the program already
+    target = target.replace(spec=with_program(target.spec))
     names = target.spec.names.difference(without)
     kinds = tuple(kind for kind in target.spec.features if isinstance(kind, Namespace) and kind.name in names)
     mounts = any(kind.name == "mnt" for kind in kinds)
