@@ -14,14 +14,15 @@ from minictr.features.capabilities import Capabilities, NoNewPrivs
 from minictr.features.cgroup_devices import Device, Devices, Hugetlb, Io, Misc, Rdma
 from minictr.features.cgroupfs import Cgroupfs
 from minictr.features.cgroups import CgroupConf, CgroupParent, Cpu, Cpuset, Freezer, Memory, NamedCgroup, Pids
+from minictr.features.landlock import Landlock
+from minictr.features.lsm import AppArmor, SELinux
+from minictr.features.masks import MaskedPaths, ReadonlyPaths
 from minictr.features.mounts import (
     Bind,
     Dev,
     Devpts,
-    MaskedPaths,
     Mqueue,
     Proc,
-    ReadonlyPaths,
     Shm,
     Sysfs,
     Tmpfs,
@@ -54,7 +55,7 @@ from minictr.features.process import (
     Tty,
     Umask,
 )
-from minictr.features.profiles import BARE, DEFAULT, DOCKER, LXC, PROFILES
+from minictr.features.profiles import BARE, DEFAULT, DOCKER, LANDLOCK, LXC, PROFILES
 from minictr.features.rootfs import Chroot, Overlay, PivotRoot, ReadonlyRoot
 from minictr.features.seccomp import Seccomp
 from minictr.features.users import Identity
@@ -67,9 +68,11 @@ __all__ = [
     "BARE",
     "DEFAULT",
     "DOCKER",
+    "LANDLOCK",
     "LXC",
     "PROFILES",
     "REGISTRY",
+    "AppArmor",
     "Bind",
     "BootId",
     "Capabilities",
@@ -95,6 +98,7 @@ __all__ = [
     "Io",
     "IpcNamespace",
     "Keyring",
+    "Landlock",
     "Loopback",
     "MaskedPaths",
     "Memory",
@@ -116,6 +120,7 @@ __all__ = [
     "ReadonlyPaths",
     "ReadonlyRoot",
     "Rlimits",
+    "SELinux",
     "Seccomp",
     "Session",
     "Shm",
@@ -175,7 +180,10 @@ REGISTRY: dict[str, type[Feature]] = {
         Identity,
         Capabilities,
         NoNewPrivs,
+        Landlock,
         Seccomp,
+        AppArmor,
+        SELinux,
         Loopback,
         Memory,
         Cpu,

@@ -1,4 +1,4 @@
-"""Mounts inside the container: the kernel's file systems, devices, binds, tmpfs, masks.
+"""Mounts inside the container: the kernel's file systems, devices, binds, tmpfs. Masks: see ``masks``.
 
 Every target is reached from the container's own root by openat2(2) with RESOLVE_IN_ROOT, and our standard targets
 with no symlink anywhere in them: an image in which /proc or /dev is a link gets an error, not a mount elsewhere.
@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from minictr.errors import SpecError
 from minictr.features.check import ID_MAX, choice, frozen, inside, integer, number, sequence, shown, size, word
+from minictr.features.lsm import mount_options
 from minictr.features.namespaces import MS_PRIVATE, MS_SLAVE, map_text, own
 from minictr.steps import PREPARE, SETUP, Context, Feature, Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any, ClassVar
+    from typing import Any
 
 MOUNT_ATTR_RDONLY = 0x1  # linux/mount.h
 MOUNT_ATTR_NOSUID = 0x2  # linux/mount.h
@@ -37,7 +38,6 @@ DEVICE_LINKS = (
     ("/proc/self/fd/1", "/dev/stdout"),
     ("/proc/self/fd/2", "/dev/stderr"),
 )
-ABSENT = (2, 20)  # ENOENT, ENOTDIR
 NEEDS_MNT = ("mnt", "it would be mounted on the host")
 
 
@@ -93,21 +93,26 @@ class Proc(Feature):
 
 
 class Sysfs(Feature):
-    """Sysfs on /sys, read-only. sysfs(5).
+    """Sysfs on /sys, read-only or with ``mode`` "rw": much in it sets up the host. sysfs(5).
 
     Network devices shown are those of the network namespace at mount time. In a user namespace without a network of
-    its own the kernel refuses a fresh one, and the host's /sys is bound read-only instead.
-    """
+    its own the kernel refuses a fresh one, and the host's /sys is bound instead."""
 
     NAME = "sysfs"
     SUMMARY = "/sys, read-only"
     NEEDS = (NEEDS_MNT,)
 
+    mode: str = "ro"
+
+    def check(self) -> None:
+        choice(self.mode, "sysfs mode", ("ro", "rw"))
+
     def steps(self, ctx: Context) -> Iterator[Step]:
         if ctx.has("userns") and not own(ctx, "net"):
-            yield from host_bind(self, "/sys", readonly=True)
+            yield from host_bind(self, "/sys", readonly=self.mode == "ro")
         else:
-            yield from revealing(self, ctx, "sysfs", "/sys", "sysfs on /sys ro", PLAIN | MOUNT_ATTR_RDONLY)
+            attr = PLAIN | (MOUNT_ATTR_RDONLY if self.mode == "ro" else 0)
+            yield from revealing(self, ctx, "sysfs", "/sys", f"sysfs on /sys {self.mode}", attr)
 
 
 class Dev(Feature):
@@ -121,7 +126,8 @@ class Dev(Feature):
     NEEDS = (NEEDS_MNT,)
 
     def steps(self, ctx: Context) -> Iterator[Step]:
-        yield fresh(self, "tmpfs", "/dev", options=["mode=755", "size=65536k"], attr=MOUNT_ATTR_NOSUID)
+        options = ["mode=755", "size=65536k", *mount_options(ctx)]
+        yield fresh(self, "tmpfs", "/dev", options=options, attr=MOUNT_ATTR_NOSUID)
         for name, major, minor in DEVICES:
             path = f"/dev/{name}"
             if ctx.has("userns"):
@@ -147,6 +153,7 @@ class Devpts(Feature):
         user = ctx.get("userns")
         if user is None or (not user.join and user.maps_gid(TTY_GROUP)):
             options.append(f"gid={TTY_GROUP}")
+        options += mount_options(ctx)
         yield fresh(self, "devpts", "/dev/pts", options=options, attr=MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC)
         yield self.step("symlink", SETUP, "/dev/ptmx -> pts/ptmx", target="pts/ptmx", path="/dev/ptmx")
 
@@ -167,7 +174,7 @@ class Shm(Feature):
         integer(self.inodes, "shm inodes", 0, 1 << 31)
 
     def steps(self, ctx: Context) -> Iterator[Step]:
-        options = tmpfs_options(self.size, 0o1777, self.inodes)
+        options = tmpfs_options(self.size, 0o1777, self.inodes) + mount_options(ctx)
         about = f"tmpfs on /dev/shm {told_size(self.size)}" + (f", {self.inodes} inodes" if self.inodes else "")
         yield fresh(self, "tmpfs", "/dev/shm", about, options=options)
 
@@ -252,7 +259,7 @@ class Tmpfs(Feature):
         return f"tmpfs:{self.target}"
 
     def steps(self, ctx: Context) -> Iterator[Step]:
-        attr, options = PLAIN, tmpfs_options(self.size, self.mode, self.inodes)
+        attr, options = PLAIN, tmpfs_options(self.size, self.mode, self.inodes) + mount_options(ctx)
         for option in self.options:
             bit, on = TMPFS_WORDS.get(option, (0, False))
             attr = attr | bit if on else attr & ~bit
@@ -336,56 +343,3 @@ class Bind(Feature):
         args |= {"into": fd, "path": self.source, "recursive": self.recursive}
         yield self.step("idmap_tree", PREPARE, self.source, undo="closed", **args)
         yield self.step("adopt", SETUP, self.source, into=tree, fd=fd)
-
-
-class Paths(Feature):
-    """What masked and read-only paths have in common: a list, of which what lies under /proc and /sys needs them."""
-
-    CALL: ClassVar[str] = ""
-    NEEDS = (NEEDS_MNT,)
-
-    paths: tuple[str, ...]
-
-    def check(self) -> None:
-        listed = sequence(self.paths, f"{self.NAME} paths")
-        frozen(self, "paths", tuple(inside(path, f"{self.NAME} path", root=False) for path in listed))
-
-    def steps(self, ctx: Context) -> Iterator[Step]:
-        for path in self.paths:
-            yield self.step(self.CALL, SETUP, path, path=path)
-
-
-class MaskedPaths(Paths):
-    """Nothing is to be seen at these paths: an empty read-only file or directory lies over each. mount(2)."""
-
-    NAME = "masked_paths"
-    SUMMARY = "paths of /proc and /sys that tell about or reach the host, hidden"
-    CALL = "mask"
-
-
-class ReadonlyPaths(Paths):
-    """These paths, and what is mounted below them, cannot be written. Linux 5.12, mount_setattr(2).
-
-    ``writable``: what is left writable, in them or in another read-only mount, where the container has a network of its
-    own: /proc/sys/net is that one's.
-    """
-
-    NAME = "readonly_paths"
-    SUMMARY = "paths of /proc that set up the host, read-only"
-    CALL = "readonly_path"
-
-    writable: tuple[str, ...] = ()
-
-    def check(self) -> None:
-        super().check()
-        listed = sequence(self.writable, f"{self.NAME} writable")
-        frozen(self, "writable", tuple(inside(path, f"{self.NAME} writable", root=False) for path in listed))
-
-    def steps(self, ctx: Context) -> Iterator[Step]:
-        writable = self.writable if own(ctx, "net") else ()
-        for path in writable:  # a mount of its own first, which the next ones take along
-            yield self.step(self.CALL, SETUP, f"{path}, a mount of its own", path=path)
-        yield from super().steps(ctx)
-        for path in writable:
-            args: dict[str, Any] = {"path": path, "set": 0, "clear": MOUNT_ATTR_RDONLY, "flags": NOFOLLOW}
-            yield self.step("remount", SETUP, f"{path} rw", tolerate=ABSENT, **args)

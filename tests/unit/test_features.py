@@ -38,7 +38,7 @@ SAMPLES: tuple[Feature, ...] = (
     f.Overlay(("/l",), "/u"),
     f.ReadonlyRoot(),
     f.Proc(),
-    f.Sysfs(),
+    f.Sysfs("rw"),
     f.Dev(),
     f.Devpts(),
     f.Shm(),
@@ -65,7 +65,10 @@ SAMPLES: tuple[Feature, ...] = (
     f.Identity("1000:1000", 1000, 1000, (4, 5)),
     f.Capabilities(("CHOWN", "NET_RAW"), inheritable=("CHOWN",), ambient=("CHOWN",)),
     f.NoNewPrivs(),
+    f.Landlock(("/",), ("/tmp",), (("/a", ("make-dir", "execute")),), None, (0, 80), (443,), ("signal",), True, True),
     f.Seccomp(bytes(8)),
+    f.AppArmor("&lab"),
+    f.SELinux("u:r:t:s0:c1,c2", "u:object_r:f:s0"),
     f.Loopback(),
     f.Memory("256M", 0, "200M", "1M", "1M", 10, True),
     f.Cpu(1.5, 200, burst=1000),
@@ -322,3 +325,12 @@ def refusal(function: object, *args: object) -> str:
     except SpecError as err:
         return str(err)
     return ""
+
+
+def test_thermal_events_are_masked_for_every_processor_there_may_be():
+    """Those that are off now too; numbers of those that are on can have holes (moby: daemon/pkg/oci/defaults.go)."""
+    masked = next(feature for feature in f.PROFILES["default"] if feature.name == "masked_paths").paths
+    with open("/sys/devices/system/cpu/possible") as file:
+        last = int(file.read().strip().replace("-", ",").split(",")[-1])
+    wanted = {f"/sys/devices/system/cpu/cpu{number}/thermal_throttle" for number in range(last + 1)}
+    assert wanted <= set(masked)
