@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from minictr.kernel.cgroup_usage import Usage
+    from minictr.kernel.cgroup_readings import Readings
     from minictr.kernel.cgroups import Place
     from minictr.runtime.identity import ProcessIdentity
     from minictr.runtime.program import Program
@@ -45,9 +45,9 @@ class Aftermath:
         """OWN: the journal is this container's alone, and its record; else the process's ledger."""
         self.journal, self.own, self.places, self.name = journal, own, places, name
 
-    def __call__(self) -> Usage | None:
+    def __call__(self) -> Readings | None:
         try:
-            usage = self._take_back() if self.places else None
+            readings = self._take_back() if self.places else None
             if self.own:
                 self.journal.forget(self.name)
             else:
@@ -58,18 +58,18 @@ class Aftermath:
             if self.own:
                 self.journal.close()
             return None
-        return usage
+        return readings
 
-    def _take_back(self) -> Usage:
+    def _take_back(self) -> Readings:
         from minictr.kernel import cgroups
 
-        usage = cgroups.usage(self.places)
+        readings = cgroups.take(self.places)
         for place in reversed(self.places):
             try:
                 os.rmdir(place.directory)
             except OSError:
                 self._insist(place)
-        return usage
+        return readings
 
     def _insist(self, place: Place) -> None:
         """Something is in there yet: groups that the container made, or without a pid namespace its descendants."""
