@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 
-from minictr.cli.build import build
 from minictr.cli.settings import settings
 from minictr.errors import SpecError
 
@@ -38,6 +37,8 @@ def run(opts: dict[str, Any], command: tuple[str, ...]) -> int:
         from minictr.cli.create import detach
 
         return detach(opts, command)
+    from minictr.cli.build import build  # not for exec, which shares the rest of this module
+
     only_detached(opts)
     chosen = settings(opts)
     spec = build(opts, command)

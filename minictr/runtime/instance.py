@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from minictr.errors import MinictrError, NoSuchContainer, SpecError, StateError, WrongStatus
-from minictr.runtime import ending, events, inside
+from minictr.runtime import inside
 from minictr.runtime.identity import ProcessIdentity
 from minictr.runtime.listing import frozen
 from minictr.runtime.record import ExitRecord, Record
@@ -172,6 +172,8 @@ class Instance:
 
     def kill(self, signal: int = SIGKILL, *, every: bool = False) -> None:
         """Send SIGNAL to its first process, whose init passes it on; with ``every`` to each of its processes."""
+        from minictr.runtime import ending, events
+
         self.must_be(*LIVE, verb="kill")
         if every:
             for pid in self.processes():
@@ -185,6 +187,8 @@ class Instance:
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Wait for its end: the returncode, None when nobody knows it. Raises TimeoutError after TIMEOUT seconds."""
+        from minictr.runtime import ending
+
         ended = ending.wait(self, timeout)
         return None if ended is None or ended.status is None else os.waitstatus_to_exitcode(ended.status)
 
@@ -193,6 +197,8 @@ class Instance:
 
         Nothing happens to one that is over already.
         """
+        from minictr.runtime import ending, events
+
         seconds = self.state.stop_timeout if timeout is None else timeout
         with self.record() as record, record.editing():
             record.mark_stopped()
@@ -203,10 +209,14 @@ class Instance:
 
     def settle(self) -> None:
         """It is over: wait until its monitor and the cleanup are done, or do what they did not. StateError."""
+        from minictr.runtime import ending
+
         ending.settle(self)
 
     def pause(self) -> None:
         """Freeze every process of it. Raises WrongStatus; SpecError where it has no cgroup to do it by."""
+        from minictr.runtime import events
+
         self.must_be("running", verb="pause")
         from minictr.kernel import cgroups
 
@@ -218,6 +228,8 @@ class Instance:
 
     def unpause(self) -> None:
         """Let it go on."""
+        from minictr.runtime import events
+
         self.must_be("paused", verb="unpause")
         self.thaw()
         events.tell(self.store, self.id, self.name, "unpause")
@@ -244,6 +256,8 @@ class Instance:
 
     def rename(self, name: str) -> None:
         """Call it NAME. Raises SpecError for a name in use."""
+        from minictr.runtime import events
+
         with self.record() as record, record.editing():
             state = State.of(record)
             spec = state.spec.replace(name=name)
@@ -264,6 +278,8 @@ class Instance:
 
         Raises WrongStatus for one that runs, without FORCE.
         """
+        from minictr.runtime import ending
+
         ending.remove(self, force=force)
 
     def start(self) -> None:
@@ -308,6 +324,8 @@ class Instance:
 
     def events(self, since: int = 0, *, follow: bool = False) -> Iterator[dict[str, Any]]:
         """What happened to it from SINCE (nanoseconds since 1970) on; with FOLLOW what will happen too, without end."""
+        from minictr.runtime import events
+
         found = events.follow(self.store, since) if follow else events.read(self.store, since)
         return (event for event in found if event.get("id") == self.id)
 
