@@ -7,7 +7,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -16,7 +16,7 @@ from bench.host import own_cgroups
 from bench.life.rest import PROGRAM, ours
 from bench.life.series import Part, Target, Tell
 from bench.lifecycle.lab import Lab
-from bench.lifecycle.serve import spawn_job
+from bench.lifecycle.serve import Job, spawn_job
 
 WINDOW = 10  # starts compared: the 10th to the 19th with the last ten
 FIRST = 9  # of them, counted from 0
@@ -95,9 +95,9 @@ class Crowd:
         return time.perf_counter_ns() - begin
 
 
-def succeeded(job: Callable[[], tuple[int, int]]) -> int:
+def succeeded(job: Job) -> int:
     """The nanoseconds of JOB. RuntimeError when it failed."""
-    elapsed, status = job()
+    elapsed, status, _ = job()
     if status:
         raise RuntimeError(f"a command left with {os.waitstatus_to_exitcode(status)}")
     return elapsed

@@ -48,6 +48,7 @@ def wait(instance: Instance, timeout: float | None) -> ExitRecord | None:
 
     The exit record is opened before: one that is removed with its end can be read to the last.
     """
+    monitor = instance.state.monitor  # now: it may be gone with its end
     with instance.record() as record:
         exit_fd = record.open_exit()
         try:
@@ -58,7 +59,7 @@ def wait(instance: Instance, timeout: float | None) -> ExitRecord | None:
                 if exit_fd >= 0:
                     told = ExitRecord.parse(os.pread(exit_fd, EXIT_ROOM, 0).decode("utf-8", "replace"))
                 # its monitor has yet to write down what it saw; one that was killed never will
-                if told is not None or not instance.state.monitor.alive or time.monotonic() >= limit:
+                if told is not None or not monitor.alive or time.monotonic() >= limit:
                     return told or record.exit_record()
                 time.sleep(0.002)
         finally:
@@ -156,7 +157,7 @@ def remove(instance: Instance, *, force: bool) -> None:
     Raises WrongStatus for one that runs, without FORCE.
     """
     try:
-        names = [instance.name]
+        names = [instance.state.name]
         if instance.process.alive:
             if not force and not instance.state.held:  # one that waits for its start has done nothing yet
                 instance.must_be("exited", verb="rm")

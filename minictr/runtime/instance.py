@@ -12,7 +12,7 @@ from minictr.runtime import inside
 from minictr.runtime.identity import ProcessIdentity
 from minictr.runtime.listing import frozen
 from minictr.runtime.record import ExitRecord, Record
-from minictr.runtime.state import State
+from minictr.runtime.state import Brief, State
 from minictr.runtime.store import SHORT, Store
 
 TYPE_CHECKING = False
@@ -37,10 +37,12 @@ class Instance:
     An instance is no handle: it holds nothing open, and another process may end or remove the container meanwhile.
     """
 
-    def __init__(self, store: Store, identity: str, state: State | None = None) -> None:
-        self.store, self.id = store, identity
+    def __init__(self, store: Store, identity: str, state: State | None = None, *, listed: bool = False) -> None:
+        """LISTED: one of many, of which a glance is wanted until more is asked for."""
+        self.store, self.id, self.listed = store, identity, listed
         self.directory = os.path.join(store.containers, identity)
         self._state = state
+        self._brief: Brief | State | None = state
 
     # --- what it is ---
 
@@ -62,26 +64,37 @@ class Instance:
     def refresh(self) -> State:
         """Read it again."""
         with self.record() as record:
-            self._state = State.of(record)
-        return self._state
+            self.take(State.of(record))
+        return self.state
+
+    @property
+    def brief(self) -> Brief | State:
+        """What tells whether it runs: all of its state; of one in a list less, until that is asked for. Raises as it
+        does."""
+        if not self.listed:
+            return self.state
+        if self._brief is None:
+            with self.record() as record:
+                self._brief = Brief.of(record)
+        return self._brief
 
     def take(self, state: State) -> None:
         """STATE is what has just been written down."""
-        self._state = state
+        self._state = self._brief = state
 
     @property
     def name(self) -> str:
-        return self.state.name
+        return self.brief.name
 
     @property
     def label(self) -> str:
         """What a person knows it by."""
-        return self.state.name or self.id[:SHORT]
+        return self.name or self.id[:SHORT]
 
     @property
     def process(self) -> ProcessIdentity:
         """Its first process."""
-        return self.state.process
+        return self.brief.process
 
     @property
     def pid(self) -> int:
@@ -99,9 +112,9 @@ class Instance:
         knows how)."""
         if not self.process.alive:
             return "exited" if self.exit_record() is not None and self.exit_code is not None else "dead"
-        if self.state.held:
+        if self.brief.held:
             return "created"
-        groups = ((group.controller, group.version, group.directory) for group in self.state.groups)
+        groups = ((group.controller, group.version, group.directory) for group in self.brief.groups)
         return "paused" if frozen(groups) else "running"
 
     def exit_record(self) -> ExitRecord | None:
@@ -157,7 +170,9 @@ class Instance:
     # --- what can be done with it ---
 
     def must_be(self, *wanted: str, verb: str) -> str:
-        """Its status, if it is one of WANTED; otherwise WrongStatus naming VERB and the cure."""
+        """Its status, if it is one of WANTED; otherwise WrongStatus naming VERB and the cure. StateError when not all
+        of its state can be read: nothing is done to such a one."""
+        _ = self.state
         status = self.status
         if status in wanted:
             return status
@@ -270,7 +285,7 @@ class Instance:
                 self.store.drop_name(name, self.id)
                 raise
             self.store.drop_name(state.name, self.id)
-            self._state = state.replace(spec=spec)
+            self.take(state.replace(spec=spec))
         events.tell(self.store, self.id, name, "rename", old=state.name)
 
     def remove(self, *, force: bool = False) -> None:
@@ -384,10 +399,10 @@ def containers(*, all: bool = False, root: str = "") -> list[Instance]:
     store.check()
     found: list[tuple[int, Instance]] = []
     for identity in store.ids():
-        instance = Instance(store, identity)
+        instance = Instance(store, identity, listed=True)
         try:
             if all or instance.running:
-                found.append((instance.state.created, instance))
+                found.append((instance.brief.created, instance))
         except MinictrError:
             if all and os.path.isdir(instance.directory):
                 found.append((0, instance))
