@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minictr import Cgroup
 from minictr.errors import SpecError, StepFailed, Unsupported
 from minictr.kernel import cgroup1, cgroup2, cgroup_files, cgroup_weights, cgroups
 from minictr.kernel.cgroup_readings import Readings
@@ -338,6 +339,29 @@ def test_readings_tell_the_same_when_the_group_is_gone(copies: dict[tuple[int, s
 )
 def test_a_limit_that_bit_is_seen_without_understanding_all(file: str, text: str, bitten: bool) -> None:
     assert Readings([], {"/there": {file: text.encode()}}).bitten is bitten
+
+
+def test_readings_longer_than_expected(tmp_path: Path) -> None:
+    (tmp_path / "memory.stat").write_text("".join(f"name{number} {number}\n" for number in range(20_000)))
+    (tmp_path / "memory.failcnt").write_text("7\n")
+    (tmp_path / "memory.limit_in_bytes").write_text("")
+    (tmp_path / "memory.oom_control").mkdir()  # EISDIR: cannot be read
+    place = Place(1, "memory", str(tmp_path))
+    memory = cgroups.take([place]).usage().memory
+    assert memory is not None
+    assert (memory.stat["name19999"], memory.limit_hits, memory.limit, memory.oom_kills) == (19999, 7, None, None)
+
+
+def test_readings_of_a_live_group_are_those_of_usage(requires) -> None:
+    requires.root()
+    fds = len(os.listdir("/proc/self/fd"))
+    with Cgroup("minictr-test-readings", memory="64M", pids=10) as cg:
+        places = list(cg.places.values())
+        taken, now = cgroups.take(places).usage(), cgroups.usage(places)
+        assert len(os.listdir("/proc/self/fd")) == fds
+    assert taken.pids == now.pids
+    assert taken.memory is not None and now.memory is not None
+    assert (taken.memory.limit, taken.memory.stat.keys()) == (64 << 20, now.memory.stat.keys())
 
 
 def test_readings_of_what_is_not_there(tmp_path: Path) -> None:
