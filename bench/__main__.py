@@ -25,11 +25,13 @@ def main(arguments: list[str] | None = None) -> int:
         loaded.add_arguments(chapter)
         chapter.set_defaults(main=loaded.main)
     options = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, _leave)
+    before = signal.signal(signal.SIGTERM, _leave)
     try:
         return int(options.main(options))
     except KeyboardInterrupt:
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

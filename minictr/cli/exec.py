@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from minictr.cli.given import variables
-from minictr.cli.run import attended, keep_standard_streams, told
+from minictr.cli.run import Network, attended, keep_standard_streams, told
 from minictr.cli.settings import settings
 from minictr.errors import SpecError
 from minictr.runtime.instance import find
@@ -23,11 +23,14 @@ if TYPE_CHECKING:
 
 def exec_(opts: dict[str, Any], words: tuple[str, ...]) -> int:
     """Run the command in WORDS[1:] in the container called WORDS[0], as OPTS say; the exit code."""
+    if words[1:2] == ("--",):  # between the two, as kubectl and lxc-attach have it: no program is called that
+        words = (words[0], *words[2:])
     if len(words) < 2:
         raise SpecError("no command: name the program to run after the container" if words else "no container named")
     keep_standard_streams()
     chosen = settings(opts)
     target = target_of(find(words[0]))
+    network = None
     try:
         options = chosen_options(opts, target)
         program = exec_program(target, words[1:], **options)
@@ -37,9 +40,14 @@ def exec_(opts: dict[str, Any], words: tuple[str, ...]) -> int:
 
         if options["detach"]:
             return left(start)
-        process, timed_out = attended(start, chosen, options["tty"])
+        network = None if "net" in options["without"] else Network.of(target.spec, "exec")
+        if network is not None:
+            network.open(target.pid)  # before it can send anything
+        process, timed_out = attended(start, chosen, options["tty"], network)
         return told(process, timed_out, chosen, words[1])
     finally:
+        if network is not None:
+            network.close()
         os.close(target.pidfd)
 
 

@@ -79,11 +79,14 @@ def attempt(program: Program, chosen: Settings) -> tuple[Process, bool]:
             raise
         return process
 
-    return attended(start, chosen, "console" in program.fd_names)
+    return attended(start, chosen, "console" in program.fd_names, Network.of(program.plan.spec, "run"))
 
 
 def attended(
-    start: Callable[[dict[str, int], Console | None], Process], chosen: Settings, terminal: bool
+    start: Callable[[dict[str, int], Console | None], Process],
+    chosen: Settings,
+    terminal: bool,
+    network: Network | None,
 ) -> tuple[Process, bool]:
     """START a program and stay until it is gone, with signals, terminal and timeout; whether its time was over."""
     console = None
@@ -93,11 +96,13 @@ def attended(
         console = Console(terminal=next((fd for fd in (0, 1) if os.isatty(fd)), -1))
     relay = Relay(chosen, window=console is None)
     try:
-        process = watch(start, chosen, console, relay)
+        process = watch(start, chosen, console, relay, network)
     finally:
         relay.detach()
         if console is not None:
             console.close()
+    if network is not None and exit_code(process):
+        network.tell()
     return process, relay.timed_out
 
 
@@ -153,17 +158,27 @@ def compiled(spec: Spec) -> Program:
 
 
 def watch(
-    start: Callable[[dict[str, int], Console | None], Process], chosen: Settings, console: Console | None, relay: Relay
+    start: Callable[[dict[str, int], Console | None], Process],
+    chosen: Settings,
+    console: Console | None,
+    relay: Relay,
+    network: Network | None,
 ) -> Process:
     """START a program, and stay until it is gone."""
     with start({"stdin": 0, "stdout": 1, "stderr": 2}, console) as process:
+        if network is not None:
+            network.open(process.pid)
         chosen.tell(f'{{"child-pid": {process.pid}}}')
         relay.attach(process)
-        if console is not None:
-            from minictr.runtime.console import interact
+        try:
+            if console is not None:
+                from minictr.runtime.console import interact
 
-            interact(console, process)
-        process.wait()
+                interact(console, process)
+            process.wait()
+        finally:
+            if network is not None:
+                network.close()
         chosen.tell(f'{{"exit-code": {TIMED_OUT if relay.timed_out else exit_code(process)}}}')
     return process
 
@@ -190,6 +205,46 @@ def die_with_parent() -> None:
     execute("pdeathsig", signal=int(_signal.SIGKILL))
     if os.getppid() != parent:  # it died in between: prctl(2) PR_SET_PDEATHSIG only looks ahead
         raise SpecError("--die-with-parent: the parent is already dead")
+
+
+class Network:
+    """What the kernel counts in a container's own network: was it for want of a route that a program failed?"""
+
+    def __init__(self, verb: str) -> None:
+        self.verb, self.fd, self.before, self.after = verb, -1, b"", b""
+
+    @classmethod
+    def of(cls, spec: Spec, verb: str) -> Network | None:
+        """None where the counters are others' too."""
+        net: Any = spec.get("net")
+        return cls(verb) if net is not None and not net.join else None
+
+    def open(self, pid: int) -> None:
+        """The counters of PID's network, which can be read for as long as the descriptor is open."""
+        if self.fd >= 0:
+            return
+        try:
+            self.fd = os.open(f"/proc/{pid}/net/snmp", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return  # it is over already, or /proc is not there
+        if self.verb != "run":  # a new network begins with zeros
+            self.before = os.pread(self.fd, 1 << 14, 0)
+
+    def close(self) -> None:
+        """The last reading."""
+        if self.fd >= 0:
+            self.after = os.pread(self.fd, 1 << 14, 0)
+            os.close(self.fd)
+            self.fd = -1
+
+    def tell(self) -> None:
+        from minictr.cli.verdict import unreachable
+
+        line = unreachable(self.before, self.after)
+        if line:
+            from minictr.cli.entry import complain
+
+            complain(self.verb, line)
 
 
 class Relay:

@@ -1,4 +1,5 @@
-"""One line for each limit that killed or bit: an exit code 137 without a word would be a riddle."""
+"""One line for each limit that killed or bit, and for a network without a way out: an exit code without a word would be
+a riddle."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from minictr.kernel.cgroup_usage import Usage
     from minictr.spec import Spec
 
-__all__ = ["verdict"]
+__all__ = ["unreachable", "verdict"]
 
 BITES = 0.05  # of its time spent throttled: less is the kernel's rounding
 
@@ -31,6 +32,24 @@ def verdict(usage: Usage | None, spec: Spec, elapsed: float) -> list[str]:
     if elapsed and throttled / elapsed > BITES:
         lines.append(f"processor time: stopped for {throttled:.1f} s of {elapsed:.1f} s by its quota (--cpus)")
     return lines
+
+
+def unreachable(before: bytes, after: bytes) -> str:
+    """What a person should know of two readings of /proc/PID/net/snmp; "" where nothing was sent that had no route."""
+    missed = _no_routes(after) - _no_routes(before)
+    if missed <= 0:
+        return ""
+    cure = "its own network has no way out (--net host shares the host's)"
+    return f"no route: {_counted(missed, 'attempt', 's')} to reach another host: {cure}"
+
+
+def _no_routes(counters: bytes) -> int:
+    """IpOutNoRoutes of /proc/PID/net/snmp: connects and packets for which there was no route. RFC 4293."""
+    rows = [line.split() for line in counters.decode("ascii", "replace").splitlines() if line.startswith("Ip:")]
+    if len(rows) != 2 or "OutNoRoutes" not in rows[0]:
+        return 0
+    value = rows[1][rows[0].index("OutNoRoutes")]
+    return int(value) if value.isdecimal() else 0
 
 
 def _counted(number: int, word: str, many: str) -> str:

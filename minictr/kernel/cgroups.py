@@ -53,6 +53,7 @@ __all__ = [
     "probe",
     "processes",
     "remove",
+    "remove_way",
     "take",
     "thaw",
     "usage",
@@ -65,6 +66,7 @@ ENOENT, EPERM, EBUSY, EEXIST, ENOTDIR, EINVAL, ENOTEMPTY, EOPNOTSUPP = 2, 1, 16,
 DELEGATED_1, DELEGATED_2 = ("tasks", "cgroup.procs"), ("cgroup.procs", "cgroup.threads", "cgroup.subtree_control")
 # user.* on cgroups since Linux 5.7; trusted.* before, for who has CAP_SYS_ADMIN
 MARKS = ("user.minictr", "trusted.minictr")
+WANTED, WAY = b"1", b"way"  # a mark says: a group that was asked for, or one that had to be there above it
 
 
 # --- make and enter ---
@@ -94,7 +96,7 @@ def create(place: Place) -> bool:
     return place.directory in made
 
 
-def _make(directory: str, cpuset: bool, made: list[str]) -> None:
+def _make(directory: str, cpuset: bool, made: list[str], value: bytes = WANTED) -> None:
     """Make one directory, parents first where they are missing, and mark it; MADE collects what was not there."""
     for _ in range(10):  # somebody else may remove a parent that is empty between our two calls
         try:
@@ -106,13 +108,13 @@ def _make(directory: str, cpuset: bool, made: list[str]) -> None:
             parent = directory.rpartition("/")[0]
             if not parent.strip("/"):
                 raise refused(directory, "", "", ENOENT) from err
-            _make(parent, cpuset, made)
+            _make(parent, cpuset, made, WAY)
         except OSError as err:
             raise refused(directory, "", "", err.errno or 0) from err
     made.append(directory)
     for mark in MARKS:
         try:
-            os.setxattr(directory, mark, b"1")
+            os.setxattr(directory, mark, value)
             break
         except OSError:
             continue  # an old kernel; remove() then wants to be told
@@ -124,12 +126,16 @@ def _make(directory: str, cpuset: bool, made: list[str]) -> None:
 
 def marked(directory: str) -> bool:
     """Whether :func:`create` made this group."""
+    return bool(_mark(directory))
+
+
+def _mark(directory: str) -> bytes:
     for mark in MARKS:
         try:
-            return bool(os.getxattr(directory, mark, follow_symlinks=False))
+            return os.getxattr(directory, mark, follow_symlinks=False)
         except OSError:
             continue
-    return False
+    return b""
 
 
 def delegate(place: Place, uid: int, gid: int) -> None:
@@ -168,7 +174,15 @@ def write(place: Place, **settings: Any) -> None:
                 if home(controller).version == 1:
                     raise Unsupported("raw", f"{controller} is on cgroup v1 here", "give its limit by name instead")
                 enable(place.directory.rpartition("/")[0], controller)
-    write_settings(place.directory, place.controller, settings)
+    try:
+        write_settings(place.directory, place.controller, settings)
+    except SpecError:
+        raise
+    except (KeyError, TypeError, ValueError) as err:
+        told = ", ".join(f"{name}={value!r}" for name, value in settings.items())
+        raise SpecError(
+            f"cgroup {place.controller}: {told}: not as the table of minictr.kernel.cgroups has it"
+        ) from err
 
 
 def entrance(place: Place) -> int:
@@ -278,9 +292,10 @@ def kill(places: Iterable[Place], timeout: float = 5) -> None:
 def remove(directory: str, timeout: float = 5, *, recorded: bool = False) -> None:
     """Remove a group that :func:`create` made, and those below it; one that is gone is done.
 
-    Retried while the kernel says EBUSY (processes that are about to end), for ``timeout`` seconds. Refused with
-    SpecError: what is not on a cgroup file system; a group without our mark, unless the caller has a record of having
-    made it (``recorded``); the group this process is in, and those above it. Raises StepFailed naming who is in it.
+    Parents that were made on the way to it go with the last group below them. Retried while the kernel says EBUSY
+    (processes that are about to end), for ``timeout`` seconds. Refused with SpecError: what is not on a cgroup file
+    system; a group without our mark, unless the caller has a record of having made it (``recorded``); the group this
+    process is in, and those above it. Raises StepFailed naming who is in it.
     """
     parent, _, name = directory.rstrip("/").rpartition("/")
     try:
@@ -296,12 +311,20 @@ def remove(directory: str, timeout: float = 5, *, recorded: bool = False) -> Non
             if not os.path.lexists(directory):
                 return
             raise SpecError(f"remove cgroup {directory}: not made by minictr, so not ours to remove")
-        if _gone(name, fd, directory):
-            return
-        refuse_own(f"{os.readlink(f'/proc/self/fd/{fd}').rstrip('/')}/{name}", "remove")
+        gone = _gone(name, fd, directory)
+        if not gone:
+            refuse_own(f"{os.readlink(f'/proc/self/fd/{fd}').rstrip('/')}/{name}", "remove")
     finally:
         os.close(fd)
-    _remove_tree(directory, monotonic() + timeout)
+    if not gone:
+        _remove_tree(directory, monotonic() + timeout)
+    remove_way(directory)
+
+
+def remove_way(directory: str) -> None:
+    """Remove the groups above one that is gone, as far as :func:`create` made them on its way and nobody is in them."""
+    while _mark(directory := directory.rpartition("/")[0]) == WAY and _gone(directory, None, directory):
+        pass
 
 
 def _gone(name: str, fd: int | None, directory: str) -> bool:

@@ -11,7 +11,7 @@ import os
 from minictr.errors import StepFailed
 from minictr.kernel import ops
 
-__all__ = ["read", "status", "write"]
+__all__ = ["of_pid_namespace", "read", "status", "write"]
 
 MAGIC = 0x9FA0  # PROC_SUPER_MAGIC, linux/magic.h
 
@@ -41,3 +41,21 @@ def status(pid: int | str = 0) -> dict[str, str]:
     """The rows of /proc/PID/status; 0 is the calling thread. proc_pid_status(5). Raises StepFailed."""
     rows = (line.partition(":") for line in read(pid or "thread-self", "status").splitlines())
     return {name: value.strip() for name, _, value in rows}
+
+
+def of_pid_namespace(pid: int) -> tuple[int, ...]:
+    """Every process in the pid namespace of PID; PID alone where that is our own."""
+    try:
+        wanted = os.readlink(f"/proc/{pid}/ns/pid")
+        if wanted == os.readlink("/proc/self/ns/pid"):
+            return (pid,)
+    except OSError:
+        return ()
+    found = []
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            if os.readlink(f"/proc/{name}/ns/pid") == wanted:
+                found.append(int(name))
+        except OSError:
+            continue
+    return tuple(sorted(found))

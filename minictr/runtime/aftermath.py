@@ -67,6 +67,7 @@ class Aftermath:
         for place in reversed(self.places):
             try:
                 os.rmdir(place.directory)
+                cgroups.remove_way(place.directory)
             except OSError:
                 self._insist(place)
         return readings

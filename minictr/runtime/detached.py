@@ -105,7 +105,7 @@ class DetachedStart(Start):
 
     def _own_record(self, record: Record) -> None:
         if self.created:
-            self.on_failure.push(leave_as_before, record)
+            self.on_failure.push(record.settled)  # over, as it was before
         else:
             super()._own_record(record)
 
@@ -261,12 +261,6 @@ class DetachedStart(Start):
                 if getattr(self, name) >= 0:
                     os.close(getattr(self, name))
                     setattr(self, name, -1)
-
-
-def leave_as_before(record: Record) -> None:
-    """A container that was over, and could not be started again, is over still."""
-    record.settled()
-    record.write_ahead(("committed",))
 
 
 def monitor_identity(pid: int) -> ProcessIdentity:

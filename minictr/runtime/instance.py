@@ -165,7 +165,9 @@ class Instance:
             from minictr.kernel import cgroups
 
             return cgroups.processes(place.directory)
-        return _of_namespace(self.process.pid)
+        from minictr.kernel.procfs import of_pid_namespace
+
+        return of_pid_namespace(self.process.pid)
 
     # --- what can be done with it ---
 
@@ -358,24 +360,6 @@ class Instance:
 
     def __hash__(self) -> int:
         return hash(self.id)
-
-
-def _of_namespace(pid: int) -> tuple[int, ...]:
-    """Every process in the pid namespace of PID; PID alone where that is our own."""
-    try:
-        wanted = os.readlink(f"/proc/{pid}/ns/pid")
-        if wanted == os.readlink("/proc/self/ns/pid"):
-            return (pid,)
-    except OSError:
-        return ()
-    found = []
-    for name in filter(str.isdecimal, os.listdir("/proc")):
-        try:
-            if os.readlink(f"/proc/{name}/ns/pid") == wanted:
-                found.append(int(name))
-        except OSError:
-            continue
-    return tuple(sorted(found))
 
 
 def find(word: str, root: str = "") -> Instance:

@@ -1,7 +1,7 @@
 """Containers that are kept: made, started, started again. What ``create``, ``run -d`` and ``start`` do.
 
-A kept container has groups of its own for memory, processor time and freezing, without limits, so that it can be looked
-at (stats), paused and given limits later (update); ``accounting=False`` leaves them out.
+A kept container has groups of its own for memory, processor time, block devices and freezing, without limits, so that
+it can be looked at (stats), paused and given limits later (update); ``accounting=False`` leaves them out.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import time
 
 from minictr.boot import booting, is_init
 from minictr.errors import StateError, WrongStatus
+from minictr.features.cgroup_devices import Io
 from minictr.features.cgroups import Cpu, Freezer, Memory
+from minictr.kernel.cgroup_places import has
 from minictr.plan import BARRIER, HOLD, plan
 from minictr.runtime import events
 from minictr.runtime.detached import LOG_FILES, LOG_SIZE, Keeping, start_detached
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ACCOUNTING", "accounted", "make", "start", "start_again", "stop_signal_of"]
 
-ACCOUNTING: tuple[Feature, ...] = (Memory(), Cpu(), Freezer())
+ACCOUNTING: tuple[Feature, ...] = (Memory(), Cpu(), Io(), Freezer())
 SIGTERM = 15
 REBOOT_INTERVAL = 2.0  # seconds
 # systemd(1), "SIGNALS": SIGRTMIN+3 as glibc counts. busybox init: SIGUSR2 is power-off (TERM: reboot). sysvinit's
@@ -40,8 +42,9 @@ STOP_SIGNALS = {"systemd": 37, "busybox": 12, "init": 2}
 
 
 def accounted(spec: Spec, without: tuple[str, ...] = ()) -> Spec:
-    """SPEC with the groups of a kept container, but for those WITHOUT."""
-    return spec.with_(*(one for one in ACCOUNTING if one.name not in spec.names and one.name not in without))
+    """SPEC with the groups of a kept container, but for those WITHOUT, and what this host has not."""
+    left = spec.names.union(without)
+    return spec.with_(*(one for one in ACCOUNTING if one.name not in left and has(one.name)))
 
 
 def keep(
@@ -62,8 +65,8 @@ def keep(
 
     ``interactive``: its input stays open for attach. ``remove``: it goes with its end. ``log_size`` in bytes (0: no
     limit), ``log_files``: how many, the current one included (0: no log). ``stop_signal`` 0: what its program knows
-    (TERM; systemd's own). ``stop_timeout`` in seconds. ``accounting``: groups for memory, processor time and freezing.
-    ``root``: the state directory. Raises what :func:`make` does.
+    (TERM; systemd's own). ``stop_timeout`` in seconds. ``accounting``: groups for memory, processor time, block devices
+    and freezing. ``root``: the state directory. Raises what :func:`make` does.
     """
     spec = booting(spec)
     spec = accounted(spec) if accounting else spec

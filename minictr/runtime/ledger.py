@@ -10,11 +10,13 @@ from __future__ import annotations
 import os
 from _thread import allocate_lock
 
+from minictr.runtime.process import reap_dropped
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from minictr.runtime.record import Record
 
-__all__ = ["close_entry", "open_entry"]
+__all__ = ["close_entry", "close_ledger", "open_entry"]
 
 LONG = 64 << 10  # bytes of rows that are history: then the journal begins anew
 
@@ -60,13 +62,20 @@ def _opened() -> Record:
     from minictr.runtime.launch import new_record
 
     record = new_record()
+    record.write_ahead()  # its file is opened here, where one thread is at a time: two at once would open it twice
     if not _owner:
-        atexit.register(_close)
+        atexit.register(close_ledger)
     return record
 
 
+def close_ledger() -> None:
+    """At the interpreter's end: what ended unwaited for is taken back first."""
+    reap_dropped()
+    _close()
+
+
 def _close() -> None:
-    """At the interpreter's end, or for another store. Rows of what is still under way stay, and so does the lock: it is
+    """At the end, or for another store. Rows of what is still under way stay, and so does the lock: it is
     this process's as long as that lives, and then the next sweep's."""
     global _ledger
     if _ledger is None or _owner != os.getpid():

@@ -25,6 +25,7 @@ SIGTERM, SIGKILL = 15, 9
 ESRCH, EMFILE = 3, 24
 # How reboot(2) ends a pid namespace: by a signal that otherwise never ends its first process. pid_namespaces(7)
 HALTS = {1: ("rebooted", 133), 2: ("halted", 0)}
+_dropped: list[Process] = []  # by those who did not wait; as subprocess does
 LAST_WORD = struct.Struct("=i4xq")  # struct mc_last_word of _core/init.c: wait status, largest resident set in KiB
 
 
@@ -44,7 +45,8 @@ class Process:
     the start's first step to the end. ``timeline``: the start, step by step. ``usage``: its cgroups' last readings, if
     it had any.
 
-    A process dropped while running warns ResourceWarning; ``with`` kills and reaps it.
+    A process dropped while running warns ResourceWarning, runs on, and is reaped by a later start when it has ended;
+    ``with`` kills and reaps it.
     """
 
     def __init__(
@@ -73,6 +75,8 @@ class Process:
         self.aftermath: Callable[[], Readings | None] | None = None
         self.clock, self._status_fd, self._first = clock, status_fd, first
         self._reaping = allocate_lock()
+        if _dropped:
+            reap_dropped()
 
     @property
     def timeline(self) -> Timeline:
@@ -196,11 +200,18 @@ class Process:
             try:
                 warnings.warn(f"process {self.pid} is still running", ResourceWarning, source=self, stacklevel=2)
             finally:
-                self._close_fds()
+                _dropped.append(self)
 
     def __repr__(self) -> str:
         state = "running" if self.returncode is None else f"returncode={self.returncode}"
         return f"<Process {self.pid} {state} {' '.join(self.args)!r}>"
+
+
+def reap_dropped() -> None:
+    """Reap what was dropped while it ran and has ended since: its cgroups and its journal rows go with it."""
+    for process in _dropped[:]:
+        if process.poll() is not None and process in _dropped:
+            _dropped.remove(process)
 
 
 def is_over(pidfd: int, timeout: float | None) -> bool:

@@ -195,9 +195,16 @@ class Record(Handle):
         return [tuple(line.split("\t")) for line in lines if line]
 
     def settled(self) -> None:
-        """All that the journal announced is gone: it begins anew."""
+        """All that the journal announced is gone, and the container is kept: that is all it says from now on.
+
+        Replaced whole: a container whose journal says nothing is taken for one that was never finished. On a full disk
+        the old rows stay, and do no harm: they announce what is gone.
+        """
         self._close_journal()
-        self._unlink("journal")
+        try:
+            self._replace("journal", "committed\n")
+        except OSError:
+            pass
 
     def forget_rows(self, limit: int) -> None:
         """The journal begins anew if it is longer than LIMIT bytes: all it announced is gone."""
@@ -209,14 +216,7 @@ class Record(Handle):
     def save(self, text: str) -> None:
         """Replace state.json by TEXT, whole or not at all. Raises StepFailed."""
         try:
-            fd = os.open("state.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
-            try:
-                data = memoryview(text.encode("ascii"))
-                while data:
-                    data = data[os.write(fd, data) :]
-            finally:
-                os.close(fd)
-            os.rename("state.new", "state.json", src_dir_fd=self.fd, dst_dir_fd=self.fd)
+            self._replace("state.json", text)
         except OSError as err:
             raise self._failed("write", "state.json", err) from err
 
@@ -237,6 +237,11 @@ class Record(Handle):
         if state.get("id") != self.id:
             raise StateError(f"{path}: belongs to another container ({str(state.get('id'))[:SHORT]})")
         return state
+
+    @property
+    def is_written(self) -> bool:
+        """Whether there is a state.json."""
+        return self._exists("state.json")
 
     def edit(self, **changes: Any) -> dict[str, Any]:
         """state.json with CHANGES; what it says now. One editor at a time: hold :meth:`editing`."""
@@ -308,9 +313,11 @@ class Record(Handle):
         return ExitRecord.parse(self._read("exit", EXIT_ROOM))
 
     def forget(self, name: str = "") -> None:
-        """Remove the directory and NAME, and close. What is left of a failure is found by the next sweep."""
-        self.store.drop_name(name, self.id)
+        """Remove the directory and NAME, and close. What is left of a failure is found by the next sweep: the journal
+        goes first, and what has none is removed."""
         self._close_journal()
+        self._unlink("journal")
+        self.store.drop_name(name, self.id)
         for entry in os.listdir(self.fd):
             try:
                 os.unlink(entry, dir_fd=self.fd)
@@ -335,6 +342,17 @@ class Record(Handle):
             raise self._failed("remove", entry, err) from err
 
     # --- files ---
+
+    def _replace(self, name: str, text: str) -> None:
+        new = f"{name}.new"
+        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
+        try:
+            data = memoryview(text.encode("ascii"))
+            while data:
+                data = data[os.write(fd, data) :]
+        finally:
+            os.close(fd)
+        os.rename(new, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
 
     def _read(self, name: str, limit: int) -> str:
         try:

@@ -82,11 +82,14 @@ def sweep_one(record: Record) -> list[str]:
     rows = record.rows()
     kept = ("committed",) in rows
     if not kept:
-        told = free(record, rows)
+        told, written = free(record, rows), record.is_written
         name = next((row[1] for row in rows if row[0] == "name" and len(row) > 1), "")
         record.forget(name)
-        return [*told, f"container {record.id[:SHORT]}{f' ({name})' if name else ''}: its start was never finished"]
-    if any(identity.alive for identity in processes(rows)):
+        what = "start" if rows or not written else "removal"
+        return [*told, f"container {record.id[:SHORT]}{f' ({name})' if name else ''}: its {what} was never finished"]
+    # who was started after the last of them was not handed over: a new start that was killed, and its monitor with it
+    last = len(rows) - rows[::-1].index(("committed",))
+    if any(identity.alive for identity in processes(rows[:last])):
         return []
     if len(rows) == 1 and record.exit_record() is not None:
         return []  # over, and nothing of it left but its directory
@@ -105,7 +108,6 @@ def settle(record: Record, rows: Iterable[Row] | None = None) -> list[str]:
         record.forget(state.name)
         return [*told, f"container {record.id[:SHORT]}"]
     record.settled()
-    record.write_ahead(("committed",))
     return told
 
 
@@ -171,6 +173,7 @@ def remove_cgroup(row: Row) -> bool:
     from minictr.kernel import cgroups
 
     if not os.path.isdir(row[3]):
+        cgroups.remove_way(row[3])  # a start that was killed between the two
         return False
     cgroups.remove(row[3], recorded=True)
     return True

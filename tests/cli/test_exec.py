@@ -63,6 +63,11 @@ def test_it_is_inside(inside, lab):
     assert done.stdout.split("\n")[:3] == ["minictr", os.readlink(f"/proc/{lab.pid}/ns/mnt"), "sleep 1000"]
 
 
+def test_two_dashes_after_the_name(run_cli, lab, name):
+    assert run_cli("exec", name, "--", "echo", "in").stdout == "in\n"
+    assert run_cli("exec", name, "--").stderr.startswith("minictr exec: no command")
+
+
 def test_a_beginning_of_the_id_is_enough(run_cli, lab, store):
     (identity,) = store.ids()
     assert run_cli("exec", identity[:8], "echo", "in").stdout == "in\n"

@@ -109,6 +109,23 @@ def test_top(run_cli, detached):
     assert done.stderr.startswith("minictr top: top web: it is exited")
 
 
+def test_stats_count_what_is_written_to_a_disk(run_cli, detached, tmp_path):
+    if os.major(tmp_path.stat().st_dev) == 0:
+        pytest.skip("temporary files are not on a disk")
+    script = "dd if=/dev/zero of=/out/file bs=1M count=4 oflag=dsync status=none; sleep 1000"
+    detached("writer", "sh", "-c", script, options=("-v", f"{tmp_path}:/out"))
+    detached("without", options=("--without", "io"))
+
+    def read(name):
+        return json.loads(run_cli("stats", "--no-stream", "--format", "json", name).stdout)[0]["written_bytes"]
+
+    deadline = time.monotonic() + 10
+    while not (written := read("writer")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert written >= 1 << 20
+    assert read("without") is None
+
+
 def test_stats_of_a_known_load(run_cli, detached):
     """One that may use a fifth of a processor and wants all of it, and one that sleeps."""
     detached("busy", "sh", "-c", BUSY, options=("--cpus", "0.2", "-m", "64m", "--pids-limit", "10"))

@@ -26,6 +26,8 @@ KEPT_DESCRIPTOR = re.compile(
     r"(/memfd:minictr-init|/memfd:minictr-mon|/containers/[0-9a-f]{64}(?:/journal)?)(?: \(deleted\))?$"
 )
 
+TRY = re.compile(r"minictr-try-(\d+)-")  # and the pid of the session
+
 # Where a thing that is *gone* is a fault as well: a test has taken the host's own away, or changed it.
 OURS_TO_KEEP = frozenset({"mounts", "state", "links", "netns", "nft tables"})
 
@@ -195,12 +197,19 @@ def cgroups(ours: frozenset[str]) -> frozenset[str]:
     found = set()
     for top in own_cgroups():
         for directory, below, _ in os.walk(top):
+            below[:] = [name for name in below if not of_another(name)]
             for name in below:
                 path = os.path.join(directory, name)
                 inside = read(f"{path}/cgroup.procs").split()
                 if not inside or not ours.isdisjoint(inside):
                     found.add(path)
     return frozenset(found)
+
+
+def of_another(name: str) -> bool:
+    """Whether NAME is a group of tests/faults/remains.py in another session, which is still at it."""
+    pid = TRY.match(name)
+    return pid is not None and pid[1] != str(os.getpid()) and bool(describe(pid[1]))
 
 
 def own_cgroups() -> Iterator[str]:

@@ -79,7 +79,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if guard is None or session.config.option.collectonly:
         return
     if "minictr.runtime.ledger" in sys.modules:  # else it goes when the interpreter ends: after the last look
-        sys.modules["minictr.runtime.ledger"]._close()
+        sys.modules["minictr.runtime.ledger"].close_ledger()
     guard.left = settled(guard.before, guard.look, guard.patience)
     if guard.left and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

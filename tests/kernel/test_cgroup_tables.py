@@ -124,6 +124,16 @@ def test_what_is_no_setting(version: int, tmp_path: Path) -> None:
         cgroups.write(Place(version, "pids", str(tmp_path)), maximum=1)
 
 
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize(
+    ("controller", "settings"),
+    [("pids", {"max": "a"}), ("io", {"read_bps": 5}), ("io", {"read_bps": ((1, 2, 3),)}), ("hugetlb", {"limits": 3})],
+)
+def test_what_has_another_form(version: int, controller: str, settings: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=f"cgroup {controller}: {next(iter(settings))}=.*the table"):
+        cgroups.write(Place(version, controller, str(tmp_path)), **settings)
+
+
 @pytest.mark.parametrize(
     ("file", "words"),
     [("cgroup.procs", "no limit"), ("cgroup.kill", "no limit"), ("memory", "not CONTROLLER.KEY"), ("../x.y", "not")],

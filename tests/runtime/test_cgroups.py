@@ -6,6 +6,7 @@ Files are read from outside, at the group that /proc/PID/cgroup names, whatever 
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,18 @@ def test_limits_are_the_kernel_s(plain):
         places = [group(process, name) for name in wishes]
         assert all(process.pid in cgroups.processes(str(place)) for place in places)
     assert not any(place.exists() for place in places)
+
+
+@pytest.mark.filterwarnings("ignore:.*is still running:ResourceWarning")
+def test_the_groups_of_a_dropped_process_go_with_the_next_start(box):
+    process = box.popen(["sleep", "60"])
+    pid, where = process.pid, group(process, "pids")
+    del process
+    assert where.is_dir()
+    os.kill(pid, signal.SIGKILL)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    box.run(["true"])
+    assert not where.exists()
 
 
 @pytest.mark.parametrize("name", ["memory", "pids", "cpuset", "freezer", "io", "devices"])
@@ -168,6 +181,32 @@ def test_a_parent_is_made_and_stays_empty(plain):
         assert [path for path in parent.iterdir() if path.is_dir()] == []
     finally:
         parent.rmdir()
+
+
+def test_parents_that_were_not_there_go_with_the_last_below_them(plain):
+    """Made by the first, used by the second, removed by the last; what somebody made by hand stays."""
+    home = Path(cgroups.home("pids").own)
+    hand = home / f"minictr-test-{os.getpid()}"
+    hand.mkdir()
+    try:
+        boxed = plain.with_(mc.Pids(7), mc.CgroupParent(f"{hand.name}/way/deep"))
+        with boxed.popen(["sleep", "60"]) as first:
+            deep = group(first, "pids").parent
+            assert deep == hand / "way" / "deep"
+            with boxed.popen(["sleep", "60"]) as second:
+                assert group(second, "pids").parent == deep
+                first.close()
+                assert deep.is_dir()
+        assert not (hand / "way").exists()
+    finally:
+        hand.rmdir()
+
+
+def test_a_group_of_the_callers_is_no_way(box, requires):
+    requires.root()
+    with mc.Cgroup("lab-way", pids=20) as cg:
+        box.run(["true"], cgroup=cg)
+        assert all(os.path.isdir(place.directory) for place in cg.places.values())
 
 
 def test_what_the_host_has_not_is_told(plain):

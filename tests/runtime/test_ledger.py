@@ -104,6 +104,12 @@ def test_threads_share_it(store, box):
     for thread in threads:
         thread.join()
     assert results == [0] * 8
+    journals = [
+        os.readlink(f"/proc/self/fd/{fd}")
+        for fd in os.listdir("/proc/self/fd")
+        if os.path.exists(f"/proc/self/fd/{fd}")
+    ]
+    assert sum(path == f"{store.containers}/{store.ids()[0]}/journal" for path in journals) == 1
     assert len(store.ids()) == 1
     assert groups(store) == []
 

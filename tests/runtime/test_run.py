@@ -162,7 +162,9 @@ def test_a_dropped_process_warns(box):
     assert [str(warning.message) for warning in caught] == [f"process {pid} is still running"]
     assert caught[0].category is ResourceWarning
     os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    box.run(["true"])  # the next start reaps it
+    assert not os.path.exists(f"/proc/{pid}")
 
 
 def test_communicate_goes_on_after_a_timeout(box):
