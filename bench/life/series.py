@@ -18,8 +18,7 @@ Tell = Callable[[str], None]
 
 @dataclasses.dataclass
 class Series:
-    """What one command took: ``nanoseconds`` by round; ``cpu``: of processor time, of what was spawned. ``failed``: why
-    it left the run."""
+    """What one command took: ``nanoseconds`` by round; ``cpu``: of processor time. ``failed``: why it left the run."""
 
     name: str
     about: str = ""

@@ -1,7 +1,7 @@
 """The process that stays while one arm is measured: starts a container each time it is asked, and times it inside.
 
 It answers as floor.c does: for each byte read from REQUEST one line on REPLY, ``ok NANOSECONDS STATUS`` or
-``error TEXT``; what was spawned adds ``cpu NANOSECONDS``, the processor time of it and of all it has waited for.
+``error TEXT``, and ``cpu NANOSECONDS``: the processor time of the start and of all that was waited for.
 
 Usage: python -m bench.lifecycle.serve JSON REQUEST REPLY. The JSON object has ``mode`` and that mode's words:
 
@@ -129,16 +129,23 @@ def exec_job(root: str, name: str, argv: list[str], ballast: int = 0) -> Job:
     return timed(lambda: instance.exec(argv), ballast)
 
 
+def processor_time() -> int:
+    """Nanoseconds of this process and of all it has waited for. What the kernel does later, by itself, is not in it."""
+    both = (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
+    return round(sum(usage.ru_utime + usage.ru_stime for usage in both) * 1e9)
+
+
 def timed(call: Callable[[], Any], ballast: int) -> Job:
     """CALL, which answers a result, timed in a process that carries so many megabytes."""
     ballast_held = hold_ballast(ballast)
 
     def once() -> Outcome:
+        before = processor_time()
         begin = time.perf_counter_ns()
         result = call()
         elapsed = time.perf_counter_ns() - begin
         assert ballast_held is not None  # alive until the last start
-        return elapsed, 0 if result.returncode == 0 else 1 << 8, {}
+        return elapsed, 0 if result.returncode == 0 else 1 << 8, {"cpu": processor_time() - before}
 
     return once
 

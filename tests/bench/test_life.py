@@ -202,7 +202,8 @@ def test_each_controller_is_measured_by_itself(lab: Lab) -> None:
     limits = {name: controllers.LIMITS[name] for name in ("pids", "memory")}
     found, orders = in_turn(lab, controllers.commands(lab, limits), rounds=2, warmup=1, seed=1)
     assert list(found) == ["none", "none again", "pids", "memory", "all"]
-    assert all(len(one.nanoseconds) == 2 and not one.failed for one in found.values())
+    assert all(len(one.nanoseconds) == len(one.cpu) == 2 and not one.failed for one in found.values())
+    assert all(min(one.cpu) > 0 for one in found.values())
     assert [sorted(order) for order in orders] == [sorted(found)] * 2
 
 
@@ -215,16 +216,27 @@ def test_what_this_host_has_not_is_told(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_what_a_controller_adds_is_what_it_takes_in_quiet_rounds() -> None:
-    found = series(none=[3, 3, 9], pids=[3.1, 3.1, 30], memory=[3.5, 3.5, 3.5], all=[3.5, 3.5, 4.5])
+    found = series(none=[3, 3, 9], pids=[3.1, 3.1, 30])
     assert controllers.added(found, "pids", 1).estimate == pytest.approx(0.1)
-    part = controllers.part({**found, "cpu": Series("cpu", failed="no such controller")}, [], 1)
-    assert [target.text for target in part.targets] == [
-        "pids adds at most 0.3 ms",
-        "memory adds at most 0.3 ms",
-        "all 2 add at most 0.3 ms each",
-    ]
-    even = series(none=[3] * 9, pids=[3.1] * 9, memory=[3.5] * 9, all=[3.5] * 9)
-    assert list(answers(controllers.part(even, [], 1)).values()) == ["yes", "no", "yes"]
+    found["none"].cpu, found["pids"].cpu = [1_000_000, 2_000_000, 1_500_000], [1_200_000, 2_200_000, 1_700_000]
+    assert controllers.worked(found, "pids", 1).estimate == pytest.approx(0.2)
+
+
+def test_each_controller_has_two_promises() -> None:
+    found = series(none=[3] * 9, pids=[3.1] * 9, memory=[3.5] * 9, all=[3.5] * 9)
+    for name, cpu in (("none", 1.0), ("pids", 1.4), ("memory", 1.2), ("all", 1.9)):
+        found[name].cpu = [round(cpu * 1e6)] * 9
+    found["cpu"] = Series("cpu", failed="no such controller")
+    part = controllers.part(found, [], 1)
+    assert answers(part) == {
+        "pids adds at most 0.3 ms": "yes",
+        "pids adds at most 0.3 ms of processor time": "no",
+        "memory adds at most 0.3 ms": "no",
+        "memory adds at most 0.3 ms of processor time": "yes",
+        "all 2 add, each, at most 0.3 ms": "yes",
+        "all 2 add, each, at most 0.3 ms of processor time": "no",
+    }
+    assert any("no such controller" in line for line in part.lines)
 
 
 # --- the whole ---
