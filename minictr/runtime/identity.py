@@ -8,6 +8,8 @@ from minictr.values import Value
 
 __all__ = ["ProcessIdentity", "boot_id"]
 
+NSEC_PER_TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")  # 10 ms
+
 _boot = ""
 
 
@@ -30,6 +32,16 @@ class ProcessIdentity(Value):
     def of(cls, pid: int) -> ProcessIdentity:
         """The process that PID is now. OSError (ESRCH, ENOENT) when there is none."""
         return cls(pid, _stat(pid)[1], boot_id())
+
+    @classmethod
+    def born(cls, pid: int, before: int, after: int) -> ProcessIdentity:
+        """A child of ours, not reaped yet, that was cloned between BEFORE and AFTER by CLOCK_BOOTTIME (ns).
+
+        As a rule both are in one clock tick, and that is its start time. To read it in /proc costs the kernel the
+        entries of a new directory there, and their end with the process: 150 us of a start.
+        """
+        tick = before // NSEC_PER_TICK
+        return cls(pid, tick, boot_id()) if tick == after // NSEC_PER_TICK else cls.of(pid)
 
     @property
     def alive(self) -> bool:
