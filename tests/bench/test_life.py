@@ -100,6 +100,8 @@ def test_a_crowd_runs_is_listed_and_goes(lab: Lab) -> None:
     assert (first["by"], second["by"]) == ("library", "command")
     for one in (first, second):
         assert one["running"] == len(one["nanoseconds"]) == len(one["kib"]) == crowd.FEWEST
+        assert len(one["cpu"]) == crowd.FEWEST
+        assert min(one["cpu"]) > 0
         assert len(one["ps_command"]) == len(one["ps_library"]) == crowd.LISTINGS
         assert one["left"] == []
     said = answers(found)
@@ -140,8 +142,9 @@ def test_a_crowd_that_slows_down_is_told(factor: float, answer: str) -> None:
         "by": "library",
         "running": 40,
         "nanoseconds": nanoseconds,
-        "ps_command": [round(factor * 2e8)] * 3,
-        "ps_library": [1],
+        "cpu": [5_000_000] * 40,
+        "ps_command": [(round(factor * 2e8), 70_000_000)] * 3,
+        "ps_library": [(1, 1)],
         "kib": [64] * 40,
         "removed_ns": 1,
         "left": [],
