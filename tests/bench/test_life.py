@@ -143,7 +143,7 @@ def test_a_crowd_that_slows_down_is_told(factor: float, answer: str) -> None:
         "running": 40,
         "nanoseconds": nanoseconds,
         "cpu": [5_000_000] * 40,
-        "ps_command": [(round(factor * 2e8), 70_000_000)] * 3,
+        "ps_command": [(round(factor * 2e8), round(factor * 1.9e8))] * 3,
         "ps_library": [(1, 1)],
         "kib": [64] * 40,
         "removed_ns": 1,
@@ -153,6 +153,8 @@ def test_a_crowd_that_slows_down_is_told(factor: float, answer: str) -> None:
     assert said["start of the 40th within 1.5 of the 10th, by the library"] == answer
     assert said["minictr ps of 40 under 0.3 s"] == answer
     assert said["mc.containers() of 40 under 0.3 s"] == said["40 at once"] == said["nothing left of them"] == "yes"
+    waited = {**found, "ps_command": [(700_000_000, 70_000_000)] * 3}
+    assert answers(crowd.part([waited], options(containers=40)))["minictr ps of 40 under 0.3 s"] == "unresolved"
     said = answers(crowd.part([{**found, "running": 39, "left": ["process 7"]}], options(containers=40)))
     assert said["40 at once"] == said["nothing left of them"] == "no"
 
