@@ -34,6 +34,8 @@ SOURCES = (
     "ops_file.c",
     "ops_process.c",
     "ops_privilege.c",
+    "ops_landlock.c",
+    "ops_label.c",
     "interp.c",
     "spawn.c",
     "detach.c",

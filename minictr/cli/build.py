@@ -10,12 +10,13 @@ import os
 
 from minictr.boot import booting
 from minictr.cli.given import many, said, variables
-from minictr.cli.options import RESOURCES, RUN_OPTIONS
+from minictr.cli.options import LANDLOCK, RESOURCES, RUN_OPTIONS
 from minictr.errors import SpecError
 from minictr.features import PROFILES, feature_class, make
 from minictr.features.capabilities import CAPABILITIES, Capabilities, NoNewPrivs
 from minictr.features.cgroup_devices import Devices
-from minictr.features.mounts import Bind, Shm
+from minictr.features.cgroupfs import Cgroupfs
+from minictr.features.mounts import Bind, Shm, Sysfs
 from minictr.features.namespaces import TimeNamespace, UserNamespace
 from minictr.features.process import Cwd, Domainname, Env, Hostname, OomScoreAdj, Pdeathsig, Rlimits, Sysctl, Tty
 from minictr.features.rootfs import Overlay, ReadonlyRoot
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
 
     Options = dict[str, Any]
 
-LIMITS = frozenset({row[1] for row in RUN_OPTIONS if row[5] == RESOURCES} | {"device", "device_cgroup_rule"})
+ENOENT = 2
+LANDLOCKED = frozenset(row[1] for row in RUN_OPTIONS if row[5] == LANDLOCK)
+LIMITS = frozenset(row[1] for row in RUN_OPTIONS if row[5] == RESOURCES)
+LIMITS |= {"device", "device_cgroup_rule", "privileged"}
 # option -> feature
 NAMESPACES = {
     "pid": "pid",
@@ -42,10 +46,12 @@ NAMESPACES = {
     "cgroupns": "cgroupns",
     "time": "timens",
 }
+LABELS = ("apparmor", "label")  # of --security-opt: the words before "=" that ask for a label
 # feature -> the option that asks for it with its settings
 ASK = {"bind": "-v", "tmpfs": "--tmpfs", "hostname": "-h", "domainname": "--domainname", "cwd": "-w"}
 ASK |= {"oom_score_adj": "--oom-score-adj", "seccomp": "a filter made in Python", "device": "--device"}
-ASK |= {"cgroup_conf": "--cgroup-conf", "cgroup_parent": "--cgroup-parent"}
+ASK |= {"apparmor": "--security-opt apparmor=NAME", "selinux": "--security-opt label=CONTEXT"}
+ASK |= {"landlock": "--ro, --rw and others", "cgroup_conf": "--cgroup-conf", "cgroup_parent": "--cgroup-parent"}
 
 
 def build(opts: Options, command: tuple[str, ...], terminal: bool | None = None) -> Spec:
@@ -63,14 +69,20 @@ def build(opts: Options, command: tuple[str, ...], terminal: bool | None = None)
         spec = builder(spec, opts)
     spec = terminal_wish(spec, opts, terminal)
     for unwanted in opts.get("without", ()):
-        if ":" in unwanted and unwanted not in map(label, spec.features):
-            raise SpecError(f"--without {unwanted}: there is no such mount")
+        if ":" in unwanted and unwanted not in labels(spec):
+            raise SpecError(f"--without {unwanted}: there is no such mount, nor such a part of a feature")
         spec = said(f"--without {unwanted}", spec.without, unwanted, cascade=True)
     for name in opts.get("best_effort", ()):
         said(f"--best-effort {name}", feature_class, name)
     if not spec.rootfs and not {"pivot_root", "chroot"}.isdisjoint(spec.names):
         raise SpecError("no --rootfs DIR: name one, or stay in the host's own root with --without pivot_root")
     return spec
+
+
+def labels(spec: Spec) -> set[str]:
+    """All that ``--without`` can name in it with a colon: mounts, and parts of features."""
+    parts = (f"{feature.name}:{part}" for feature in spec.features for part in feature.parts)
+    return {*map(label, spec.features), *parts}
 
 
 def rootfs(opts: Options) -> str:
@@ -93,12 +105,15 @@ def with_features(spec: Spec, opts: Options) -> Spec:
 
 
 def privileged(spec: Spec, opts: Options) -> Spec:
-    """``--privileged``: every capability the caller has, and nothing that hides or filters."""
+    """``--privileged``, as docker means it: every capability the caller has, nothing that hides or filters, and what
+    the container has of /sys and its cgroups can be written. The host's devices come with those of ``--device``.
+
+    Namespaces, root, limits and user stay. What docker has not, and would be lost, stays too: init, core limit."""
     if not opts.get("privileged"):
         return spec
-    spec = spec.without("no_new_privs", "seccomp", "masked_paths", "readonly_paths")
-    if "devices" in spec.names:
-        spec = spec.with_(Devices(()))
+    spec = spec.without("no_new_privs", "landlock", "seccomp", "apparmor", "selinux", "masked_paths", "readonly_paths")
+    for feature in (Devices(()), Sysfs("rw"), Cgroupfs("rw")):
+        spec = spec.with_(feature) if feature.name in spec.names else spec
     return spec.with_(Capabilities(CAPABILITIES, drop_only=True))
 
 
@@ -179,8 +194,11 @@ def _source_there(option: str, feature: Feature) -> Feature:
     if not isinstance(feature, Bind):
         return feature
     source = os.path.abspath(feature.source)
-    if not os.path.exists(source):
-        raise SpecError(f"{option} {feature.source}:{feature.target}: no such file or directory: {source}")
+    try:
+        os.stat(source)
+    except OSError as err:
+        why = "no such file or directory" if err.errno == ENOENT else os.strerror(err.errno or 0)
+        raise SpecError(f"{option} {feature.source}:{feature.target}: {why}: {source}") from None
     return feature.replace(source=source)
 
 
@@ -211,8 +229,8 @@ def process(spec: Spec, opts: Options) -> Spec:
 def privilege(spec: Spec, opts: Options) -> Spec:
     """Capabilities, no_new_privs, limits, sysctls."""
     spec = capabilities(spec, opts)
-    for text in opts.get("security_opt", ()):
-        spec = security_option(spec, text)
+    if "security_opt" in opts:
+        spec = security_options(spec, opts["security_opt"])
     limits = many(opts, "ulimit", "--ulimit", "ulimit")
     if limits:
         present = spec.get("rlimits")
@@ -240,9 +258,22 @@ def capabilities(spec: Spec, opts: Options) -> Spec:
     return spec.with_(said("--cap-add, --cap-drop", adjusted_capabilities, spec.get("capabilities"), add, drop))
 
 
+def security_options(spec: Spec, texts: list[str]) -> Spec:
+    """Every ``--security-opt``; the parts of a label are taken together."""
+    texts = [text if "=" in text else text.replace(":", "=", 1) for text in texts]  # docker's older spelling
+    pairs = [(key, value) for key, mark, value in (text.partition("=") for text in texts) if mark and key in LABELS]
+    for text in texts:
+        if text.partition("=")[::2] not in pairs:
+            spec = security_option(spec, text)
+    if pairs:
+        from minictr.cli.labels import labelled
+
+        spec = labelled(spec, pairs)
+    return spec
+
+
 def security_option(spec: Spec, text: str) -> Spec:
-    """One ``--security-opt``."""
-    text = text if "=" in text else text.replace(":", "=", 1)  # docker's older spelling
+    """One ``--security-opt`` that is no label."""
     key, mark, value = text.partition("=")
     if key == "no-new-privileges" and value in ("", "true", "false") and (value or not mark):
         return spec.without("no_new_privs") if value == "false" else spec.with_(NoNewPrivs())
@@ -250,9 +281,9 @@ def security_option(spec: Spec, text: str) -> Spec:
         return spec.without("seccomp")
     if text == "systempaths=unconfined":
         return spec.without("masked_paths", "readonly_paths")
-    reasons = {"seccomp": "policies from files are not built yet", "apparmor": "profiles are not built yet"}
-    reasons |= {"label": "SELinux labels are not built yet", "no-new-privileges": "true or false is wanted"}
-    reason = reasons.get(key, "no-new-privileges[=false], seccomp=unconfined and systempaths=unconfined are known")
+    known = "no-new-privileges[=false], apparmor=, label=, seccomp=unconfined and systempaths=unconfined are known"
+    reasons = {"seccomp": "policies from files are not built yet", "no-new-privileges": "true or false is wanted"}
+    reason = reasons.get(key, known)
     raise SpecError(f"--security-opt {text}: {reason}")
 
 
@@ -263,6 +294,15 @@ def resources(spec: Spec, opts: Options) -> Spec:
     from minictr.cli.limits import limits
 
     return limits(spec, opts)
+
+
+def landlock(spec: Spec, opts: Options) -> Spec:
+    """See :mod:`minictr.cli.landlock`, which is not read where there is none."""
+    if LANDLOCKED.isdisjoint(opts):
+        return spec
+    from minictr.cli.landlock import landlock as restricted
+
+    return restricted(spec, opts)
 
 
 def terminal_wish(spec: Spec, opts: Options, terminal: bool | None) -> Spec:
@@ -288,5 +328,6 @@ BUILDERS: tuple[Callable[[Spec, Options], Spec], ...] = (
     files,
     process,
     privilege,
+    landlock,
     resources,
 )

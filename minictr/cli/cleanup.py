@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 def cleanup(opts: dict[str, Any], words: tuple[str, ...]) -> int:
     """Take back what the container named had on the host, now that it is over; start it again if it rebooted."""
     from minictr.errors import NoSuchContainer
+    from minictr.runtime.ended import REBOOTED
     from minictr.runtime.instance import find
-    from minictr.runtime.record import REBOOTED
 
     try:
         instance = find(one("cleanup", words))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     import click
 
-DIRECTORIES = ("root", "rootfs", "upper", "volume", "tmpfs", "workdir")
+DIRECTORIES = ("root", "rootfs", "upper", "volume", "tmpfs", "workdir", "ro", "rw")
 NAMESPACES = ("pid", "ipc", "uts", "net", "userns", "cgroupns", "time")
 PROGRAM_DIRS = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin")
 
@@ -45,7 +45,14 @@ def _words(dest: str) -> Iterable[str]:
         return ("host", "private", "ns:", "pid:")
     fixed = {
         "format": ("text", "json"),
-        "security_opt": ("no-new-privileges", *(f"{word}=unconfined" for word in ("seccomp", "systempaths"))),
+        "landlock_access": ("fs", "fs:"),
+        "landlock_rule": ("path-beneath:",),
+        "landlock_scope": ("signal", "abstract-unix-socket"),
+        "security_opt": (
+            "no-new-privileges",
+            *(f"{word}=unconfined" for word in ("apparmor", "seccomp", "systempaths")),
+            *(f"label={word}" for word in ("disable", "user:", "role:", "type:", "level:", "filetype:")),
+        ),
         "mount": ("type=bind,source=", "type=tmpfs,target=", "type=overlay,"),
         "time_offset": ("monotonic=", "boottime="),
         "signal": ("TERM", "INT", "HUP", "QUIT", "KILL", "USR1", "USR2"),

@@ -8,6 +8,7 @@ from minictr.cli.given import variables
 from minictr.cli.run import Network, attended, keep_standard_streams, told
 from minictr.cli.settings import settings
 from minictr.errors import SpecError
+from minictr.kernel.handles import shut
 from minictr.runtime.instance import find
 from minictr.runtime.join import exec_program, join, target_of
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from minictr.runtime.console import Console
     from minictr.runtime.join import Target
     from minictr.runtime.process import Process
+    from minictr.steps import Feature
 
 
 def exec_(opts: dict[str, Any], words: tuple[str, ...]) -> int:
@@ -48,7 +50,7 @@ def exec_(opts: dict[str, Any], words: tuple[str, ...]) -> int:
     finally:
         if network is not None:
             network.close()
-        os.close(target.pidfd)
+        shut(target.pidfd)
 
 
 def chosen_options(opts: dict[str, Any], target: Target) -> dict[str, Any]:
@@ -60,6 +62,12 @@ def chosen_options(opts: dict[str, Any], target: Target) -> dict[str, Any]:
     if tty is None:
         able = {"devpts", "session", "mnt"} <= target.spec.names.difference(without)
         tty = able and not detach and os.isatty(0) and os.isatty(1)
+    labels: tuple[Feature, ...] = ()
+    if "security_opt" in opts:
+        from minictr.cli.labels import exec_labels
+
+        labels, more = exec_labels(target.spec, opts["security_opt"])
+        without = (*without, *more)
     return {
         "user": opts.get("user", ""),
         "cwd": opts.get("workdir", ""),
@@ -69,6 +77,7 @@ def chosen_options(opts: dict[str, Any], target: Target) -> dict[str, Any]:
         "cap_add": opts.get("cap_add", ()),
         "cap_drop": opts.get("cap_drop", ()),
         "without": tuple(without),
+        "labels": labels,
         "detach": detach,
     }
 
@@ -79,4 +88,4 @@ def left(start: Callable[[dict[str, int], Console | None], Process]) -> int:
     try:
         return start(dict.fromkeys(("stdin", "stdout", "stderr"), null), None).wait()
     finally:
-        os.close(null)
+        shut(null)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
+from minictr.boot import is_init
 from minictr.cli.fastparse import scan
 from minictr.cli.options import FLAG, OPTIONAL, TABLES
 from minictr.cli.show import write
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 # systemd.service(5), Restart=
 POLICIES = ("no", "on-success", "on-failure", "on-abnormal", "on-watchdog", "on-abort", "always")
 LEFT_OUT = frozenset("detach rm replace cidfile pidfile log_driver log_opt stop_timeout stop_signal name".split())
+REBOOTED = 133  # its init asked to be started again: as systemd-nspawn's exit code, and its unit
 MARK = "# written by minictr generate systemd"
 
 
@@ -76,8 +78,9 @@ def unit(instance: Instance, policy: str, seconds: float | None) -> str:
         "KillMode=mixed",
         f"KillSignal={signal}",
         f"TimeoutStopSec={'infinity' if wait >= 10**9 else f'{wait:g}'}",
-        f"SuccessExitStatus={128 + state.stop_signal}",
+        f"SuccessExitStatus={128 + state.stop_signal}" + (f" {REBOOTED}" if is_init(state.spec) else ""),
         f"Restart={policy}",
+        *((f"RestartForceExitStatus={REBOOTED}",) if is_init(state.spec) else ()),
         "Delegate=yes",
         "",
         "[Install]",

@@ -22,11 +22,17 @@ def logs(opts: dict[str, Any], words: tuple[str, ...]) -> int:
     since, until, tail = moment(opts, "since"), moment(opts, "until"), last_lines(opts)
     from minictr.runtime.instance import find
 
-    pieces = find(name).logs(since=since, until=until, tail=tail, follow=bool(opts.get("follow")))
+    instance = find(name)
+    pieces = instance.logs(since=since, until=until, tail=tail, follow=bool(opts.get("follow")))
     try:
         copy(pieces, stamps=bool(opts.get("timestamps")))
     except KeyboardInterrupt:
         return 130 if opts.get("follow") else 1
+    ended = instance.exit_record()
+    if ended is not None and ended.lost:
+        from minictr.cli.entry import complain
+
+        complain("logs", f"{name}: {ended.lost} bytes of its output could not be logged: the disk was full")
     return 0
 
 

@@ -14,6 +14,8 @@ from minictr.features.capabilities import Capabilities, NoNewPrivs
 from minictr.features.cgroup_devices import Device, Devices, Hugetlb, Io, Misc, Rdma
 from minictr.features.cgroupfs import Cgroupfs
 from minictr.features.cgroups import CgroupConf, CgroupParent, Cpu, Cpuset, Freezer, Memory, NamedCgroup, Pids
+from minictr.features.landlock import Landlock
+from minictr.features.lsm import AppArmor, SELinux
 from minictr.features.mounts import (
     Bind,
     Dev,
@@ -62,16 +64,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from minictr.features.profiles import BARE, DEFAULT, DOCKER, LXC, PROFILES
+    from minictr.features.profiles import BARE, DEFAULT, DOCKER, LANDLOCK, LXC, PROFILES
     from minictr.steps import Feature
 
 __all__ = [
     "BARE",
     "DEFAULT",
     "DOCKER",
+    "LANDLOCK",
     "LXC",
     "PROFILES",
     "REGISTRY",
+    "AppArmor",
     "Bind",
     "BootId",
     "Capabilities",
@@ -97,6 +101,7 @@ __all__ = [
     "Io",
     "IpcNamespace",
     "Keyring",
+    "Landlock",
     "Loopback",
     "MaskedPaths",
     "Memory",
@@ -118,6 +123,7 @@ __all__ = [
     "ReadonlyPaths",
     "ReadonlyRoot",
     "Rlimits",
+    "SELinux",
     "Seccomp",
     "Session",
     "Shm",
@@ -177,7 +183,10 @@ REGISTRY: dict[str, type[Feature]] = {
         Identity,
         Capabilities,
         NoNewPrivs,
+        Landlock,
         Seccomp,
+        AppArmor,
+        SELinux,
         Loopback,
         Memory,
         Cpu,
@@ -226,7 +235,7 @@ def make(name: str) -> Feature:
 
 def __getattr__(name: str) -> Any:
     """The profiles, made when they are first asked for: 0.8 ms, and a program that joins a container asks for none."""
-    if name not in ("BARE", "DEFAULT", "DOCKER", "LXC", "PROFILES"):
+    if name not in ("BARE", "DEFAULT", "DOCKER", "LANDLOCK", "LXC", "PROFILES"):
         raise AttributeError(f"module 'minictr.features' has no attribute {name!r}")
     from minictr.features import profiles
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from minictr.errors import SpecError
 from minictr.features.check import ID_MAX, choice, frozen, inside, integer, number, sequence, shown, size, word
+from minictr.features.lsm import mount_options
 from minictr.features.namespaces import MS_PRIVATE, MS_SLAVE, map_text, own
 from minictr.steps import PREPARE, SETUP, Context, Feature, Step
 
@@ -93,21 +94,26 @@ class Proc(Feature):
 
 
 class Sysfs(Feature):
-    """Sysfs on /sys, read-only. sysfs(5).
+    """Sysfs on /sys, read-only or with ``mode`` "rw": much in it sets up the host. sysfs(5).
 
     Network devices shown are those of the network namespace at mount time. In a user namespace without a network of
-    its own the kernel refuses a fresh one, and the host's /sys is bound read-only instead.
-    """
+    its own the kernel refuses a fresh one, and the host's /sys is bound instead."""
 
     NAME = "sysfs"
     SUMMARY = "/sys, read-only"
     NEEDS = (NEEDS_MNT,)
 
+    mode: str = "ro"
+
+    def check(self) -> None:
+        choice(self.mode, "sysfs mode", ("ro", "rw"))
+
     def steps(self, ctx: Context) -> Iterator[Step]:
         if ctx.has("userns") and not own(ctx, "net"):
-            yield from host_bind(self, "/sys", readonly=True)
+            yield from host_bind(self, "/sys", readonly=self.mode == "ro")
         else:
-            yield from revealing(self, ctx, "sysfs", "/sys", "sysfs on /sys ro", PLAIN | MOUNT_ATTR_RDONLY)
+            attr = PLAIN | (MOUNT_ATTR_RDONLY if self.mode == "ro" else 0)
+            yield from revealing(self, ctx, "sysfs", "/sys", f"sysfs on /sys {self.mode}", attr)
 
 
 class Dev(Feature):
@@ -121,7 +127,8 @@ class Dev(Feature):
     NEEDS = (NEEDS_MNT,)
 
     def steps(self, ctx: Context) -> Iterator[Step]:
-        yield fresh(self, "tmpfs", "/dev", options=["mode=755", "size=65536k"], attr=MOUNT_ATTR_NOSUID)
+        options = ["mode=755", "size=65536k", *mount_options(ctx)]
+        yield fresh(self, "tmpfs", "/dev", options=options, attr=MOUNT_ATTR_NOSUID)
         for name, major, minor in DEVICES:
             path = f"/dev/{name}"
             if ctx.has("userns"):
@@ -147,6 +154,7 @@ class Devpts(Feature):
         user = ctx.get("userns")
         if user is None or (not user.join and user.maps_gid(TTY_GROUP)):
             options.append(f"gid={TTY_GROUP}")
+        options += mount_options(ctx)
         yield fresh(self, "devpts", "/dev/pts", options=options, attr=MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC)
         yield self.step("symlink", SETUP, "/dev/ptmx -> pts/ptmx", target="pts/ptmx", path="/dev/ptmx")
 
@@ -167,7 +175,7 @@ class Shm(Feature):
         integer(self.inodes, "shm inodes", 0, 1 << 31)
 
     def steps(self, ctx: Context) -> Iterator[Step]:
-        options = tmpfs_options(self.size, 0o1777, self.inodes)
+        options = tmpfs_options(self.size, 0o1777, self.inodes) + mount_options(ctx)
         about = f"tmpfs on /dev/shm {told_size(self.size)}" + (f", {self.inodes} inodes" if self.inodes else "")
         yield fresh(self, "tmpfs", "/dev/shm", about, options=options)
 
@@ -252,7 +260,7 @@ class Tmpfs(Feature):
         return f"tmpfs:{self.target}"
 
     def steps(self, ctx: Context) -> Iterator[Step]:
-        attr, options = PLAIN, tmpfs_options(self.size, self.mode, self.inodes)
+        attr, options = PLAIN, tmpfs_options(self.size, self.mode, self.inodes) + mount_options(ctx)
         for option in self.options:
             bit, on = TMPFS_WORDS.get(option, (0, False))
             attr = attr | bit if on else attr & ~bit
@@ -339,7 +347,7 @@ class Bind(Feature):
 
 
 class Paths(Feature):
-    """What masked and read-only paths have in common: a list, of which what lies under /proc and /sys needs them."""
+    """What masked and read-only paths have in common: a list, looked at once more when all is mounted."""
 
     CALL: ClassVar[str] = ""
     NEEDS = (NEEDS_MNT,)
@@ -353,6 +361,9 @@ class Paths(Feature):
     def steps(self, ctx: Context) -> Iterator[Step]:
         for path in self.paths:
             yield self.step(self.CALL, SETUP, path, path=path)
+        if self.paths:
+            about = f"{len(self.paths)} {self.NAME.replace('_', ' ')}"
+            yield self.step("verify_paths", SETUP, about, masked=int(self.CALL == "mask"), paths=list(self.paths))
 
 
 class MaskedPaths(Paths):

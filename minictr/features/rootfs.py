@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from minictr.errors import SpecError
 from minictr.features.check import frozen, sequence, size, word
+from minictr.features.lsm import mount_options
 from minictr.features.namespaces import own
 from minictr.steps import PREPARE, SETUP, VERIFY, Context, Feature, Step
 
@@ -105,7 +106,7 @@ class Overlay(Feature):
             if path:
                 undo = "a failed start removes it"
                 yield self.step("make_directory", PREPARE, path, undo=undo, path=path, mode=mode)
-        options = [f"size={size(self.size)}"] if self.size != "" else []
+        options = ([f"size={size(self.size)}"] if self.size != "" else []) + mount_options(ctx)
         lower = [ctx.rootfs, *self.lower]
         about = f"{':'.join(lower)} under {self.upper or 'a layer that is thrown away'}"
         layers: dict[str, Any] = {"lower": lower, "upper": self.upper, "work": self.work_path}

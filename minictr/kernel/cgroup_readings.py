@@ -11,6 +11,7 @@ import sys
 
 from minictr.kernel.cgroup_places import Place
 from minictr.kernel.core import ffi, lib
+from minictr.kernel.handles import shut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def _read(directory: str, names: list[str]) -> Iterable[tuple[str, bytes]]:
                 break
             size *= 4
     finally:
-        os.close(fd)
+        shut(fd)
     at = 0
     for name in names if used > 0 else ():
         length = int.from_bytes(out[at : at + 4], sys.byteorder, signed=True)

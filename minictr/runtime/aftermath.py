@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from minictr.runtime.program import Program
     from minictr.runtime.record import Record
 
-__all__ = ["Aftermath", "groups_of", "register"]
+__all__ = ["Aftermath", "groups_of", "state_text"]
 
 
 def groups_of(places: Mapping[str, Place]) -> tuple[Group, ...]:
@@ -26,13 +26,13 @@ def groups_of(places: Mapping[str, Place]) -> tuple[Group, ...]:
     return tuple(Group(place.controller, place.version, place.directory) for place in places.values())
 
 
-def register(record: Record, program: Program, process: ProcessIdentity, places: Mapping[str, Place]) -> None:
-    """The program runs as PROCESS: its state is written."""
+def state_text(record: Record, program: Program, process: ProcessIdentity, places: Mapping[str, Place]) -> str:
+    """The state of PROGRAM that runs as PROCESS, from now on."""
     spec, now = program.plan.spec, time.time_ns()
     state = State(record.id, spec, now, now, process=process, groups=groups_of(places), tty="tty" in spec.names)
     if not program.spec_text:
         program.spec_text = spec_text(spec)
-    record.save(state.text(program.spec_text))
+    return state.text(program.spec_text)
 
 
 class Aftermath:
@@ -46,8 +46,9 @@ class Aftermath:
         self.journal, self.own, self.places, self.name = journal, own, places, name
 
     def __call__(self) -> Readings | None:
+        readings = self._readings()
         try:
-            readings = self._take_back() if self.places else None
+            self._take_back()
             if self.own:
                 self.journal.forget(self.name)
             else:
@@ -57,20 +58,31 @@ class Aftermath:
         except (MinictrError, OSError):
             if self.own:
                 self.journal.close()
-            return None
         return readings
 
-    def _take_back(self) -> Readings:
+    def _readings(self) -> Readings | None:
+        """What its cgroups tell; a reading that cannot be had must not keep them from being removed."""
+        if not self.places:
+            return None
         from minictr.kernel import cgroups
 
-        readings = cgroups.take(self.places)
+        try:
+            return cgroups.take(self.places)
+        except (MinictrError, OSError):
+            return None
+
+    def _take_back(self) -> None:
+        from minictr.kernel import cgroups
+
         for place in reversed(self.places):
             try:
                 os.rmdir(place.directory)
                 cgroups.remove_way(place.directory)
             except OSError:
-                self._insist(place)
-        return readings
+                try:
+                    self._insist(place)
+                except (MinictrError, OSError):
+                    self._insist(place)
 
     def _insist(self, place: Place) -> None:
         """Something is in there yet: groups that the container made, or without a pid namespace its descendants."""

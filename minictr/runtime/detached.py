@@ -24,17 +24,19 @@ import sys
 import time
 
 from minictr.errors import StepFailed
+from minictr.kernel.handles import shut
 from minictr.runtime import events
 from minictr.runtime.aftermath import groups_of
 from minictr.runtime.identity import ProcessIdentity
 from minictr.runtime.launch import START_TIMEOUT, Start
-from minictr.runtime.state import NOBODY, State
+from minictr.runtime.state import NOBODY, State, spec_text
 from minictr.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from minictr.kernel.monitor import Monitor
     from minictr.runtime.console import Console
+    from minictr.runtime.ended import ExitRecord
     from minictr.runtime.program import Program
     from minictr.runtime.record import Record
 
@@ -105,7 +107,7 @@ class DetachedStart(Start):
 
     def _own_record(self, record: Record) -> None:
         if self.created:
-            self.on_failure.push(record.settled)  # over, as it was before
+            self.on_failure.push_record(leave_as_before, record, record.exit_record())
         else:
             super()._own_record(record)
 
@@ -131,21 +133,28 @@ class DetachedStart(Start):
         """The monitor itself stays outside, and enters it for the clone alone."""
         self.pidns = fd
 
-    def _clone_child(self, keep: set[int]) -> tuple[int, int]:
+    def clone(self) -> None:
+        """The monitor's files first: what the disk has no room for is no failure of a clone."""
+        self.monitor = self._monitor()
+        super().clone()
+
+    def _monitor(self) -> Monitor:
         from minictr.kernel.monitor import Monitor, listening_socket
 
         record, keeping, spec = self.kept_record, self.keeping, self.program.plan.spec
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         log_max, log_files = keeping.log
         if log_files:
-            self.own("log", os.open("log", flags, 0o600, dir_fd=record.fd))
+            self.own("log", record.open_log())
         self.own("exit", record.make_exit_room())
-        self.own("listen", listening_socket(record.fd))
+        try:
+            self.own("listen", listening_socket(record.fd))
+        except StepFailed as err:
+            raise record.failed("listen on", "attach", err) from err
         events_fd = events.open_log(record.store)
         if events_fd >= 0:
             self.own("events", events_fd)
         command, env = cleanup_command(record)
-        self.monitor = Monitor(
+        return Monitor(
             record.fd,
             lock=record.fd,
             listen=self.fds["listen"],
@@ -161,6 +170,9 @@ class DetachedStart(Start):
             stop_signal=keeping.stop_signal,
             title=spec.name or record.id[:12],
         )
+
+    def _clone_child(self, keep: set[int]) -> tuple[int, int]:
+        assert self.monitor is not None
         return self.monitor.spawn(
             self.flags,
             self.region,
@@ -185,7 +197,10 @@ class DetachedStart(Start):
             names = cgroups.final_files(place)
             if not names:
                 continue
-            os.makedirs(os.path.join(self.kept_record.directory, "final", controller), exist_ok=True)
+            try:
+                os.makedirs(os.path.join(self.kept_record.directory, "final", controller), exist_ok=True)
+            except OSError as err:
+                raise self.kept_record.failed("make", f"final/{controller}", err) from err
             self.own(f"final:{controller}", os.open(place.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
             rows += ((self.fds[f"final:{controller}"], name, f"final/{controller}/{name}") for name in names)
         return rows
@@ -208,18 +223,13 @@ class DetachedStart(Start):
                 self._judge(True)
         self._judge(False)
 
-    def commit(self) -> None:
-        """Write it down, then hand it over."""
-        assert self.monitor is not None
-        if self.identity is None:
-            raise StepFailed("the container", 0, cure="it was gone before it could be written down")
-        record, keeping, spec, now = self.kept_record, self.keeping, self.program.plan.spec, self.begun
-        held = "hold" in self.program.calls
-        self.state = State(
-            record.id,
+    def _state(self, process: ProcessIdentity, monitor: ProcessIdentity) -> State:
+        keeping, spec, held = self.keeping, self.program.plan.spec, "hold" in self.program.calls
+        return State(
+            self.kept_record.id,
             spec,
-            self.created or now,
-            0 if held else now,
+            self.created or self.begun,
+            0 if held else self.begun,
             held,
             detached=True,
             remove=keeping.remove,
@@ -227,51 +237,80 @@ class DetachedStart(Start):
             interactive=keeping.interactive,
             stop_signal=keeping.stop_signal,
             stop_timeout=keeping.stop_timeout,
-            process=self.identity,
-            monitor=monitor_identity(self.monitor.pid),
+            process=process,
+            monitor=monitor,
             groups=groups_of(self.places),
             log=keeping.log,
             command_line=keeping.command_line,
             directory=keeping.directory,
             upper=keeping.upper,
         )
-        record.save(self.state.text())
+
+    def _written(self, process: ProcessIdentity) -> str:
+        if not self.program.spec_text:
+            self.program.spec_text = spec_text(self.program.plan.spec)
+        # as long as it can become: "start" writes when it was
+        return self._state(process, process).replace(started=self.begun).text(self.program.spec_text)
+
+    def commit(self) -> None:
+        """Write it down, then hand it over."""
+        assert self.monitor is not None
+        if self.identity is None:
+            raise StepFailed("the container", 0, cure="it was gone before it could be written down")
+        record, spec, now = self.kept_record, self.program.plan.spec, self.begun
+        self.state = self._state(self.identity, monitor_identity(self.monitor.pid))
+        held = self.state.held
+        record.save(self.state.text(self.program.spec_text))
         if held:
             self.monitor.give_hold(self.report, self.region, self.hold)
         if not self.created:  # told first: what the monitor has to tell, that it died, comes after
             events.tell(record.store, record.id, spec.name, "create", at=now)
         if not held:
             events.tell(record.store, record.id, spec.name, "start", at=now)
-        self.monitor.commit()
-        # should we die before this line: it lives, and is removed at its end, as nobody was ever told of it
+        self.monitor.commit(final=False)
+        # should we die before this line: it lives, and is removed at its end, as nobody was ever told of it; should the
+        # line fail, the start is undone, for we have not said farewell yet
         record.write_ahead(("committed",))
+        self.monitor.close()
 
     def _death(self) -> int:
         """The monitor ends the child and tells its wait status."""
         if self.monitor is None or not self.pid:
             return 0
         self.pid = 0
-        return self.monitor.abort()
+        status = self.monitor.abort()
+        if self.monitor.reason is not None and not status:
+            raise self.monitor.reason
+        return status
 
     def abort(self) -> None:
-        super().abort()
-        if self.monitor is not None:
-            self.monitor.close()
+        try:
+            super().abort()
+        finally:
+            if self.monitor is not None:
+                self.monitor.close()
 
     def close(self) -> None:
         super().close()
         if self.state is not None:  # it is the monitor's now
             for name in ("pidfd", "status"):
                 if getattr(self, name) >= 0:
-                    os.close(getattr(self, name))
+                    shut(getattr(self, name))
                     setattr(self, name, -1)
+
+
+def leave_as_before(record: Record, ended: ExitRecord | None) -> None:
+    """A container that was over, and could not be started again, is over still, and it is known how."""
+    if ended is not None:
+        record.write_exit(ended)
+    record.settled()
 
 
 def monitor_identity(pid: int) -> ProcessIdentity:
     """Who the monitor is; nobody when it is gone already."""
     try:
         return ProcessIdentity.of(pid)
-    except OSError:
+    except ProcessLookupError:
         return NOBODY
 
 

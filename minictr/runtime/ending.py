@@ -11,10 +11,12 @@ import time
 from minictr.boot import is_first
 from minictr.errors import NoSuchContainer, StateError, StepFailed
 from minictr.kernel.core import lib
+from minictr.kernel.handles import shut
 from minictr.runtime import events
+from minictr.runtime.ended import EXIT_ROOM, ExitRecord
 from minictr.runtime.identity import ProcessIdentity
 from minictr.runtime.process import is_over
-from minictr.runtime.record import EXIT_ROOM, ExitRecord, Record
+from minictr.runtime.record import Record
 from minictr.runtime.store import SHORT
 from minictr.runtime.sweep import free, kill, processes, sweep_one
 
@@ -38,7 +40,7 @@ def send(instance: Instance, signal: int) -> None:
     try:
         result = lib.mc_pidfd_send_signal(pidfd, signal, 0)
     finally:
-        os.close(pidfd)
+        shut(pidfd)
     if result < 0 and result != -ESRCH:
         raise StepFailed(f"send signal {signal} to container {instance.label}", -result)
 
@@ -48,7 +50,7 @@ def wait(instance: Instance, timeout: float | None) -> ExitRecord | None:
 
     The exit record is opened before: one that is removed with its end can be read to the last.
     """
-    monitor = instance.state.monitor  # now: it may be gone with its end
+    _ = instance.state  # now: it may be gone with its end
     with instance.record() as record:
         exit_fd = record.open_exit()
         try:
@@ -59,24 +61,26 @@ def wait(instance: Instance, timeout: float | None) -> ExitRecord | None:
                 if exit_fd >= 0:
                     told = ExitRecord.parse(os.pread(exit_fd, EXIT_ROOM, 0).decode("utf-8", "replace"))
                 # its monitor has yet to write down what it saw; one that was killed never will
-                if told is not None or not monitor.alive or time.monotonic() >= limit:
+                if told is not None or not instance.state.monitor.alive or time.monotonic() >= limit:
                     return told or record.exit_record()
                 time.sleep(0.002)
         finally:
             if exit_fd >= 0:
-                os.close(exit_fd)
+                shut(exit_fd)
 
 
 def _await(instance: Instance, timeout: float | None) -> None:
+    if not instance.alive:
+        return
     try:
         pidfd = instance.process.pidfd()
-    except OSError:
+    except ProcessLookupError:
         return
     try:
         if not is_over(pidfd, timeout):
             raise TimeoutError(f"wait for container {instance.label}: it still runs after {timeout:g} s")
     finally:
-        os.close(pidfd)
+        shut(pidfd)
 
 
 def finish(instance: Instance, signal: int, seconds: float) -> None:
@@ -158,10 +162,12 @@ def remove(instance: Instance, *, force: bool) -> None:
     """
     try:
         names = [instance.state.name]
-        if instance.process.alive:
+        if instance.alive:
             if not force and not instance.state.held:  # one that waits for its start has done nothing yet
                 instance.must_be("exited", verb="rm")
             finish(instance, SIGKILL, 0)
+    except NoSuchContainer:
+        return  # it was to be removed at its end, and was
     except (StateError, StepFailed):
         if not force:
             raise
@@ -169,9 +175,9 @@ def remove(instance: Instance, *, force: bool) -> None:
     try:
         record = instance.record()
     except NoSuchContainer:
-        return  # it was to be removed at its end, and was
+        return  # meanwhile
     with record:
-        if not record.own(SETTLE if not force else STARTER):
+        if not record.own(SETTLE if not force else STARTER) and record.is_there():
             if not force:
                 raise StateError(f"rm {instance.id[:SHORT]}: its owner still works on it: wait, or rm -f")
             _take(instance, record)
@@ -188,7 +194,7 @@ def _take(instance: Instance, record: Record) -> None:
     state says, and then the monitor."""
     for identity in processes(record.rows()):
         kill(identity)
-    if record.own(SETTLE):
+    if record.own(SETTLE) or not record.is_there():
         return
     try:
         kill(instance.state.monitor)

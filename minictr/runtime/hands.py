@@ -25,11 +25,46 @@ def clone(start: Start, *, flags: int) -> None:
     start.flags |= flags
 
 
+def check_label(start: Start, *, module: str, label: str) -> None:
+    """The security MODULE is live and has LABEL."""
+    if module == "apparmor":
+        from minictr.kernel import apparmor
+
+        apparmor.check(label)
+    else:
+        from minictr.kernel import selinux
+
+        selinux.check(label)
+
+
 def open_namespace(start: Start, *, into: str, path: str, kind: str) -> None:
     """The file of a namespace to be joined, as the descriptor that INTO names."""
     from minictr.kernel.namespaces import open_namespace
 
     start.own(into, open_namespace(path, kind))
+
+
+def landlock_abi(
+    start: Start,
+    *,
+    access: tuple[str, ...],
+    network: tuple[str, ...],
+    scopes: tuple[str, ...],
+    log: bool,
+    admin: bool,
+) -> None:
+    """This kernel can deny all that is to be denied. ADMIN: it needs CAP_SYS_ADMIN, for no_new_privs is not wished."""
+    from minictr.kernel.landlock_abi import lacking
+
+    missing = lacking(access, network, scopes, log=log)
+    if missing:
+        cure = "--best-effort landlock does without it, --without landlock:NAME leaves one out"
+        raise Unsupported("landlock", "; ".join(missing.values()), cure, parts=missing)
+    if admin:
+        from minictr.kernel import capabilities
+
+        if "SYS_ADMIN" not in capabilities.get().effective:
+            raise Unsupported("landlock", "without no_new_privs it needs CAP_SYS_ADMIN", "add no_new_privs")
 
 
 def open_process(start: Start, *, pid: int, root: bool) -> None:
@@ -131,8 +166,9 @@ IMPLIED = frozenset({"cpuacct"})  # controllers of v1 that come with another, an
 def remove_cgroup(directory: str) -> None:
     """A start failed: its cgroup goes, if it was made."""
     from minictr.kernel import cgroups
+    from minictr.runtime.store import is_directory
 
-    if os.path.isdir(directory):
+    if is_directory(directory):
         cgroups.remove(directory, recorded=True)
 
 
@@ -161,7 +197,9 @@ HANDS: dict[str, Callable[..., None]] = {
     function.__name__: function
     for function in (
         clone,
+        check_label,
         open_namespace,
+        landlock_abi,
         open_process,
         open_cgroup,
         enter_pidns,

@@ -7,14 +7,14 @@ import time
 
 from minictr.errors import MinictrError
 from minictr.features.plain import plain_feature
-from minictr.runtime.limits import in_force
+from minictr.kernel.cgroup_in_force import in_force
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from minictr.runtime.ended import ExitRecord
     from minictr.runtime.instance import Instance
-    from minictr.runtime.record import ExitRecord
     from minictr.spec import Spec
 
 __all__ = ["inspect", "stamp"]
@@ -36,6 +36,10 @@ def inspect(instance: Instance) -> dict[str, Any]:
         "Args": list(spec.argv[1:]),
         "State": _state(instance, status, pid, ended, usage),
         "Rootfs": spec.rootfs,
+        "AppArmorProfile": getattr(spec.get("apparmor"), "profile", ""),
+        "ProcessLabel": getattr(spec.get("selinux"), "context", ""),
+        "MountLabel": getattr(spec.get("selinux"), "mount", ""),
+        "Labels": _labels(spec, pid),
         "Config": _config(instance, spec),
         "Features": [plain_feature(feature) for feature in spec.features],
         "Mounts": [_mount(feature) for feature in map(plain_feature, spec.features) if feature["feature"] in MOUNTS],
@@ -133,6 +137,25 @@ def _namespaces(pid: int) -> dict[str, Any]:
     except OSError:
         pass  # it ended this moment, or it is somebody else's
     return found
+
+
+def _labels(spec: Spec, pid: int) -> dict[str, str]:
+    """Security module -> the label that its program has, for those that were asked for; {} when it is over.
+
+    PID may be our init, which keeps the label of who started it: then the program is its first child."""
+    asked = [name for name in ("apparmor", "selinux") if name in spec.names]
+    if not asked or not pid:
+        return {}
+    from minictr.kernel import apparmor, selinux
+
+    try:
+        if "init" in spec.names:
+            with open(f"/proc/{pid}/task/{pid}/children", encoding="utf-8") as file:
+                pid = int(file.read().split()[0])
+        found = {"apparmor": apparmor.current(pid), "selinux": selinux.current(pid)}
+    except (OSError, IndexError):
+        return {}  # it ended this moment, or it is somebody else's
+    return {name: str(found[name]) for name in asked}
 
 
 def _usage(instance: Instance) -> dict[str, Any]:

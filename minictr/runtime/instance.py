@@ -9,9 +9,10 @@ import os
 
 from minictr.errors import MinictrError, NoSuchContainer, SpecError, StateError, WrongStatus
 from minictr.runtime import inside
+from minictr.runtime.ended import ExitRecord
 from minictr.runtime.identity import ProcessIdentity
 from minictr.runtime.listing import frozen
-from minictr.runtime.record import ExitRecord, Record
+from minictr.runtime.record import Record
 from minictr.runtime.state import Brief, State
 from minictr.runtime.store import SHORT, Store
 
@@ -51,11 +52,13 @@ class Instance:
         try:
             return Record.at(self.store, self.id)
         except StateError as err:
+            if self.store.has(self.id):
+                raise
             raise NoSuchContainer(str(err)) from err
 
     @property
     def state(self) -> State:
-        """As written down when it was first asked for; see :meth:`refresh`. Raises StateError, NoSuchContainer."""
+        """As written down when it was last looked at; see :meth:`refresh`. Raises StateError, NoSuchContainer."""
         if self._state is None:
             self.refresh()
         assert self._state is not None
@@ -97,9 +100,20 @@ class Instance:
         return self.brief.process
 
     @property
+    def alive(self) -> bool:
+        """Whether its first process is there: that of a later life, if it was started again since we read its state."""
+        read_before = self._brief is not None
+        if self.process.alive or not read_before:
+            return self.process.alive
+        try:
+            return self.refresh().process.alive
+        except NoSuchContainer:
+            return False
+
+    @property
     def pid(self) -> int:
         """Of its first process, as the host counts; 0 when it does not run."""
-        return self.process.pid if self.process.alive else 0
+        return self.process.pid if self.alive else 0
 
     @property
     def running(self) -> bool:
@@ -110,7 +124,7 @@ class Instance:
     def status(self) -> str:
         """``created`` (set up, waiting for start), ``running``, ``paused``, ``exited``, or ``dead`` (over, and nobody
         knows how)."""
-        if not self.process.alive:
+        if not self.alive:
             return "exited" if self.exit_record() is not None and self.exit_code is not None else "dead"
         if self.brief.held:
             return "created"
@@ -151,15 +165,15 @@ class Instance:
         """Readings of its cgroups, now; their last ones when it is over."""
         from minictr.kernel import cgroups
 
-        places = tuple(self.places().values())
-        if self.process.alive:
+        alive, places = self.alive, tuple(self.places().values())
+        if alive:
             return cgroups.usage(places)
         final = os.path.join(self.directory, "final")
         return cgroups.usage(tuple(place.replace(directory=f"{final}/{place.controller}") for place in places))
 
     def processes(self) -> tuple[int, ...]:
         """The pids of all its processes, as the host counts: by its cgroups, else by its pid namespace."""
-        if not self.process.alive:
+        if not self.alive:
             return ()
         for place in self.places().values():
             from minictr.kernel import cgroups
@@ -189,7 +203,7 @@ class Instance:
 
     def kill(self, signal: int = SIGKILL, *, every: bool = False) -> None:
         """Send SIGNAL to its first process, whose init passes it on; with ``every`` to each of its processes."""
-        from minictr.runtime import ending, events
+        from minictr.runtime import ending
 
         self.must_be(*LIVE, verb="kill")
         if every:
@@ -200,7 +214,7 @@ class Instance:
                     pass
         else:
             ending.send(self, signal)
-        events.tell(self.store, self.id, self.name, "kill", signal=signal)
+        self._tell("kill", signal=signal)
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Wait for its end: the returncode, None when nobody knows it. Raises TimeoutError after TIMEOUT seconds."""
@@ -214,14 +228,14 @@ class Instance:
 
         Nothing happens to one that is over already.
         """
-        from minictr.runtime import ending, events
+        from minictr.runtime import ending
 
         seconds = self.state.stop_timeout if timeout is None else timeout
         with self.record() as record, record.editing():
             record.mark_stopped()
-            if self.process.alive:
+            if self.alive:
                 ending.finish(self, signal or self.state.stop_signal, 0 if self.state.held else seconds)
-                events.tell(self.store, self.id, self.name, "stop")
+                self._tell("stop")
         self.settle()
 
     def settle(self) -> None:
@@ -232,8 +246,6 @@ class Instance:
 
     def pause(self) -> None:
         """Freeze every process of it. Raises WrongStatus; SpecError where it has no cgroup to do it by."""
-        from minictr.runtime import events
-
         self.must_be("running", verb="pause")
         from minictr.kernel import cgroups
 
@@ -241,15 +253,13 @@ class Instance:
         if place is None:
             raise SpecError(f"pause {self.label}: it was started without the feature freezer")
         cgroups.freeze(place)
-        events.tell(self.store, self.id, self.name, "pause")
+        self._tell("pause")
 
     def unpause(self) -> None:
         """Let it go on."""
-        from minictr.runtime import events
-
         self.must_be("paused", verb="unpause")
         self.thaw()
-        events.tell(self.store, self.id, self.name, "unpause")
+        self._tell("unpause")
 
     def thaw(self) -> None:
         """Undo a freeze, if there is one; whatever it is that runs."""
@@ -264,6 +274,7 @@ class Instance:
     exec = inside.execute
     popen = inside.popen
     attach = inside.attach
+    logs = inside.logs
     copy_in = inside.copy_in
     copy_out = inside.copy_out
     diff = inside.diff
@@ -273,8 +284,6 @@ class Instance:
 
     def rename(self, name: str) -> None:
         """Call it NAME. Raises SpecError for a name in use."""
-        from minictr.runtime import events
-
         with self.record() as record, record.editing():
             state = State.of(record)
             spec = state.spec.replace(name=name)
@@ -288,7 +297,7 @@ class Instance:
                 raise
             self.store.drop_name(state.name, self.id)
             self.take(state.replace(spec=spec))
-        events.tell(self.store, self.id, name, "rename", old=state.name)
+        self._tell("rename", old=state.name)
 
     def remove(self, *, force: bool = False) -> None:
         """Remove what is left of it; with FORCE end it first, and remove it even if its state cannot be read.
@@ -322,23 +331,6 @@ class Instance:
 
         return top(self)
 
-    def logs(
-        self,
-        *,
-        since: int | None = None,
-        until: int | None = None,
-        tail: int | None = None,
-        follow: bool = False,
-    ) -> Iterator[tuple[int, str, bytes]]:
-        """What it wrote: (nanoseconds since 1970, "stdout" or "stderr", data). ``since``, ``until``: nanoseconds;
-        ``tail``: the last so many lines; ``follow``: go on until it ends. Raises SpecError where no log is kept."""
-        if not self.state.detached or not self.state.log[1]:
-            why = "output goes to who started it" if not self.state.detached else "it was made with --log-driver none"
-            raise SpecError(f"logs {self.label}: it has no log: {why}")
-        from minictr.runtime.logs import read
-
-        return read(self.directory, since=since, until=until, tail=tail, follow=follow)
-
     def events(self, since: int = 0, *, follow: bool = False) -> Iterator[dict[str, Any]]:
         """What happened to it from SINCE (nanoseconds since 1970) on; with FOLLOW what will happen too, without end."""
         from minictr.runtime import events
@@ -351,6 +343,11 @@ class Instance:
         from minictr.runtime.inspect import inspect
 
         return inspect(self)
+
+    def _tell(self, action: str, **more: Any) -> None:
+        from minictr.runtime import events
+
+        events.tell(self.store, self.id, self.name, action, **more)
 
     def __repr__(self) -> str:
         return f"<Instance {self.id[:SHORT]}>"

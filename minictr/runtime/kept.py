@@ -122,7 +122,10 @@ def with_layer(program: Program, record: Record, keeping: Keeping) -> tuple[Prog
     upper = getattr(overlay, "upper", "")
     if not upper:
         upper = os.path.join(record.directory, "upper")
-        os.mkdir(upper, 0o755)
+        try:
+            os.mkdir(upper, 0o755)
+        except OSError as err:
+            raise record.failed("make", "upper", err) from err
         spec = program.plan.spec.with_(overlay.replace(upper=upper))
         program = Program(plan(spec, (BARRIER, HOLD) if keeping.held else (BARRIER,)))
     return program, keeping.replace(upper=upper)
@@ -141,7 +144,13 @@ def started(
         return start_detached(program, record, keeping, start_timeout=start_timeout, created=created)
     from minictr.runtime.console import Console
 
-    with Console(window=window) as console:
+    try:
+        terminal = Console(window=window)
+    except BaseException:
+        if not created:
+            record.forget(program.plan.spec.name)
+        raise
+    with terminal as console:
         return start_detached(program, record, keeping, console=console, start_timeout=start_timeout, created=created)
 
 

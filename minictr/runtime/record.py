@@ -23,9 +23,9 @@ import time
 
 from minictr.errors import StateError, StepFailed
 from minictr.jsontext import dumps, loads
-from minictr.kernel.handles import Handle
-from minictr.runtime.store import ID_DIGITS, SHORT, Store
-from minictr.values import Value
+from minictr.kernel.handles import Handle, shut
+from minictr.runtime.ended import EXIT_ROOM, ExitRecord
+from minictr.runtime.store import ID_DIGITS, SHORT, Store, read_text, replace_text, write_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,62 +33,13 @@ if TYPE_CHECKING:
 
     from minictr.runtime.editing import Editing
 
-__all__ = ["EXIT_ROOM", "SCHEMA", "ExitRecord", "Record"]
+__all__ = ["SCHEMA", "Record"]
 
 SCHEMA = 1  # of state.json: raised when an older minictr would read it wrongly
-HALTED, REBOOTED = 1, 2  # enum mc_halt of _core/monitor.h: powered off or halted; to be started again
-EXIT_ROOM = 256  # bytes of the exit record
 STATE_MAX = 8 << 20
 STOPPED = "stopped"  # an empty file
 JOURNAL_MAX = 1 << 20
 EAGAIN, EEXIST, ENOENT = 11, 17, 2
-
-
-class ExitRecord(Value):
-    """How a container ended.
-
-    ``status``: the raw wait status, None when nobody could see it (the monitor was killed). ``maxrss`` in KiB,
-    ``utime``, ``stime`` in microseconds, ``finished`` in nanoseconds since 1970, ``elapsed`` in nanoseconds, ``lost``:
-    bytes of output that could not be logged. ``halt``: whether its init called reboot(2), HALTED or REBOOTED; then
-    ``status`` is an exit code of 0 or 133, as systemd-nspawn's.
-    """
-
-    status: int | None = None
-    maxrss: int = 0
-    utime: int = 0
-    stime: int = 0
-    finished: int = 0
-    elapsed: int = 0
-    lost: int = 0
-    halt: int = 0
-
-    @property
-    def exit_code(self) -> int | None:
-        """As a shell tells it: 128 + n for signal n; None when nobody knows. waitpid(2): low 7 bits, next byte."""
-        if self.status is None:
-            return None
-        signal = self.status & 0x7F
-        return 128 + signal if signal else (self.status >> 8) & 0xFF
-
-    def text(self) -> str:
-        """As it stands in the file."""
-        fields = {name: getattr(self, name) for name in self._fields}
-        words = [f"{name}={'unknown' if value is None else value}" for name, value in fields.items()]
-        return f"minictr-exit 1 {' '.join(words)}\n"
-
-    @classmethod
-    def parse(cls, text: str) -> ExitRecord | None:
-        """The record in TEXT; None when none was written yet, or not to its end."""
-        line, newline, _ = text.partition("\n")
-        words = line.split()
-        if not newline or words[:2] != ["minictr-exit", "1"]:
-            return None
-        pairs = (word.partition("=") for word in words[2:])
-        try:
-            fields: dict[str, Any] = {name: None if value == "unknown" else int(value) for name, _, value in pairs}
-            return cls(**fields)
-        except (TypeError, ValueError):
-            return None
 
 
 class Record(Handle):
@@ -117,24 +68,41 @@ class Record(Handle):
             path = os.path.join(store.containers, identity)
             try:
                 os.mkdir(path, 0o700)
-                fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             except OSError as err:
-                if err.errno in (ENOENT, EEXIST):  # a sweep was faster than our lock, or two ids are one
+                if err.errno in (ENOENT, EEXIST):
                     continue
                 raise StateError(f"make {path}: {os.strerror(err.errno or 0)}") from err
-            record = cls(store, identity, fd, owned=False)
-            if not record.own():
-                record.close()
+            record = cls._owned(store, identity)
+            if record is None:  # a sweep was faster than our lock
                 continue
             try:
                 if name:
                     record.write_ahead(("name", name))
                     store.take_name(name, identity)
             except BaseException:
-                record.forget()
+                record.forget(name)
                 raise
             return record
         raise StateError(f"make a directory in {store.containers}: it is removed again all the time")
+
+    @classmethod
+    def _owned(cls, store: Store, identity: str) -> Record | None:
+        """The directory just made, with its lock; None when somebody else has that. It goes when this fails."""
+        record = None
+        try:
+            record = cls.at(store, identity)
+            if record.own():
+                return record
+        except BaseException:
+            try:
+                os.rmdir(os.path.join(store.containers, identity))
+            except OSError:
+                pass  # the next sweep does it
+            if record is not None:
+                record.close()
+            raise
+        record.close()
+        return None
 
     @classmethod
     def at(cls, store: Store, identity: str) -> Record:
@@ -167,11 +135,19 @@ class Record(Handle):
         self._open = False
 
     def is_there(self) -> bool:
-        """Whether our descriptor is still what the path names."""
-        try:
-            return os.stat(self.directory).st_ino == os.fstat(self.fd).st_ino
-        except OSError:
-            return False
+        """Whether our descriptor is still what the path names; that it is not is believed when it is said twice.
+
+        Raises StateError when it cannot be known.
+        """
+        for _ in range(2):
+            try:
+                if os.stat(self.directory).st_ino == os.fstat(self.fd).st_ino:
+                    return True
+            except FileNotFoundError:
+                pass
+            except OSError as err:
+                raise StateError(f"look at {self.directory}: {os.strerror(err.errno or 0)}") from err
+        return False
 
     # --- the journal ---
 
@@ -184,7 +160,7 @@ class Record(Handle):
                 self._journal = os.open("journal", flags, 0o600, dir_fd=self.fd)
             written = os.write(self._journal, text)
         except OSError as err:
-            raise self._failed("write", "journal", err) from err
+            raise self.failed("write", "journal", err) from err
         if written != len(text):
             raise StepFailed(f"write {self.directory}/journal", 28, cure="the disk is full: make room")
 
@@ -201,8 +177,10 @@ class Record(Handle):
         the old rows stay, and do no harm: they announce what is gone.
         """
         self._close_journal()
+        for name in ("exit.new", "state.json.new"):  # of a start that came to nothing
+            self._unlink(name)
         try:
-            self._replace("journal", "committed\n")
+            replace_text(self.fd, "journal", "committed\n")
         except OSError:
             pass
 
@@ -216,9 +194,16 @@ class Record(Handle):
     def save(self, text: str) -> None:
         """Replace state.json by TEXT, whole or not at all. Raises StepFailed."""
         try:
-            self._replace("state.json", text)
+            replace_text(self.fd, "state.json", text)
         except OSError as err:
-            raise self._failed("write", "state.json", err) from err
+            raise self.failed("write", "state.json", err) from err
+
+    def make_room(self, text: str) -> None:
+        """Room on the disk for a state of the length of TEXT: :meth:`save` needs none then. Raises StepFailed."""
+        try:
+            write_text(self.fd, "state.json.new", text)
+        except OSError as err:
+            raise self.failed("write", "state.json", err) from err
 
     def load(self) -> dict[str, Any]:
         """What state.json says; {} when none was written yet. Raises StateError naming the file for anything wrong."""
@@ -260,20 +245,23 @@ class Record(Handle):
     def make_exit_room(self) -> int:
         """A descriptor of the exit record, with room on disk for what will be written into it. Raises StepFailed."""
         try:
-            fd = os.open("exit", os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
+            fd = os.open("exit.new", os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
             try:
                 if os.write(fd, b" " * EXIT_ROOM) != EXIT_ROOM:
                     raise OSError(28, "")
+                # how its last life ended stays until then, and for who has it open
+                os.rename("exit.new", "exit", src_dir_fd=self.fd, dst_dir_fd=self.fd)
             except BaseException:
                 os.close(fd)
                 raise
         except OSError as err:
-            raise self._failed("write", "exit", err) from err
+            raise self.failed("write", "exit", err) from err
         return fd
 
     def begin_anew(self) -> None:
-        """What its last life left goes: exit record, readings, socket. Log and layers stay."""
-        for name in ("exit", "attach", STOPPED):
+        """What its last life left goes: readings, socket. Log and layers stay, and how it ended until there is room for
+        how the new one will."""
+        for name in ("attach", STOPPED):
             self._unlink(name)
         if self._exists("final"):
             self._remove_tree("final")
@@ -299,7 +287,14 @@ class Record(Handle):
             finally:
                 os.close(fd)
         except OSError as err:
-            raise self._failed("write", "exit", err) from err
+            raise self.failed("write", "exit", err) from err
+
+    def open_log(self) -> int:
+        """A descriptor to append to the log by. Raises StepFailed."""
+        try:
+            return os.open("log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
+        except OSError as err:
+            raise self.failed("write", "log", err) from err
 
     def open_exit(self) -> int:
         """A descriptor to read the exit record by, also after it was removed; -1 when there is none."""
@@ -313,25 +308,40 @@ class Record(Handle):
         return ExitRecord.parse(self._read("exit", EXIT_ROOM))
 
     def forget(self, name: str = "") -> None:
-        """Remove the directory and NAME, and close. What is left of a failure is found by the next sweep: the journal
-        goes first, and what has none is removed."""
+        """Remove the directory and NAME, and close. Once more when it fails: who comes here is the last who would.
+
+        What is left of a failure is found by the next sweep: the journal goes first, and what has none is removed.
+        Nothing happens to one that is closed.
+        """
+        if not self._open:
+            return
+        try:
+            self._remove(name)
+        except (StateError, OSError):
+            self._remove(name)
+        self.close()
+
+    def _remove(self, name: str) -> None:
         self._close_journal()
         self._unlink("journal")
         self.store.drop_name(name, self.id)
-        for entry in os.listdir(self.fd):
-            try:
-                os.unlink(entry, dir_fd=self.fd)
-            except IsADirectoryError:
-                self._remove_tree(entry)
-            except FileNotFoundError:
-                pass
+        entry = ""
         try:
+            for entry in os.listdir(self.fd):
+                try:
+                    os.unlink(entry, dir_fd=self.fd)
+                except IsADirectoryError:
+                    self._remove_tree(entry)
+                except FileNotFoundError:
+                    pass
+            entry = ""
             os.rmdir(self.directory)
         except FileNotFoundError:
             pass
+        except StepFailed:
+            raise
         except OSError as err:
-            raise self._failed("remove", "", err) from err
-        self.close()
+            raise self.failed("remove", entry, err) from err
 
     def _remove_tree(self, entry: str) -> None:
         from minictr.runtime.removal import remove_tree
@@ -339,39 +349,20 @@ class Record(Handle):
         try:
             remove_tree(entry, self.fd)
         except OSError as err:
-            raise self._failed("remove", entry, err) from err
+            raise self.failed("remove", entry, err) from err
 
     # --- files ---
 
-    def _replace(self, name: str, text: str) -> None:
-        new = f"{name}.new"
-        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
-        try:
-            data = memoryview(text.encode("ascii"))
-            while data:
-                data = data[os.write(fd, data) :]
-        finally:
-            os.close(fd)
-        os.rename(new, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
-
     def _read(self, name: str, limit: int) -> str:
-        try:
-            fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self.fd)
-        except FileNotFoundError:
-            return ""
-        except OSError as err:
-            raise StateError(f"read {self.directory}/{name}: {os.strerror(err.errno or 0)}") from err
-        with open(fd, "rb", buffering=0) as file:
-            data = file.read(limit + 1) or b""
-        if len(data) > limit:
-            raise StateError(f"{self.directory}/{name}: longer than {limit} bytes: not written by minictr")
-        return data.decode("utf-8", "surrogateescape")
+        return read_text(self.fd, name, f"{self.directory}/{name}", limit)
 
     def _exists(self, name: str) -> bool:
         try:
             os.stat(name, dir_fd=self.fd, follow_symlinks=False)
         except FileNotFoundError:
             return False
+        except OSError as err:
+            raise StateError(f"look at {self.directory}/{name}: {os.strerror(err.errno or 0)}") from err
         return True
 
     def _unlink(self, name: str) -> None:
@@ -379,20 +370,23 @@ class Record(Handle):
             os.unlink(name, dir_fd=self.fd)
         except FileNotFoundError:
             pass
+        except OSError as err:
+            raise self.failed("remove", name, err) from err
 
-    def _failed(self, verb: str, name: str, err: OSError) -> StepFailed:
+    def failed(self, verb: str, name: str, err: OSError) -> StepFailed:
+        """The error for ERR of what VERB did to our file NAME."""
         cures = {28: "the disk is full: make room, or choose another --root", 30: "choose another --root"}
         cure = cures.get(err.errno or 0, "")
         return StepFailed(f"{verb} {self.directory}/{name}".rstrip("/"), err.errno or 0, cure=cure)
 
     def _close_journal(self) -> None:
         if self._journal >= 0:
-            os.close(self._journal)
+            shut(self._journal)
             self._journal = -1
 
     def _close(self) -> None:
         self._close_journal()
-        os.close(self.fd)
+        shut(self.fd)
         self.fd, self.owned = -1, False
 
     def __repr__(self) -> str:

@@ -18,9 +18,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["NOBODY", "Brief", "Group", "State", "spec_text"]
+__all__ = ["NOBODY", "WIDEST", "Brief", "Group", "State", "spec_text"]
 
 NOBODY = ProcessIdentity(0, 0, "")
+WIDEST = ProcessIdentity(1 << 22, 1 << 63, "0" * 36)  # as long a text as any: PID_MAX_LIMIT, linux/threads.h
 
 
 class Group(Value):

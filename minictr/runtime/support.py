@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 __all__ = ["support", "supports"]
 
 # the modules of minictr.kernel with trials for probe(), named like those of minictr.features
-MODULES = ("namespaces", "rootfs", "mounts", "process", "users", "capabilities", "seccomp", "network")
+MODULES = ("namespaces", "rootfs", "mounts", "process", "users", "capabilities", "seccomp", "landlock", "network")
+LABELS = ("apparmor", "selinux")  # features, and the modules of the same names
 # feature -> the controller that a group is made of to find out
 GROUPS = {name: name for name in "memory cpu cpuset pids io devices hugetlb rdma misc freezer".split()}
 GROUPS |= {"named_cgroup": "named:systemd", "cgroup_conf": "raw"}
@@ -25,7 +26,7 @@ def supports() -> dict[str, Support]:
     from minictr.steps import Support
 
     found: dict[str, Support] = {name: _group(name) for name in (*GROUPS, "cgroup_parent")}
-    for module in MODULES:
+    for module in (*MODULES, *LABELS):
         found.update(import_module(f"minictr.kernel.{module}").probe())
     return {name: found.get(name, Support(False, "no kernel module tries it out")) for name in REGISTRY}
 
@@ -47,6 +48,11 @@ def support(feature: str | Feature | type[Feature]) -> Support:
 
     if name in GROUPS or name == "cgroup_parent":
         return _group(name)
+    if name in LABELS:
+        from importlib import import_module
+
+        answer: Support = import_module(f"minictr.kernel.{name}").probe()[name]
+        return answer
     for trials in TRIALS.values():
         if name in trials:
             return probing.support(trials[name])

@@ -84,7 +84,7 @@ def update(instance: Instance, spec: Spec) -> None:
                 raise SpecError(f"update {instance.label}: {without(feature.name)}")
         before: list[Old] = []
         try:
-            if instance.process.alive:
+            if instance.alive:
                 write(instance.places(), changed, before)
             record.save(state.replace(spec=spec).text())
         except BaseException:

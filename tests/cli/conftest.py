@@ -13,11 +13,12 @@ import pytest
 
 from minictr.features import PROFILES
 from minictr.plan import plan
+from minictr.runtime.ended import ExitRecord
 from minictr.runtime.identity import ProcessIdentity
 from minictr.runtime.launch import launch
 from minictr.runtime.process import Process
 from minictr.runtime.program import Program
-from minictr.runtime.record import ExitRecord, Record
+from minictr.runtime.record import Record
 from minictr.runtime.resolve import resolve
 from minictr.runtime.state import State
 from minictr.runtime.store import Store

@@ -194,6 +194,18 @@ def test_security_options(run):
     assert status(out(run(show, "--profile", "docker", "--security-opt", "no-new-privileges")), "NoNewPrivs") == "1"
 
 
+@pytest.mark.parametrize(("option", "feature"), [("apparmor=lab", "apparmor"), ("label=a:b:c", "selinux")])
+def test_a_label_that_cannot_be_had(run, option, feature):
+    """On any machine: no such profile, no such context, or no such security module."""
+    done = run("true", "--security-opt", option)
+    assert done.returncode == 125
+    assert done.stdout == ""
+    assert done.stderr.startswith(f"minictr run: {feature}"), done.stderr
+    done = run("echo ran", "--security-opt", option, "--best-effort", feature)
+    assert (done.returncode, done.stdout) == (0, "ran\n")
+    assert f"{feature} is left out: " in done.stderr
+
+
 def test_limits_and_sysctls(run):
     assert out(run("ulimit -Sn; ulimit -Hn", "--ulimit", "nofile=64:128")) == "64\n128"
     assert out(run("cat /proc/sys/net/ipv4/ip_forward", "--sysctl", "net.ipv4.ip_forward=1")) == "1"

@@ -62,6 +62,8 @@ class Place:
         self.groups = [os.path.join(top, self.mark) for top in hostview.own_cgroups()]
         self.options = ["--cgroup-parent", self.mark]
         self.links = frozenset(hostview.links())
+        self.disks: list[str] = []
+        self.filler = "filler"  # files whose name begins so are the test's own: they make a disk full
         for group in self.groups:
             make_group(group)
 
@@ -94,6 +96,13 @@ class Place:
                 process.kill()
                 raise
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def small_disk(self, path: Path, *, size: str, inodes: int = 0) -> None:
+        """A file system of SIZE ("256k") on directory PATH of this place; INODES 0: as many as fit."""
+        path.mkdir(exist_ok=True)
+        options = f"size={size},mode=700" + (f",nr_inodes={inodes}" if inodes else "")
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", str(path)], check=True)
+        self.disks.append(str(path))
 
     # --- looking ---
 
@@ -142,7 +151,8 @@ class Place:
         for group in self.groups:
             below = [path for path in subgroups(group) if not any(name in path.split("/") for name in short)]
             found += [f"cgroup: {path}" for path in below]
-        found += [f"mount: {row}" for row in hostview.mounts() if self.mark in row]
+        rows = [row for row in hostview.mounts() if self.mark in row and row.split()[4] not in self.disks]
+        found += [f"mount: {row}" for row in rows]
         found += [f"link: {row}" for row in hostview.links() - self.links if " minictr" in row]
         found += [f"state: {path}" for path in self._state(besides, kept)]
         for name in ("tmp", "home", "runtime"):
@@ -155,7 +165,8 @@ class Place:
 
     def _state(self, besides: dict[str, str], kept: set[str]) -> Iterator[Path]:
         for name in set(listing(self.root)) - set(SETTLED):
-            yield self.root / name
+            if not name.startswith(self.filler):
+                yield self.root / name
         for name in set(listing(self.root / "containers")) - kept:
             inside = " ".join(sorted(listing(self.root / "containers" / name)))
             yield self.root / "containers" / f"{name} ({inside})"

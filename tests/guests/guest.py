@@ -28,7 +28,9 @@ from typing import NamedTuple
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 # unified: every controller on cgroup v2. v1: every one on v1. hybrid: cpu, devices, freezer on v1, the others on v2.
-MODES = ("unified", "v1", "hybrid")
+# apparmor, selinux: as unified, with that security module live.
+MODES = ("unified", "v1", "hybrid", "apparmor", "selinux")
+SECURITY = ("apparmor", "selinux")  # by default this kernel would have SELinux, live and without a policy
 
 MEMORY = 768 << 20
 DISKS = (("ubda", 32 << 20), ("ubdb", 64 << 20))  # a scratch disk for io limits; swap
@@ -71,7 +73,7 @@ def run(
         for disk, size in DISKS:
             with open(exchange / disk, "wb") as file:
                 file.truncate(size)
-        with booted(exchange) as process:
+        with booted(exchange, mode) as process:
             watch(process, exchange / "output", deadline + BOOTING, follow)
         code = text(exchange / "exit").strip()
         return Outcome(
@@ -94,11 +96,12 @@ def place() -> str:
 
 
 @contextlib.contextmanager
-def booted(exchange: Path) -> Iterator[subprocess.Popen[bytes]]:
+def booted(exchange: Path, mode: str) -> Iterator[subprocess.Popen[bytes]]:
     """The guest's kernel; on leaving, it and every process that it made of itself on the host are killed."""
     arguments = [
         *("linux.uml", f"mem={MEMORY >> 20}M", f"uml_dir={exchange}", "umid=guest"),
-        *("root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", "selinux=0"),
+        *("root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro"),
+        f"security={mode if mode in SECURITY else 'none'}",
         *(f"{disk}={exchange / disk}" for disk, _ in DISKS),
         *("con=null", "con0=null,fd:1", "ssl=null", f"init={HERE / 'init.sh'}", f"EXCHANGE={exchange}"),
     ]

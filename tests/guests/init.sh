@@ -33,6 +33,8 @@ umount -l /mnt
 
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
+mount -t securityfs securityfs /sys/kernel/security
+if [ -d /sys/fs/selinux ]; then mount -t selinuxfs selinuxfs /sys/fs/selinux; fi
 mount -t devtmpfs -o mode=755 devtmpfs /dev
 mkdir -p /dev/pts /dev/shm /dev/mqueue
 mount -t devpts -o mode=620,ptmxmode=666 devpts /dev/pts
@@ -76,7 +78,7 @@ version1() { # version1 DIRECTORY CONTROLLERS
 }
 
 case $MODE in
-    unified) mount -t cgroup2 cgroup2 /sys/fs/cgroup ;;
+    unified | apparmor | selinux) mount -t cgroup2 cgroup2 /sys/fs/cgroup ;;
     v1)
         mount -t tmpfs -o mode=755 cgroup /sys/fs/cgroup
         version1 cpu,cpuacct cpu,cpuacct # together, as systemd has them, with a link for each

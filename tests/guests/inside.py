@@ -20,6 +20,8 @@ CGROUPS = Path("/sys/fs/cgroup")
 EXPECTED = {
     "unified": (set(), "cpu io memory pids"),
     "v1": ({"cpu,cpuacct", "memory", "blkio", "pids", "devices", "freezer", "name=systemd"}, None),
+    "apparmor": (set(), "cpu io memory pids"),
+    "selinux": (set(), "cpu io memory pids"),
     "hybrid": ({"cpu", "cpuacct", "devices", "freezer", "name=systemd"}, "io memory pids"),
 }
 

@@ -1,4 +1,4 @@
-"""The same tests on other machines: cgroup v2 alone, v1 alone, and both with controllers on either.
+"""The same tests on other machines: cgroup v2 alone, v1 alone, both with controllers on either; AppArmor, SELinux.
 
 One guest is booted for each (guest.py); what pytest found in it is one test here.
 """
@@ -11,9 +11,11 @@ import pytest
 # What runs in which guest; each row names a file, or several, that must be there. A file that runs on this machine as
 # well asks the kernel what it has, as on any machine. v2 is nowhere else; v1 is on most machines that run these tests.
 GUEST_TESTS = {
-    "unified": ("tests/guests/inside.py", "tests/kernel/test_cgroup*.py"),
+    "unified": ("tests/guests/inside.py", "tests/kernel/test_cgroup*.py", "tests/kernel/test_isolation.py"),
     "v1": ("tests/guests/inside.py", "tests/kernel/test_cgroups.py"),
     "hybrid": ("tests/guests/inside.py", "tests/runtime/test_cgroups.py"),
+    "apparmor": ("tests/guests/inside_apparmor.py", "tests/kernel/test_labels.py"),
+    "selinux": ("tests/guests/inside_selinux.py", "tests/kernel/test_labels.py"),
 }
 
 pytestmark = [pytest.mark.guest, pytest.mark.slow, pytest.mark.timeout(240)]

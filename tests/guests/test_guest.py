@@ -19,7 +19,7 @@ def _nothing_left(monkeypatch: pytest.MonkeyPatch) -> Any:
     """No directory of a guest that this test booted, and no process with that directory in its arguments."""
     exchanges: list[Path] = []
     booted = guest.booted
-    monkeypatch.setattr(guest, "booted", lambda exchange: exchanges.append(exchange) or booted(exchange))
+    monkeypatch.setattr(guest, "booted", lambda exchange, mode: exchanges.append(exchange) or booted(exchange, mode))
     yield
     (exchange,) = exchanges
     assert not exchange.exists()

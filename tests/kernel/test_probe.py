@@ -14,6 +14,7 @@ from minictr.features import REGISTRY
 from minictr.kernel import (
     capabilities,
     core,
+    landlock,
     mounts,
     namespaces,
     network,
@@ -30,7 +31,7 @@ from minictr.kernel.mountinfo import mountinfo
 from minictr.runtime.support import GROUPS, support, supports
 from minictr.steps import Support
 
-MODULES = (namespaces, mounts, rootfs, process, users, capabilities, seccomp, network)
+MODULES = (namespaces, mounts, rootfs, process, users, capabilities, seccomp, landlock, network)
 FSOPEN, MOUNT_SETATTR, CLONE3 = 430, 442, 435  # asm-generic/unistd.h
 CLONE_NEWUSER = 0x10000000  # linux/sched.h
 KEYCTL = {"x86_64": 250, "aarch64": 219}[os.uname().machine]
@@ -66,6 +67,7 @@ def test_every_feature_has_a_trial() -> None:
 def test_as_root_on_this_kernel(requires: Any) -> None:
     """The tests of these modules do each of these things: none was found missing here."""
     requires.root()
+    requires.landlock()
     before = look()
     began = time.monotonic()
     found = supports()
@@ -85,7 +87,9 @@ def test_each_module_probes_what_is_its_own() -> None:
         assert set(module.probe()) == set(trials.TRIALS[name])
 
 
-def test_an_ordinary_user_gets_most_with_a_user_namespace(as_nobody: Any) -> None:
+def test_an_ordinary_user_gets_most_with_a_user_namespace(as_nobody: Any, requires: Any) -> None:
+    requires.landlock()
+
     def body() -> dict[str, Support]:
         before = look()
         found = {name: probing.support(trial) for tried in trials.TRIALS.values() for name, trial in tried.items()}

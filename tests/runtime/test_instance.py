@@ -205,3 +205,37 @@ def test_what_is_listed_is_not_acted_on_when_its_features_cannot_be_read(box, st
     finally:
         path.write_text(text)
     assert c.status == "running"
+
+
+def test_a_life_that_another_process_began(box, store):
+    """What was read of it is of its last life: who holds it sees the new one, and acts on that."""
+    first = box.start(["bash", "-c", "sleep 60"])
+    held, also = mc.container("lab"), mc.container("lab")
+    assert (held.pid, also.pid) == (first.pid, first.pid)
+    first.kill()
+    first.wait(10)
+    first.settle()
+    assert held.status == "exited"
+    mc.container("lab").start()
+    assert held.status == "running"
+    assert held.pid == mc.container("lab").pid != 0
+    assert held.exec(["echo", "here"], capture_output=True, text=True).stdout == "here\n"
+    with pytest.raises(mc.WrongStatus, match="it is running"):
+        also.remove()
+    with pytest.raises(TimeoutError):
+        first.wait(0.2)
+    also.stop(timeout=5)
+    assert (first.status, held.pid) == ("exited", 0)
+
+
+def test_stop_of_one_that_was_started_again_meanwhile(box, store):
+    """As a reboot may: between the look at its state and the lock."""
+    c = box.start(["bash", "-c", "sleep 60"])
+    held = mc.container("lab")
+    assert held.state.process == c.process
+    c.kill()
+    c.wait(10)
+    c.settle()
+    c.start()
+    held.stop(timeout=5)
+    assert c.status == "exited"

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import minictr as mc
+from minictr.runtime.ended import ExitRecord
 from minictr.runtime.identity import ProcessIdentity
-from minictr.runtime.record import ExitRecord, Record
+from minictr.runtime.record import Record
 from minictr.runtime.state import State
 from minictr.runtime.store import Store
 from minictr.runtime.sweep import settle, sweep
