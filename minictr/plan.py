@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minictr.features.contradictions import CHECKS
+from minictr.features.contradictions import CHECKS, check_held
 from minictr.features.process import PATH, caller_environment
 from minictr.features.tables import SIGNALS
 from minictr.steps import ATTACH, CLONE, EXEC, LOCK, PHASES, PREPARE, SETUP, VERIFY, Context, Step
@@ -121,12 +121,12 @@ ORDER: tuple[tuple[int, tuple[str, ...], str], ...] = (
         ("hold",),
         "create ends here and start goes on: all is done and read back, nothing of the program has run",
     ),
-    (EXEC, ("landlock_restrict",), "with no_new_privs: no step of ours opens a file or leaves a process any more"),
     (
         VERIFY,
         ("verify_label",),
         "after the wait, in which its profile may have been removed: the program would be confined by none",
     ),
+    (EXEC, ("landlock_restrict",), "with no_new_privs: no step of ours opens a file or leaves a process any more"),
     (EXEC, ("ready",), "the last calls of ours but one: init is locked, the parent lives, descriptors close on exec"),
     (EXEC, ("seccomp",), "with no_new_privs: last, so that the filter need not allow any step of ours"),
     (EXEC, ("exec",), "the program"),
@@ -295,6 +295,8 @@ def plan(spec: Spec, extra: tuple[Step, ...] = ()) -> Plan:
     ctx = Context(rootfs=spec.rootfs, argv=spec.argv, features=spec.features, names=names)
     for check in CHECKS:
         check(ctx)
+    if HOLD in extra:
+        check_held(ctx)
     steps = [*frame(ctx), *extra]
     for feature in spec.features:
         steps += feature.steps(ctx)

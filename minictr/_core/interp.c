@@ -66,7 +66,7 @@ long mc_run(struct mc_machine *m, uint32_t first)
         *m->current = i;
         if (op->kind >= MC_OP_COUNT)
             return -MC_EINVAL;
-        mc_failed_nr = 0;
+        mc_failed_nr = -1; /* none: 0 is read(2) on x86 */
         if (op->kind == MC_OP_SECCOMP)
             before = moment();
         ret = OPS[op->kind](m, op);

@@ -304,7 +304,10 @@ def _judge(data: bytes, spec: Spec | None) -> None:
         raise StepFailed(f"{call}: killed", 0, cure="out of memory, or killed from outside")
     if call == "exec" and spec is not None:
         raise _not_executed(data, outcome, spec)
-    raise StepFailed(what_failed(call, outcome.failed_nr, ""), outcome.error)
+    from minictr.runtime.diagnose import CURES
+
+    cure = CURES.get((call, outcome.error), "")
+    raise StepFailed(what_failed(call, outcome.failed_nr, ""), outcome.error, cure=cure)
 
 
 def _not_executed(data: bytes, outcome: Outcome, spec: Spec) -> MinictrError:

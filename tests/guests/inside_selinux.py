@@ -153,6 +153,7 @@ def kept(run_cli: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
     verb("rm", "-f", "lab")
 
 
+@pytest.mark.timeout(90)
 def test_exec_has_the_context_of_the_container(kept: Callable[..., Any], box: mc.Container) -> None:
     options = ("--security-opt", f"label={LAB}", "--security-opt", "label=filetype:lab_file_t")
     started = kept("run", "-d", "--name", "lab", "--rootfs", box.rootfs, *options, "--", "sleep", "100")

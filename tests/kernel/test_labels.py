@@ -17,7 +17,7 @@ import pytest
 
 import minictr as mc
 from minictr.errors import SpecError, StepFailed, Unsupported
-from minictr.kernel import apparmor, labels, selinux
+from minictr.kernel import apparmor, labels, ops, selinux
 from minictr.kernel.core import check, lib
 
 LAB = "lab_u:lab_r:lab_t:s0:c1,c2"
@@ -118,6 +118,14 @@ def test_a_link_in_the_place_of_proc_is_not_followed(in_child: Any, place: Path)
         return asked()
 
     assert in_child(body) == 40  # ELOOP
+
+
+def test_a_difference_names_no_system_call() -> None:
+    """None failed: what was read back is not what was asked for. (0 is read(2) on x86.)"""
+    failed = ops.what_failed("verify_label", -1, "apparmor lab")
+    assert failed == "verify label apparmor lab"
+    with pytest.raises(StepFailed, match=r"^verify ids: EPERM"):
+        ops.execute("verify_ids", uid=os.getuid() + 1, gid=os.getgid(), groups=b"")
 
 
 # --- where a module is not live ---

@@ -15,7 +15,7 @@ from minictr.cli.labels import exec_labels
 from minictr.errors import SpecError
 from minictr.features.lsm import AppArmor, SELinux, checked_context
 from minictr.parse.labels import apparmor, selinux
-from minictr.plan import plan
+from minictr.plan import HOLD, plan
 from minictr.runtime.join import Target, exec_spec
 from minictr.spec import Spec
 from minictr.steps import PREPARE, SETUP, VERIFY, Feature
@@ -89,14 +89,20 @@ def test_without_its_own_proc_it_is_verified_once() -> None:
     assert [step.call for step in plan(bare) if step.feature == "apparmor"] == ["check_label", "exec_label"]
 
 
+def test_created_now_and_started_later_it_needs_its_own_proc() -> None:
+    less = Spec(("true",), (*f.BARE, AppArmor("lab")), "/srv/root")
+    assert plan(less)
+    with pytest.raises(SpecError, match="apparmor in a container that is created now and started later needs proc"):
+        plan(less, (HOLD,))
+    assert plan(less.without("apparmor"), (HOLD,))
+
+
 def test_leaving_it_out_leaves_nothing_else_out() -> None:
     for feature in (AppArmor("lab"), SELinux(LAB, FILES)):
         assert plan(BOX.with_(feature).without(feature.name)) == plan(BOX)
 
 
 def test_the_label_is_set_before_the_root_changes_and_verified_last() -> None:
-    from minictr.plan import HOLD
-
     calls = [step.call for step in plan(BOX.with_(AppArmor("lab")), (HOLD,))]
     assert calls[0] == "check_label"
     assert calls.index("exec_label") < min(calls.index(call) for call in ("open_tree", "pivot_root", "mount", "init"))
