@@ -14,10 +14,10 @@ SOURCES := pyproject.toml setup.py MANIFEST.in $(wildcard scripts/minictr) \
            $(shell find minictr -name __pycache__ -prune -o \( -type d -o -name '*.py' -o -name '*.[chS]' \
              -o -name '*.pyi' -o -name py.typed \) -print)
 
-.PHONY: help install demo test lint guest bench clean packages packages-test packages-bench
+.PHONY: help install demo test test-faults lint guest bench clean packages packages-test packages-bench
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\): .*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\): .*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
 	@echo
 	@echo '  ARGS="..." is handed on: make test ARGS="-k mounts -x", make bench ARGS="lifecycle --quick"'
 
@@ -28,6 +28,9 @@ demo: install ## a small root file system from this machine's own files, and a c
 
 test: packages-test $(VENV)/.test-tools ## the whole suite; ends with the proof that nothing was left on the host
 	$(PYTEST) $(ARGS)
+
+test-faults: packages-test $(VENV)/.test-tools ## every system call fails, and is the last, in turn (docs/faults.md): 20 minutes
+	$(PYTEST) -m faults tests/faults $(ARGS)
 
 lint: packages-test $(VENV)/.test-tools ## formatting, types, import rules, lengths, C syntax: a part of `make test`
 	$(PYTEST) -m lint tests/house $(ARGS)

@@ -28,12 +28,13 @@ _HOMES = {
     "minictr.runtime.support": "support supports",
     "minictr.runtime.effort": "LeftOut best_effort",
     "minictr.runtime.front": "profiles",
+    "minictr.runtime.isolation": "Isolation isolation",
     "minictr.spec": "Spec",
     "minictr.plan": "Plan",
     "minictr.steps": "Step Feature Support",
     "minictr.errors": (
         "MinictrError SpecError Unsupported StepFailed CommandNotFound CommandNotExecutable StartTimeout"
-        " NoSuchContainer WrongStatus StateError ProgramError CalledProcessError TimeoutExpired"
+        " NoSuchContainer WrongStatus WeakerIsolation StateError ProgramError CalledProcessError TimeoutExpired"
     ),
     "minictr.features.namespaces": (
         "MountNamespace UtsNamespace IpcNamespace PidNamespace NetNamespace CgroupNamespace UserNamespace TimeNamespace"
@@ -46,6 +47,7 @@ _HOMES = {
     ),
     "minictr.features.users": "Identity",
     "minictr.features.capabilities": "Capabilities NoNewPrivs",
+    "minictr.features.landlock": "Landlock",
     "minictr.features.seccomp": "Seccomp",
     "minictr.features.lsm": "AppArmor SELinux",
     "minictr.features.network": "Loopback",

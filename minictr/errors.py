@@ -11,6 +11,7 @@
     ├── StartTimeout             a start passed its deadline: names the step it hung in
     ├── NoSuchContainer          no container of that name or id
     ├── WrongStatus              a container is not in the state that the operation needs: .status
+    ├── WeakerIsolation          (AssertionError) a process is confined less than was asserted: .points
     └── StateError               what is written down of a container cannot be read or written: names the file
 
     ProgramError                 the *program* failed, the sandbox did its work
@@ -27,7 +28,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 class MinictrError(Exception):
@@ -43,12 +44,13 @@ class SpecError(MinictrError, ValueError):
 class Unsupported(MinictrError):
     """A feature that was asked for and cannot be had here.
 
-    ``feature`` names it, ``reason`` says why, ``cure`` says what would help (may be empty).
+    ``feature`` names it, ``reason`` says why, ``cure`` says what would help (may be empty). ``parts``: what of it alone
+    cannot be had, each with its reason; empty where it is the whole.
     """
 
-    def __init__(self, feature: str, reason: str, cure: str = "") -> None:
+    def __init__(self, feature: str, reason: str, cure: str = "", parts: Mapping[str, str] | None = None) -> None:
         super().__init__(f"{feature}: {reason}" + (f"; {cure}" if cure else ""))
-        self.feature, self.reason, self.cure = feature, reason, cure
+        self.feature, self.reason, self.cure, self.parts = feature, reason, cure, dict(parts or {})
 
 
 def errno_name(number: int) -> str:
@@ -114,6 +116,14 @@ class WrongStatus(MinictrError):
     def __init__(self, message: str, status: str) -> None:
         super().__init__(message)
         self.status = status
+
+
+class WeakerIsolation(MinictrError, AssertionError):
+    """A process is confined less than was asserted, or it cannot be told. ``points`` names each field."""
+
+    def __init__(self, who: str, points: Sequence[str]) -> None:
+        super().__init__(f"{who} is confined less than wanted:\n" + "\n".join(f"  {point}" for point in points))
+        self.points = tuple(points)
 
 
 class StateError(MinictrError):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 ORDER: tuple[tuple[int, tuple[str, ...], str], ...] = (
     (PREPARE, ("check_label",), "a module that is not live, or has no such label, ends the start before it began"),
     (PREPARE, ("open_namespace",), "a namespace that is not there ends the start before anything is made"),
+    (PREPARE, ("landlock_abi",), "what this kernel cannot deny ends the start before anything is made"),
     (PREPARE, ("cgroup",), "the group and its limits are there before the first process is in it"),
     (PREPARE, ("make_directory",), "the layers of an overlay must be there when it is mounted"),
     (PREPARE, ("idmap_tree",), "needs privilege over the file system, which the child may not have"),
@@ -76,6 +77,7 @@ ORDER: tuple[tuple[int, tuple[str, ...], str], ...] = (
     ),
     (SETUP, ("readonly_path",), "after the last write through them; recursive, so masks below stay"),
     (SETUP, ("remount",), "the root read-only, and /sys/fs/cgroup, after the last mount point was made in it"),
+    (SETUP, ("verify_paths",), "after the last mount, which could lie over them, and before the user may not look"),
     (SETUP, ("pdeathsig",), "a user change above has cleared it (prctl(2))"),
     (SETUP, ("subreaper",), "before init has children"),
     (SETUP, ("init",), "stays behind; everything after is the program's alone"),
@@ -88,6 +90,16 @@ ORDER: tuple[tuple[int, tuple[str, ...], str], ...] = (
     (LOCK, ("umask",), "after the last file was made"),
     (LOCK, ("keyring",), "before the user changes, so that it can be joined"),
     (LOCK, ("personality",), "takes effect at execve"),
+    (
+        LOCK,
+        ("landlock_ruleset", "landlock_path", "landlock_port"),
+        "paths are opened while root can: the user need not be let in everywhere",
+    ),
+    (
+        LOCK,
+        ("landlock_restrict",),
+        "without no_new_privs: while CAP_SYS_ADMIN is there, and before a filter forbids it",
+    ),
     (LOCK, ("seccomp",), "without no_new_privs: while CAP_SYS_ADMIN is there (as runc does)"),
     (LOCK, ("bounding",), "needs CAP_SETPCAP"),
     (LOCK, ("keep_caps",), "before the user changes"),
@@ -109,6 +121,7 @@ ORDER: tuple[tuple[int, tuple[str, ...], str], ...] = (
         ("hold",),
         "create ends here and start goes on: all is done and read back, nothing of the program has run",
     ),
+    (EXEC, ("landlock_restrict",), "with no_new_privs: no step of ours opens a file or leaves a process any more"),
     (
         VERIFY,
         ("verify_label",),

@@ -80,7 +80,8 @@ class Spec(Value):
         return next((feature for feature in self.features if feature.name == name), None)
 
     def without(self, *unwanted: str | Feature, cascade: bool = False) -> Spec:
-        """The same without some features, by name, by label (``"tmpfs:/run"``), or by value.
+        """The same without some features, by name, by label (``"tmpfs:/run"``), or by value; or without a part of one
+        (``"landlock:ioctl_dev"``).
 
         A feature that is not there is not missed; a name that no feature has is a SpecError. With ``cascade`` what
         cannot stand without them goes too (``net`` takes the loopback and the sysctls of the network along).
@@ -91,6 +92,11 @@ class Spec(Value):
             feature_class(text.partition(":")[0])
             words.add(text)
         kept = tuple(feature for feature in self.features if feature.name not in words and label(feature) not in words)
+        for text in words:
+            name, colon, part = text.partition(":")
+            if colon:
+                fewer = (feature.without_part(part) if feature.name == name else feature for feature in kept)
+                kept = tuple(feature for feature in fewer if feature is not None)
         while cascade:
             names = frozenset(feature.name for feature in kept)
             less = tuple(left for feature in kept if (left := narrowed(feature, names)) is not None)

@@ -93,6 +93,15 @@ class Feature(Value):
         """What tells it from its like: its name, and where MANY is true a word more, as in ``tmpfs:/run``."""
         return self.name
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of what of it can be left out alone, as in ``--without landlock:ioctl_dev``."""
+        return ()
+
+    def without_part(self, part: str) -> Feature | None:
+        """Less PART; itself where it has no such part, None where nothing would be left."""
+        return self
+
     def steps(self, ctx: Context) -> Iterator[Step]:
         """The kernel operations that grant this wish, in any order: the plan sorts them."""
         raise NotImplementedError
@@ -115,6 +124,6 @@ class Support(Value):
         return self.ok
 
     def __str__(self) -> str:
-        if self.ok:
-            return "yes"
+        if self.ok:  # a cure: yes, with a condition
+            return f"yes ({self.reason})" if self.reason and not self.cure else "yes"
         return f"no: {self.reason}" + (f"; {self.cure}" if self.cure else "")

@@ -53,6 +53,18 @@ class Requires:
         if os.geteuid() != 0:
             pytest.fail("this test needs root", pytrace=False)
 
+    def landlock(self, abi: int = 1) -> None:
+        """Skips where the kernel has less of Landlock: User-mode Linux has none, and no package can bring it."""
+        from minictr.errors import StepFailed
+        from minictr.kernel import landlock
+
+        try:
+            has = landlock.abi()
+        except StepFailed as err:
+            pytest.skip(f"no Landlock in this kernel: {err}")
+        if has < abi:
+            pytest.skip(f"this kernel has Landlock ABI {has}, the test needs {abi}")
+
 
 @pytest.fixture(scope="session")
 def requires() -> Requires:

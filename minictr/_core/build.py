@@ -34,6 +34,7 @@ SOURCES = (
     "ops_file.c",
     "ops_process.c",
     "ops_privilege.c",
+    "ops_landlock.c",
     "ops_label.c",
     "interp.c",
     "spawn.c",

@@ -53,12 +53,17 @@ enum mc_op_kind {
     MC_OP_CAPSET,
     MC_OP_AMBIENT,
     MC_OP_NO_NEW_PRIVS,
+    MC_OP_LANDLOCK_RULESET,
+    MC_OP_LANDLOCK_PATH,
+    MC_OP_LANDLOCK_PORT,
+    MC_OP_LANDLOCK_RESTRICT,
     MC_OP_SECCOMP,
     MC_OP_VERIFY_CAPS,
     MC_OP_VERIFY_IDS,
     MC_OP_VERIFY_LABEL,
     MC_OP_VERIFY_NO_NEW_PRIVS,
     MC_OP_VERIFY_ROOT,
+    MC_OP_VERIFY_PATHS,
     MC_OP_HOLD,
     MC_OP_READY,
     MC_OP_EXEC,
@@ -88,6 +93,9 @@ enum mc_fork_flag { MC_FORK_SIBLING = 1, MC_FORK_ORPHAN = 2 };
 /* Where a fork tells the child's pid: behind the region, at the next multiple of this, in a page that the child has not
  */
 enum mc_born { MC_BORN_ALIGN = 65536 };
+
+/* flags of landlock_path: rights that only a directory has are left out for anything else */
+enum mc_landlock_flag { MC_LANDLOCK_NARROW = 1 };
 
 /* flags of console */
 enum mc_console_flag { MC_CONSOLE_BIND = 1 };
@@ -214,6 +222,7 @@ long mc_capget(int pid, uint64_t *sets); /* effective, permitted, inheritable */
 long mc_capset(uint64_t effective, uint64_t permitted, uint64_t inheritable);
 long mc_prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d);
 long mc_seccomp(unsigned int operation, unsigned int flags, const char *program, uint32_t length);
+long mc_landlock_abi(void);
 long mc_sethostname(const char *name, size_t length);
 long mc_setdomainname(const char *name, size_t length);
 long mc_keyctl(int operation, const char *name);

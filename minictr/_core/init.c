@@ -25,6 +25,7 @@
 #endif
 
 _Noreturn void mc_fail(struct mc_machine *m, long error);
+static void mc_tell(struct mc_machine *m, long error, uint32_t op);
 
 static char payload_stack[MC_PAYLOAD_STACK] __attribute__((aligned(16)));
 
@@ -97,8 +98,8 @@ static long lock_init(int status_fd, int flags)
 {
     struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
     struct __user_cap_data_struct data[2];
-    long ret = keep_only(status_fd);
-    if (ret >= 0 && !(flags & MC_INIT_DIE_WITH_PARENT))
+    long ret = 0;
+    if (!(flags & MC_INIT_DIE_WITH_PARENT))
         ret = MC_CALL5(__NR_prctl, PR_SET_PDEATHSIG, 0, 0, 0, 0);
     if (ret >= 0)
         ret = MC_CALL5(__NR_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
@@ -112,6 +113,8 @@ static long lock_init(int status_fd, int flags)
         ret = MC_CALL2(__NR_capset, &header, data);
     if (ret >= 0)
         ret = MC_CALL5(__NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    if (ret >= 0)
+        ret = keep_only(status_fd); /* the report is among them: a failure before it is told, and then the pipe ends */
     return ret < 0 ? ret : filter_init();
 }
 
@@ -129,16 +132,21 @@ struct mc_last_word {
     int64_t maxrss; /* KiB */
 };
 
-/* Reap until the program itself is done. */
+/* Reap until the program itself is done. An error is looked at once more: a death that is overlooked here is waited for
+ * for ever. */
 static void reap(long program, int status_fd)
 {
     static int64_t maxrss;
     struct {
         int64_t user[2], system[2], maxrss, rest[13];
     } usage;
-    int status;
-    long pid;
-    while ((pid = mc_raw(__NR_wait4, -1, (long)&status, WNOHANG, (long)&usage, 0, 0)) > 0) {
+    int status, errors = 0;
+    for (;;) {
+        long pid = mc_raw(__NR_wait4, -1, (long)&status, WNOHANG, (long)&usage, 0, 0);
+        if (pid == 0 || (pid < 0 && ++errors > 2))
+            return;
+        if (pid < 0)
+            continue;
         if (usage.maxrss > maxrss)
             maxrss = usage.maxrss;
         if (pid != program)
@@ -184,9 +192,12 @@ long mc_op_init(struct mc_machine *m, struct mc_op *op)
         return program;
     ret = lock_init(status_fd, flags);
     if (ret < 0) {
+        /* told before the program's death may end the report, and after it: the program shares that memory */
+        mc_tell(m, ret, payload.first - 1);
         mc_raw(__NR_kill, program, SIGKILL, 0, 0, 0, 0);
-        *m->current = payload.first - 1;
-        mc_fail(m, ret);
+        mc_raw(__NR_wait4, program, 0, 0, 0, 0, 0);
+        mc_tell(m, ret, payload.first - 1);
+        mc_leave(125);
     }
     __atomic_store_n(&m->region->init_locked, 1, __ATOMIC_SEQ_CST);
     futex(&m->region->init_locked, FUTEX_WAKE, 1);

@@ -51,9 +51,11 @@ void mc_root_changes(void);
 long mc_open_inside(const char *path, uint64_t flags, int path_flags);
 long mc_mount_point(const char *path, int path_flags);
 long mc_parent_inside(const char *path, const char **last);
-int mc_is_directory(int fd);
+long mc_is_directory(int fd);
+long mc_open_if_there(const char *path);
 
 /* ops_mount.c */
+int mc_handle(const struct mc_machine *m, int64_t slot);
 long mc_take_slot(struct mc_machine *m, int64_t slot, long fd);
 long mc_set_option(int fs, const char *option);
 long mc_finish_mount(int fs, int64_t attr);
@@ -61,6 +63,12 @@ long mc_new_mount(const char *fstype, const char *options, int64_t count, int64_
 long mc_set_attributes(int fd, int flags, uint64_t set, uint64_t clear, uint64_t propagation, int userns);
 long mc_move_onto(int tree, int target);
 long mc_move_inside(long tree, const char *path, int path_flags);
+
+/* struct statfs of asm-generic/statfs.h, whose two ints of fsid fill a long on every 64-bit machine */
+struct mc_statfs {
+    long type, bsize, blocks, bfree, bavail, files, ffree, fsid, namelen, frsize, flags;
+    long rest[14];
+};
 
 /* interp.c */
 typedef long mc_op_fn(struct mc_machine *m, struct mc_op *op);
@@ -78,7 +86,8 @@ mc_op_fn mc_op_rlimit, mc_op_umask, mc_op_chdir, mc_op_personality, mc_op_keyrin
 mc_op_fn mc_op_console, mc_op_stdio, mc_op_init, mc_op_fork;
 mc_op_fn mc_op_setgroups, mc_op_setresgid, mc_op_setresuid, mc_op_keep_caps, mc_op_bounding, mc_op_capset;
 mc_op_fn mc_op_ambient, mc_op_no_new_privs, mc_op_seccomp;
-mc_op_fn mc_op_verify_caps, mc_op_verify_ids, mc_op_verify_no_new_privs, mc_op_verify_root;
+mc_op_fn mc_op_landlock_ruleset, mc_op_landlock_path, mc_op_landlock_port, mc_op_landlock_restrict;
+mc_op_fn mc_op_verify_caps, mc_op_verify_ids, mc_op_verify_no_new_privs, mc_op_verify_root, mc_op_verify_paths;
 mc_op_fn mc_op_exec_label, mc_op_verify_label;
 mc_op_fn mc_op_hold, mc_op_ready, mc_op_exec;
 

@@ -31,15 +31,29 @@ enum mc_wait { WAIT_CONTROL, WAIT_LISTEN, WAIT_SIGNALS, WAIT_REPORT, WAIT_INPUT,
 
 static struct mc_watch watch;
 
-static struct mc_monitor *map_wish(int fd)
+/* The wish in the memory file FD; a negative errno as a pointer where it cannot be mapped. */
+static long map_wish(int fd)
 {
-    struct mc_monitor *head = (void *)MC_CALL6(__NR_mmap, 0, 4096, 1, 2, fd, 0);
-    if ((unsigned long)head > -4096UL || head->magic != MC_MONITOR_MAGIC || head->version != MC_MONITOR_VERSION)
-        return 0;
-    size_t size = head->size;
-    mc_raw(__NR_munmap, (long)head, 4096, 0, 0, 0, 0);
-    struct mc_monitor *wish = (void *)MC_CALL6(__NR_mmap, 0, size, 3 /* rw */, 2 /* MAP_PRIVATE */, fd, 0);
-    return (unsigned long)wish > -4096UL ? 0 : wish;
+    long head = MC_CALL6(__NR_mmap, 0, 4096, 1, 2, fd, 0);
+    if ((unsigned long)head > -4096UL)
+        return head;
+    const struct mc_monitor *wish = (const struct mc_monitor *)head;
+    if (wish->magic != MC_MONITOR_MAGIC || wish->version != MC_MONITOR_VERSION)
+        return -MC_EINVAL;
+    size_t size = wish->size;
+    mc_raw(__NR_munmap, head, 4096, 0, 0, 0, 0);
+    return MC_CALL6(__NR_mmap, 0, size, 3 /* rw */, 2 /* MAP_PRIVATE */, fd, 0);
+}
+
+/* The starter is told why, and undoes the start; a container that was cloned goes. */
+static _Noreturn void give_up(long error)
+{
+    if (watch.pid > 0) {
+        mc_raw(__NR_pidfd_send_signal, watch.pidfd, SIGKILL, 0, 0, 0, 0);
+        mc_raw(__NR_wait4, watch.pid, 0, 0, 0, 0, 0);
+    }
+    mc_monitor_failed(&watch, error, 'p');
+    mc_leave(125);
 }
 
 static uint32_t insert(int32_t *list, uint32_t n, int32_t fd)
@@ -248,29 +262,43 @@ static int is_finished(const struct mc_watch *w)
 _Noreturn void mc_main(long *stack)
 {
     char **argv = (char **)(stack + 1);
-    struct mc_monitor *wish = stack[0] < 2 ? 0 : map_wish(mc_number(argv[1]));
-    if (!wish)
+    if (stack[0] < 2)
         mc_leave(125);
+    int wish_fd = mc_number(argv[1]);
+    long mapped = map_wish(wish_fd);
+    if ((unsigned long)mapped > -4096UL) {
+        size_t at = offsetof(struct mc_monitor, fd) + MC_FD_CONTROL * sizeof(int32_t);
+        mc_raw(__NR_pread64, wish_fd, (long)&watch.control, sizeof(watch.control), (long)at, 0, 0);
+        give_up(mapped);
+    }
+    struct mc_monitor *wish = (struct mc_monitor *)mapped;
     mc_zero(argv[1], mc_strlen(argv[1])); /* ps shows the name alone */
     mc_raw(__NR_prctl, PR_SET_NAME, (long)"minictr-mon", 0, 0, 0, 0);
-    for (int i = 0; i < MC_FD_COUNT; i++)
-        wish->fd[i] = (int32_t)(wish->fd[i] < 0 ? -1 : mc_above_stdio(wish->fd[i]));
+    long ret = 0;
+    for (int i = 0; i < MC_FD_COUNT; i++) {
+        long fd = wish->fd[i] < 0 ? -1 : mc_above_stdio(wish->fd[i]);
+        if (wish->fd[i] >= 0 && fd < 0)
+            ret = fd;
+        wish->fd[i] = (int32_t)(fd < 0 ? -1 : fd);
+    }
     prepare(&watch, wish);
     /* orphans of a container without a pid namespace and without init become ours, not the host's */
     mc_raw(__NR_prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0, 0);
-    long ret = keep_listed(&watch, 0);
+    if (ret >= 0)
+        ret = keep_listed(&watch, 0);
     if (ret >= 0)
         ret = fill_stdio(&watch, 0);
     if (ret >= 0)
         ret = MC_CALL3(__NR_close_range, 0, ~0U, 4 /* CLOSE_RANGE_CLOEXEC */);
     if (ret >= 0)
         ret = take_signals(&watch);
-    if (ret >= 0)
-        ret = mc_monitor_begin(&watch);
     if (ret < 0)
-        mc_leave(125);
-    if (settle(&watch) < 0)
-        mc_monitor_abandon(&watch);
+        give_up(ret);
+    if (mc_monitor_begin(&watch) < 0)
+        mc_leave(125); /* told by itself */
+    ret = settle(&watch);
+    if (ret < 0)
+        give_up(ret);
     while (!is_finished(&watch))
         turn(&watch);
     mc_monitor_finish(&watch);

@@ -10,6 +10,8 @@
 #define MC_POLLERR 8
 #define MC_POLLHUP 16
 
+#define MC_FIONREAD 0x541b /* asm-generic/ioctls.h */
+
 #define MC_MSG_DONTWAIT 0x40
 #define MC_MSG_NOSIGNAL 0x4000
 
@@ -86,6 +88,7 @@ struct mc_watch {
 
 /* monitor_control.c: the starter */
 long mc_monitor_begin(struct mc_watch *w);
+long mc_monitor_failed(struct mc_watch *w, long error, char what);
 void mc_monitor_command(struct mc_watch *w);
 void mc_monitor_abandon(struct mc_watch *w);
 void mc_monitor_answer(struct mc_watch *w, char kind, int32_t value);

@@ -3,20 +3,29 @@
 
 #include <asm/signal.h>
 
+/* One packet; once more where that fails, for what is not heard is waited for. A starter that is gone is seen as the end
+ * of its socket. */
+static long tell_starter(const struct mc_watch *w, const char *packet, size_t length, const int32_t *fd)
+{
+    int flags = MC_MSG_DONTWAIT | MC_MSG_NOSIGNAL;
+    long ret = mc_send(w->control, packet, length, fd, fd ? 1 : 0, flags);
+    return ret < 0 ? mc_send(w->control, packet, length, fd, fd ? 1 : 0, flags) : ret;
+}
+
 void mc_monitor_answer(struct mc_watch *w, char kind, int32_t value)
 {
     char packet[5] = {kind};
     mc_copy(packet + 1, &value, sizeof(value));
-    mc_send(w->control, packet, sizeof(packet), 0, 0, MC_MSG_DONTWAIT | MC_MSG_NOSIGNAL);
+    tell_starter(w, packet, sizeof(packet), 0);
 }
 
-/* "f", errno, and what failed: 'n' setns, 'c' clone3, 'e' the exec of the stub. */
-static long failed(struct mc_watch *w, long error, char what)
+/* "f", errno, and what failed: 'p' preparation, 'n' setns, 'c' clone3, 'e' the exec of the stub. */
+long mc_monitor_failed(struct mc_watch *w, long error, char what)
 {
     char packet[6] = {'f', 0, 0, 0, 0, what};
     int32_t number = (int32_t)-error;
     mc_copy(packet + 1, &number, sizeof(number));
-    mc_send(w->control, packet, sizeof(packet), 0, 0, MC_MSG_DONTWAIT | MC_MSG_NOSIGNAL);
+    tell_starter(w, packet, sizeof(packet), 0);
     return error;
 }
 
@@ -53,17 +62,16 @@ long mc_monitor_begin(struct mc_watch *w)
     char what = 0, packet[5] = {'p'};
     long pid = clone_container(w, &what);
     if (pid < 0)
-        return failed(w, pid, what);
+        return mc_monitor_failed(w, pid, what);
     w->began = mc_now();
     w->pid = pid;
     w->pidfd = s->pidfd;
     if (s->exec_error) {
         mc_raw(__NR_wait4, pid, 0, 0, 0, 0, 0);
-        return failed(w, -s->exec_error, 'e');
+        return mc_monitor_failed(w, -s->exec_error, 'e');
     }
     mc_copy(packet + 1, &s->pid, sizeof(s->pid));
-    /* a starter that is gone is seen as the end of its socket */
-    mc_send(w->control, packet, sizeof(packet), &s->pidfd, 1, MC_MSG_DONTWAIT | MC_MSG_NOSIGNAL);
+    tell_starter(w, packet, sizeof(packet), &s->pidfd);
     return 0;
 }
 
@@ -81,7 +89,7 @@ static void commit(struct mc_watch *w)
         return;
     }
     w->committed = 1;
-    mc_send(w->control, "c", 1, 0, 0, MC_MSG_DONTWAIT | MC_MSG_NOSIGNAL);
+    tell_starter(w, "c", 1, 0);
 }
 
 static void end_container(const struct mc_watch *w)
@@ -107,6 +115,12 @@ void mc_monitor_command(struct mc_watch *w)
     long n = mc_receive(w->control, &kind, 1, fds, 3, MC_MSG_DONTWAIT);
     if (n == -MC_EAGAIN || n == -MC_EINTR)
         return;
+    if (n == -MC_ENOMEM && !w->refused) { /* it is there yet, and taken in the next round */
+        w->refused = MC_ENOMEM;
+        return;
+    }
+    if (w->refused == MC_ENOMEM)
+        w->refused = 0;
     if (n == -MC_EMFILE) { /* it was said, and could not be taken: the commit is refused */
         w->refused = MC_EMFILE;
         return;

@@ -33,8 +33,12 @@ static void container_ended(struct mc_watch *w, int32_t status, const struct mc_
     w->maxrss = usage->maxrss;
     w->utime = usage->user[0] * 1000000 + usage->user[1];
     w->stime = usage->system[0] * 1000000 + usage->system[1];
-    /* init leaves with 128+n, which is also an exit code: its word tells them apart. It is gone, so this cannot wait */
+    /* init leaves with 128+n, which is also an exit code: its word tells them apart. One that died before it was init
+     * said nothing, and somebody else may hold the pipe yet: what is not there is not waited for */
+    int32_t there = 0;
     if (w->fd[MC_FD_STATUS] >= 0 &&
+        mc_raw(__NR_ioctl, w->fd[MC_FD_STATUS], MC_FIONREAD, (long)&there, 0, 0, 0) >= 0 &&
+        there >= (int32_t)sizeof(word) &&
         mc_raw(__NR_read, w->fd[MC_FD_STATUS], (long)&word, sizeof(word), 0, 0, 0) == sizeof(word)) {
         w->status = word.status;
         w->maxrss = word.maxrss;
@@ -43,15 +47,21 @@ static void container_ended(struct mc_watch *w, int32_t status, const struct mc_
     mc_stream_last(w);
 }
 
-/* The container, and orphans of it that came to us: a subreaper. */
+/* The container, and orphans of it that came to us: a subreaper. An error is looked at once more: a death that is
+ * overlooked here is waited for for ever. */
 void mc_monitor_reap(struct mc_watch *w)
 {
     struct mc_usage usage;
     int32_t status;
-    long pid;
-    while ((pid = mc_raw(__NR_wait4, -1, (long)&status, WNOHANG, (long)&usage, 0, 0)) > 0)
-        if (pid == w->pid && !w->reaped)
+    for (int errors = 0; errors < 2;) {
+        long pid = mc_raw(__NR_wait4, -1, (long)&status, WNOHANG, (long)&usage, 0, 0);
+        if (pid == 0)
+            return;
+        if (pid < 0)
+            errors++;
+        else if (pid == w->pid && !w->reaped)
             container_ended(w, status, &usage);
+    }
 }
 
 static char *field(char *to, const char *name, uint64_t value)
@@ -77,7 +87,9 @@ static void write_record(const struct mc_watch *w)
     while (end < record + sizeof(record) - 1)
         *end++ = ' ';
     *end = '\n';
-    mc_raw(__NR_pwrite64, w->fd[MC_FD_EXIT], (long)record, sizeof(record), 0, 0, 0);
+    for (int tries = 0; tries < 2; tries++) /* nobody else could say it */
+        if (mc_raw(__NR_pwrite64, w->fd[MC_FD_EXIT], (long)record, sizeof(record), 0, 0, 0) == sizeof(record))
+            return;
 }
 
 /* TARGET below the state directory, its directories made. */

@@ -1,7 +1,6 @@
 /* The container's output, read once and given to the log and to every client; and its input. */
 #include "monitor.h"
 
-#define MC_FIONREAD 0x541b /* asm-generic/ioctls.h */
 #define MC_TIOCGPTPEER 0x5441
 #define MC_TCGETS 0x5401
 #define MC_VEOF 4 /* asm-generic/termbits.h */

@@ -3,11 +3,6 @@
 
 #include <linux/magic.h>
 
-struct mc_statfs {
-    long type;
-    long rest[24];
-};
-
 /* At the directory that holds PATH: call nr(dirfd, name, ...). An entry that is there already is the caller's matter.
  */
 long mc_op_mkdir(struct mc_machine *m, struct mc_op *op)

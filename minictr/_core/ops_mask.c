@@ -1,6 +1,11 @@
 /* Masks: what the image or procfs shows and the container must not see. */
 #include "machine.h"
 
+#include <linux/magic.h>
+
+#define MC_ST_RDONLY 1   /* f_flags of statfs(2) */
+#define MC_MASK_INODES 4 /* nr_inodes of the base, which tells it from any other tmpfs */
+
 /* A read-only tmpfs with an empty directory and an empty file, that every mask of a run of masks is cut from. */
 static long new_mask_base(void)
 {
@@ -20,7 +25,7 @@ static long new_mask_base(void)
 /* A clone of a mount that hangs nowhere is refused before Linux 6.15, so the base is attached: below the first masked
  * directory, where its own clone covers it for good. Where a file is masked first it is laid over "/" meanwhile, where
  * no name leads; taking it away again costs an RCU grace period (0.1 ms). */
-static long mask_base(struct mc_machine *m, int target, int is_directory)
+static long mask_base(struct mc_machine *m, int target, long is_directory)
 {
     if (m->mask_base >= 0)
         return m->mask_base;
@@ -52,7 +57,10 @@ long mc_mask_release(struct mc_machine *m)
 
 static long mask_target(struct mc_machine *m, int target)
 {
-    int is_directory = mc_is_directory(target), first = m->mask_base < 0;
+    int first = m->mask_base < 0;
+    long is_directory = mc_is_directory(target);
+    if (is_directory < 0)
+        return is_directory;
     long base = mask_base(m, target, is_directory);
     if (base < 0)
         return base;
@@ -67,12 +75,42 @@ static long mask_target(struct mc_machine *m, int target)
 
 long mc_op_mask(struct mc_machine *m, struct mc_op *op)
 {
-    long target = mc_open_inside(mc_text(m, op, 0), MC_O_PATH, MC_NOFOLLOW);
-    if (target == -MC_ENOENT || target == -MC_ENOTDIR)
+    long target = mc_open_if_there(mc_text(m, op, 0));
+    if (target == -MC_ENOENT)
         return 0; /* nothing to hide */
     if (target < 0)
         return target;
     long ret = mask_target(m, (int)target);
     mc_close((int)target);
     return ret;
+}
+
+static int as_it_was_left(const struct mc_statfs *fs, int masked)
+{
+    if (!(fs->flags & MC_ST_RDONLY))
+        return 0;
+    return !masked || (fs->type == TMPFS_MAGIC && fs->files == MC_MASK_INODES);
+}
+
+/* What lies at each path now: our mask, or something read-only. A later mount, of an image or by a race, may hide it.
+ */
+long mc_op_verify_paths(struct mc_machine *m, struct mc_op *op)
+{
+    const char *path = mc_text(m, op, 0);
+    for (int64_t i = 0; i < op->arg[1]; i++, path += mc_strlen(path) + 1) {
+        struct mc_statfs fs;
+        long fd = mc_open_inside(path, MC_O_PATH, MC_NOFOLLOW);
+        if (fd == -MC_ENOENT || fd == -MC_ENOTDIR)
+            continue; /* not there, so there is nothing to hide */
+        if (fd < 0)
+            return fd;
+        mc_zero(&fs, sizeof(fs));
+        long ret = MC_CALL2(__NR_fstatfs, fd, &fs);
+        mc_close((int)fd);
+        if (ret < 0)
+            return ret;
+        if (!as_it_was_left(&fs, (int)op->arg[0]))
+            return -MC_EPERM;
+    }
+    return 0;
 }

@@ -2,7 +2,7 @@
 #include "machine.h"
 
 /* The descriptor in the slot an op names. */
-static int handle(const struct mc_machine *m, int64_t slot)
+int mc_handle(const struct mc_machine *m, int64_t slot)
 {
     return slot >= 0 && slot < MC_MAX_SLOTS ? m->slots[slot] : -1;
 }
@@ -75,9 +75,10 @@ long mc_new_mount(const char *fstype, const char *options, int64_t count, int64_
     long fs = MC_CALL2(__NR_fsopen, fstype, FSOPEN_CLOEXEC);
     if (fs < 0)
         return fs;
-    /* shown as the mount's source in mountinfo; a file system that takes none keeps "none" */
-    mc_raw(__NR_fsconfig, fs, FSCONFIG_SET_STRING, (long)"source", (long)fstype, 0, 0);
-    long ret = set_options((int)fs, options, count);
+    /* shown as the mount's source in mountinfo */
+    long ret = MC_CALL5(__NR_fsconfig, fs, FSCONFIG_SET_STRING, "source", fstype, 0);
+    if (ret >= 0)
+        ret = set_options((int)fs, options, count);
     if (ret < 0) {
         mc_close((int)fs);
         return ret;
@@ -106,7 +107,7 @@ long mc_set_attributes(int fd, int flags, uint64_t set, uint64_t clear, uint64_t
 long mc_op_setattr(struct mc_machine *m, struct mc_op *op)
 {
     int flags = op->arg[5] & MC_RECURSIVE ? MC_AT_RECURSIVE : 0;
-    return mc_set_attributes(handle(m, op->arg[0]), flags, (uint64_t)op->arg[1], (uint64_t)op->arg[2],
+    return mc_set_attributes(mc_handle(m, op->arg[0]), flags, (uint64_t)op->arg[1], (uint64_t)op->arg[2],
                              (uint64_t)op->arg[3], (int)op->arg[4]);
 }
 
@@ -128,7 +129,7 @@ long mc_move_inside(long tree, const char *path, int path_flags)
 
 long mc_op_root_attach(struct mc_machine *m, struct mc_op *op)
 {
-    int tree = handle(m, op->arg[0]);
+    int tree = mc_handle(m, op->arg[0]);
     long ret = MC_CALL5(__NR_move_mount, tree, "", AT_FDCWD, mc_text(m, op, 0), MOVE_MOUNT_F_EMPTY_PATH);
     /* by descriptor: PATH may be "/", where the name still means what lies below */
     return ret < 0 ? ret : MC_CALL1(__NR_fchdir, tree);
@@ -166,12 +167,15 @@ long mc_op_mount(struct mc_machine *m, struct mc_op *op)
 
 long mc_op_attach(struct mc_machine *m, struct mc_op *op)
 {
-    int tree = handle(m, op->arg[0]), flags = (int)op->arg[1];
+    int tree = mc_handle(m, op->arg[0]), flags = (int)op->arg[1];
     if (tree < 0)
         return -MC_EINVAL;
     /* the mount point must be of the tree's kind, and nobody but the kernel knows that kind for sure */
+    long is_directory = flags & (MC_MKDIR | MC_MKFILE) ? mc_is_directory(tree) : 0;
+    if (is_directory < 0)
+        return is_directory;
     if (flags & (MC_MKDIR | MC_MKFILE))
-        flags = (flags & ~(MC_MKDIR | MC_MKFILE)) | (mc_is_directory(tree) ? MC_MKDIR : MC_MKFILE);
+        flags = (flags & ~(MC_MKDIR | MC_MKFILE)) | (is_directory ? MC_MKDIR : MC_MKFILE);
     long ret = mc_move_inside(tree, mc_text(m, op, 0), flags);
     if (ret >= 0) {
         mc_close(tree);
@@ -182,8 +186,8 @@ long mc_op_attach(struct mc_machine *m, struct mc_op *op)
 
 long mc_op_readonly_path(struct mc_machine *m, struct mc_op *op)
 {
-    long target = mc_open_inside(mc_text(m, op, 0), MC_O_PATH, MC_NOFOLLOW);
-    if (target == -MC_ENOENT || target == -MC_ENOTDIR)
+    long target = mc_open_if_there(mc_text(m, op, 0));
+    if (target == -MC_ENOENT)
         return 0;
     if (target < 0)
         return target;

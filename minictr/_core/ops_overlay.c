@@ -71,8 +71,9 @@ static long new_overlay(struct mc_machine *m, struct mc_op *op, long at, const c
     long fs = MC_CALL2(__NR_fsopen, "overlay", FSOPEN_CLOEXEC);
     if (fs < 0)
         return fs;
-    mc_raw(__NR_fsconfig, fs, FSCONFIG_SET_STRING, (long)"source", (long)"overlay", 0, 0);
-    long ret = lower_layers((int)fs, mc_text(m, op, 0), op->arg[1]);
+    long ret = MC_CALL5(__NR_fsconfig, fs, FSCONFIG_SET_STRING, "source", "overlay", 0);
+    if (ret >= 0)
+        ret = lower_layers((int)fs, mc_text(m, op, 0), op->arg[1]);
     if (ret >= 0)
         ret = writable_layer((int)fs, "upperdir", (int)at, upper);
     if (ret >= 0)

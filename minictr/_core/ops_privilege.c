@@ -24,11 +24,18 @@ long mc_capset(uint64_t effective, uint64_t permitted, uint64_t inheritable)
     return MC_CALL2(__NR_capset, &header, data);
 }
 
+/* Whether CAP is in the bounding set; EINVAL beyond this kernel's last. What ends a loop is believed when said twice. */
+static long is_bounding(int cap)
+{
+    long held = MC_CALL5(__NR_prctl, PR_CAPBSET_READ, cap, 0, 0, 0);
+    return held == -MC_EINVAL ? MC_CALL5(__NR_prctl, PR_CAPBSET_READ, cap, 0, 0, 0) : held;
+}
+
 long mc_op_bounding(struct mc_machine *m MC_UNUSED, struct mc_op *op)
 {
     uint64_t keep = (uint64_t)op->arg[0];
     for (int cap = 0; cap < 64; cap++) {
-        long held = MC_CALL5(__NR_prctl, PR_CAPBSET_READ, cap, 0, 0, 0);
+        long held = is_bounding(cap);
         if (held == -MC_EINVAL)
             break; /* beyond this kernel's last */
         if (held < 0)
@@ -100,7 +107,7 @@ long mc_op_verify_caps(struct mc_machine *m MC_UNUSED, struct mc_op *op)
     if (ret < 0)
         return ret;
     for (int cap = 0; cap < 64; cap++) {
-        long held = MC_CALL5(__NR_prctl, PR_CAPBSET_READ, cap, 0, 0, 0);
+        long held = is_bounding(cap);
         if (held == -MC_EINVAL)
             break; /* beyond this kernel's last */
         if (held < 0)

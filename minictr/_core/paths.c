@@ -135,14 +135,30 @@ long mc_mount_point(const char *path, int path_flags)
     return fd;
 }
 
-int mc_is_directory(int fd)
+static long is_absent(long result)
+{
+    return result == -MC_ENOENT || result == -MC_ENOTDIR;
+}
+
+/* What is to be hidden or made read-only, if it is there; else ENOENT. That it is not there is believed when the kernel
+ * says so twice, for then nothing is done, and nobody would see that something should have been. */
+long mc_open_if_there(const char *path)
+{
+    long fd = mc_open_inside(path, MC_O_PATH, MC_NOFOLLOW);
+    if (is_absent(fd))
+        fd = mc_open_inside(path, MC_O_PATH, MC_NOFOLLOW);
+    return is_absent(fd) ? -MC_ENOENT : fd;
+}
+
+/* 1, 0, or what keeps it from being known. */
+long mc_is_directory(int fd)
 {
     struct open_how how;
     mc_zero(&how, sizeof(how));
     how.flags = MC_O_PATH | MC_O_CLOEXEC | MC_O_DIRECTORY;
-    long again = mc_raw(__NR_openat2, fd, (long)".", (long)&how, sizeof(how), 0, 0);
+    long again = MC_CALL4(__NR_openat2, fd, ".", &how, sizeof(how));
     if (again < 0)
-        return 0;
+        return again == -MC_ENOTDIR ? 0 : again;
     mc_close((int)again);
     return 1;
 }

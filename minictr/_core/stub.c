@@ -24,6 +24,7 @@
 
 #include "ops_privilege.c"
 
+#include "ops_landlock.c"
 #include "ops_label.c"
 
 #include "interp.c"
@@ -33,15 +34,21 @@
 static int32_t stub_slots[MC_MAX_SLOTS];
 static struct mc_machine machine;
 
+/* Leaves with the errno where there is no region to tell it in (diagnose.py). */
 static struct mc_region *map_region(int fd)
 {
-    struct mc_region *header = (void *)MC_CALL6(__NR_mmap, 0, 4096, 3, 1, fd, 0);
-    if ((unsigned long)header > -4096UL || header->magic != MC_REGION_MAGIC || header->version != MC_REGION_VERSION)
-        return 0;
-    size_t size = header->size;
-    mc_raw(__NR_munmap, (long)header, 4096, 0, 0, 0, 0);
-    struct mc_region *region = (void *)MC_CALL6(__NR_mmap, 0, size, 3 /* rw */, 1 /* MAP_SHARED */, fd, 0);
-    return (unsigned long)region > -4096UL ? 0 : region;
+    long header = MC_CALL6(__NR_mmap, 0, 4096, 3, 1, fd, 0);
+    if ((unsigned long)header > -4096UL)
+        mc_leave((int)-header);
+    struct mc_region *region = (struct mc_region *)header;
+    if (region->magic != MC_REGION_MAGIC || region->version != MC_REGION_VERSION)
+        mc_leave(MC_EINVAL);
+    size_t size = region->size;
+    mc_raw(__NR_munmap, header, 4096, 0, 0, 0, 0);
+    header = MC_CALL6(__NR_mmap, 0, size, 3 /* rw */, 1 /* MAP_SHARED */, fd, 0);
+    if ((unsigned long)header > -4096UL)
+        mc_leave((int)-header);
+    return (struct mc_region *)header;
 }
 
 /* A fork tells the child's pid to our parent where the child cannot: whoever gets hold of the child names no other. */
@@ -49,16 +56,24 @@ static int32_t *map_born(int fd, uint32_t size)
 {
     long behind = ((long)size + MC_BORN_ALIGN - 1) / MC_BORN_ALIGN * MC_BORN_ALIGN;
     long page = MC_CALL6(__NR_mmap, 0, 4096, 3, 1 /* MAP_SHARED */, fd, behind);
-    if ((unsigned long)page > -4096UL || MC_CALL3(__NR_madvise, page, 4096, 10 /* MADV_DONTFORK */) < 0)
-        return 0;
+    long ret = (unsigned long)page > -4096UL ? page : MC_CALL3(__NR_madvise, page, 4096, 10 /* MADV_DONTFORK */);
+    if (ret < 0)
+        mc_leave((int)-ret);
     return (int32_t *)page;
+}
+
+/* What failed, and which op it was a part of, to the region. */
+static void mc_tell(struct mc_machine *m, long error, uint32_t op)
+{
+    *m->current = op;
+    m->region->error = (int32_t)-error;
+    m->region->failed_nr = mc_failed_nr;
+    __atomic_store_n(&m->region->state, MC_STATE_FAILED, __ATOMIC_SEQ_CST);
 }
 
 _Noreturn void mc_fail(struct mc_machine *m, long error)
 {
-    m->region->error = (int32_t)-error;
-    m->region->failed_nr = mc_failed_nr;
-    __atomic_store_n(&m->region->state, MC_STATE_FAILED, __ATOMIC_SEQ_CST);
+    mc_tell(m, error, *m->current);
     mc_leave(125);
 }
 
@@ -70,8 +85,6 @@ _Noreturn void mc_main(long *stack)
         mc_leave(125);
     int region_fd = mc_number(argv[1]);
     struct mc_region *region = map_region(region_fd);
-    if (!region)
-        mc_leave(125);
     machine.born = region->flags & MC_REGION_FORKS ? map_born(region_fd, region->size) : 0;
     mc_close(region_fd);
     mc_zero(argv[1], mc_strlen(argv[1])); /* ps shows "minictr-init" alone */

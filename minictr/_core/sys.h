@@ -142,6 +142,7 @@ static inline long mc_clone3(struct clone_args *args, void (*fn)(void *), void *
 #define MC_EXDEV 18
 #define MC_ENODEV 19
 #define MC_ENOTDIR 20
+#define MC_ENOMEM 12
 #define MC_EINVAL 22
 #define MC_EMFILE 24
 #define MC_ENOSPC 28

@@ -71,7 +71,10 @@ ABOUT: dict[str, tuple[str, str, str]] = {
     "inspect": (
         "Print all that is known of containers.",
         "NAME...",
-        "Print a JSON list with all that is known of each container. The fields are described in docs/life.md.",
+        """Print a JSON list with all that is known of each container. The fields are described in docs/life.md.
+
+        With --effective, or --diff A B, a table (or --format json) of what truly confines a process, read from the
+        kernel: of a container, or by its process id of anything else. The fields: docs/features/isolation.md.""",
     ),
     "wait": ("Wait for containers to end.", "NAME...", "Wait for each container to end, and print its exit code."),
     "start": (

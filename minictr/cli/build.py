@@ -10,12 +10,13 @@ import os
 
 from minictr.boot import booting
 from minictr.cli.given import many, said
-from minictr.cli.options import RESOURCES, RUN_OPTIONS
+from minictr.cli.options import LANDLOCK, RESOURCES, RUN_OPTIONS
 from minictr.errors import SpecError
 from minictr.features import PROFILES, feature_class, make
 from minictr.features.capabilities import CAPABILITIES, Capabilities, NoNewPrivs
 from minictr.features.cgroup_devices import Devices
-from minictr.features.mounts import Bind, Shm
+from minictr.features.cgroupfs import Cgroupfs
+from minictr.features.mounts import Bind, Shm, Sysfs
 from minictr.features.namespaces import TimeNamespace, UserNamespace
 from minictr.features.process import Cwd, Domainname, Env, Hostname, OomScoreAdj, Pdeathsig, Rlimits, Sysctl, Tty
 from minictr.features.rootfs import Overlay, ReadonlyRoot
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
 
     Options = dict[str, Any]
 
-LIMITS = frozenset({row[1] for row in RUN_OPTIONS if row[5] == RESOURCES} | {"device", "device_cgroup_rule"})
+ENOENT = 2
+LANDLOCKED = frozenset(row[1] for row in RUN_OPTIONS if row[5] == LANDLOCK)
+LIMITS = frozenset(row[1] for row in RUN_OPTIONS if row[5] == RESOURCES)
+LIMITS |= {"device", "device_cgroup_rule", "privileged"}
 # option -> feature
 NAMESPACES = {
     "pid": "pid",
@@ -47,7 +51,7 @@ LABELS = ("apparmor", "label")  # of --security-opt: the words before "=" that a
 ASK = {"bind": "-v", "tmpfs": "--tmpfs", "hostname": "-h", "domainname": "--domainname", "cwd": "-w"}
 ASK |= {"oom_score_adj": "--oom-score-adj", "seccomp": "a filter made in Python", "device": "--device"}
 ASK |= {"apparmor": "--security-opt apparmor=NAME", "selinux": "--security-opt label=CONTEXT"}
-ASK |= {"cgroup_conf": "--cgroup-conf", "cgroup_parent": "--cgroup-parent"}
+ASK |= {"landlock": "--ro, --rw and others", "cgroup_conf": "--cgroup-conf", "cgroup_parent": "--cgroup-parent"}
 
 
 def build(opts: Options, command: tuple[str, ...], terminal: bool | None = None) -> Spec:
@@ -65,14 +69,20 @@ def build(opts: Options, command: tuple[str, ...], terminal: bool | None = None)
         spec = builder(spec, opts)
     spec = terminal_wish(spec, opts, terminal)
     for unwanted in opts.get("without", ()):
-        if ":" in unwanted and unwanted not in map(label, spec.features):
-            raise SpecError(f"--without {unwanted}: there is no such mount")
+        if ":" in unwanted and unwanted not in labels(spec):
+            raise SpecError(f"--without {unwanted}: there is no such mount, nor such a part of a feature")
         spec = said(f"--without {unwanted}", spec.without, unwanted, cascade=True)
     for name in opts.get("best_effort", ()):
         said(f"--best-effort {name}", feature_class, name)
     if not spec.rootfs and not {"pivot_root", "chroot"}.isdisjoint(spec.names):
         raise SpecError("no --rootfs DIR: name one, or stay in the host's own root with --without pivot_root")
     return spec
+
+
+def labels(spec: Spec) -> set[str]:
+    """All that ``--without`` can name in it with a colon: mounts, and parts of features."""
+    parts = (f"{feature.name}:{part}" for feature in spec.features for part in feature.parts)
+    return {*map(label, spec.features), *parts}
 
 
 def rootfs(opts: Options) -> str:
@@ -95,12 +105,15 @@ def with_features(spec: Spec, opts: Options) -> Spec:
 
 
 def privileged(spec: Spec, opts: Options) -> Spec:
-    """``--privileged``: every capability the caller has, and nothing that hides or filters."""
+    """``--privileged``, as docker means it: every capability the caller has, nothing that hides or filters, and what
+    the container has of /sys and its cgroups can be written. The host's devices come with those of ``--device``.
+
+    Namespaces, root, limits and user stay. What docker has not, and would be lost, stays too: init, core limit."""
     if not opts.get("privileged"):
         return spec
-    spec = spec.without("no_new_privs", "seccomp", "apparmor", "selinux", "masked_paths", "readonly_paths")
-    if "devices" in spec.names:
-        spec = spec.with_(Devices(()))
+    spec = spec.without("no_new_privs", "landlock", "seccomp", "apparmor", "selinux", "masked_paths", "readonly_paths")
+    for feature in (Devices(()), Sysfs("rw"), Cgroupfs("rw")):
+        spec = spec.with_(feature) if feature.name in spec.names else spec
     return spec.with_(Capabilities(CAPABILITIES, drop_only=True))
 
 
@@ -181,8 +194,11 @@ def _source_there(option: str, feature: Feature) -> Feature:
     if not isinstance(feature, Bind):
         return feature
     source = os.path.abspath(feature.source)
-    if not os.path.exists(source):
-        raise SpecError(f"{option} {feature.source}:{feature.target}: no such file or directory: {source}")
+    try:
+        os.stat(source)
+    except OSError as err:
+        why = "no such file or directory" if err.errno == ENOENT else os.strerror(err.errno or 0)
+        raise SpecError(f"{option} {feature.source}:{feature.target}: {why}: {source}") from None
     return feature.replace(source=source)
 
 
@@ -298,6 +314,15 @@ def resources(spec: Spec, opts: Options) -> Spec:
     return limits(spec, opts)
 
 
+def landlock(spec: Spec, opts: Options) -> Spec:
+    """See :mod:`minictr.cli.landlock`, which is not read where there is none."""
+    if LANDLOCKED.isdisjoint(opts):
+        return spec
+    from minictr.cli.landlock import landlock as restricted
+
+    return restricted(spec, opts)
+
+
 def terminal_wish(spec: Spec, opts: Options, terminal: bool | None) -> Spec:
     """A terminal of its own: as told, or when the caller has one and the container can make one."""
     wanted = opts.get("tty", "tty" in spec.names or None)  # --with tty is -t
@@ -321,5 +346,6 @@ BUILDERS: tuple[Callable[[Spec, Options], Spec], ...] = (
     files,
     process,
     privilege,
+    landlock,
     resources,
 )

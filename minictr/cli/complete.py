@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     import click
 
-DIRECTORIES = ("root", "rootfs", "upper", "volume", "tmpfs", "workdir")
+DIRECTORIES = ("root", "rootfs", "upper", "volume", "tmpfs", "workdir", "ro", "rw")
 NAMESPACES = ("pid", "ipc", "uts", "net", "userns", "cgroupns", "time")
 PROGRAM_DIRS = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin")
 
@@ -45,6 +45,9 @@ def _words(dest: str) -> Iterable[str]:
         return ("host", "private", "ns:", "pid:")
     fixed = {
         "format": ("text", "json"),
+        "landlock_access": ("fs", "fs:"),
+        "landlock_rule": ("path-beneath:",),
+        "landlock_scope": ("signal", "abstract-unix-socket"),
         "security_opt": (
             "no-new-privileges",
             *(f"{word}=unconfined" for word in ("apparmor", "seccomp", "systempaths")),

@@ -7,7 +7,7 @@ import sys
 
 from minictr.cli import entry
 from minictr.cli.build import build
-from minictr.errors import NoSuchContainer, SpecError
+from minictr.errors import NoSuchContainer, SpecError, StepFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,7 +57,14 @@ def keep(opts: dict[str, Any], command: tuple[str, ...], *, held: bool) -> int:
     for option, text in (("cidfile", instance.id), ("pidfile", str(instance.process.pid))):
         if option in opts:
             write_file(f"--{option}", opts[option], text)
-    sys.stdout.write(f"{instance.id}\n")
+    try:
+        sys.stdout.write(f"{instance.id}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise  # who asked wants to know no more
+    except OSError as err:
+        instance.remove(force=True)
+        raise StepFailed("write the container's id to standard output", err.errno or 0, cure="it is removed") from err
     return 0
 
 

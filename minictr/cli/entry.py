@@ -10,7 +10,7 @@ import gc
 import os
 import sys
 
-from minictr.errors import MinictrError, SpecError
+from minictr.errors import MinictrError, SpecError, errno_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,14 +108,26 @@ def call(verb: str, opts: dict[str, Any], words: tuple[str, ...]) -> int:
         return err.exit_code
     except BrokenPipeError:
         return broken_pipe()
-    except OSError as err:  # standard output, most likely: a full disk
-        complain(verb, err)
+    except OSError as err:
+        complain(verb, told(err))
         return FAILED
     except KeyboardInterrupt:
         return 130
     except Exception:  # a bug of minictr: never to be taken for the program's own exit code
         sys.excepthook(*sys.exc_info())
         return FAILED
+
+
+def told(err: OSError) -> str:
+    """A call of the kernel's that nobody expected to fail: which part of minictr made it, on what, and the errno."""
+    frame, place = err.__traceback__, "minictr"
+    while frame is not None:
+        module = frame.tb_frame.f_globals.get("__name__", "")
+        if module.startswith("minictr."):
+            place = f"{module.removeprefix('minictr.')}.{frame.tb_frame.f_code.co_name.strip('_')}"
+        frame = frame.tb_next
+    path = f" {os.fsdecode(err.filename)}" if isinstance(err.filename, str | bytes) else ""
+    return f"{place}{path}: {errno_name(err.errno or 0)} ({os.strerror(err.errno or 0)})"
 
 
 def complain(verb: str, err: object) -> None:

@@ -8,6 +8,7 @@ from minictr.cli.build import variables
 from minictr.cli.run import Network, attended, keep_standard_streams, told
 from minictr.cli.settings import settings
 from minictr.errors import SpecError
+from minictr.kernel.handles import shut
 from minictr.runtime.instance import find
 from minictr.runtime.join import exec_program, join, target_of
 
@@ -49,7 +50,7 @@ def exec_(opts: dict[str, Any], words: tuple[str, ...]) -> int:
     finally:
         if network is not None:
             network.close()
-        os.close(target.pidfd)
+        shut(target.pidfd)
 
 
 def chosen_options(opts: dict[str, Any], target: Target) -> dict[str, Any]:
@@ -87,4 +88,4 @@ def left(start: Callable[[dict[str, int], Console | None], Process]) -> int:
     try:
         return start(dict.fromkeys(("stdin", "stdout", "stderr"), null), None).wait()
     finally:
-        os.close(null)
+        shut(null)

@@ -63,7 +63,8 @@ def table(rows: list[dict[str, Any]], width: int) -> str:
     for row in rows:
         answer = {True: "yes", False: "no", None: "?"}[row["supported"]]
         first = f"{row['name']:<{names}}  {answer:<4} "
-        lines.append(textwrap.fill(row["summary"], width, initial_indent=first, subsequent_indent=indent))
+        more = f" ({row['reason']})" if row["supported"] and row["reason"] and not row["cure"] else ""
+        lines.append(textwrap.fill(row["summary"] + more, width, initial_indent=first, subsequent_indent=indent))
         why = "; ".join(text for text in (row["reason"], row["cure"]) if text)
         if why and answer != "yes":
             lines.append(textwrap.fill(why, width, initial_indent=indent, subsequent_indent=indent))

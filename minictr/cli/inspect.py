@@ -1,8 +1,9 @@
-"""``minictr inspect``: all that is known of containers."""
+"""``minictr inspect``: all that is known of containers, and what truly confines a process."""
 
 from __future__ import annotations
 
 from minictr.cli.show import each, format_of, some, write
+from minictr.errors import SpecError
 from minictr.jsontext import dumps
 
 TYPE_CHECKING = False
@@ -13,7 +14,14 @@ SHORT_ENOUGH = 76  # characters of JSON that stay on one line
 
 
 def inspect(opts: dict[str, Any], words: tuple[str, ...]) -> int:
-    """A JSON list with an object for each container named, or a line of the template for each."""
+    """A JSON list with an object for each container named, or a line of the template for each.
+
+    ``--effective``, ``--diff``: what the kernel says of processes instead, in a table.
+    """
+    if opts.get("effective") or opts.get("compare"):
+        return read_back(opts, words)
+    if opts.get("all"):
+        raise SpecError("--all: it goes with --diff, and shows what does not differ as well")
     shape = format_of(opts, "json")
     names = some("inspect", words, False, ())
     if shape == "json":
@@ -25,6 +33,22 @@ def inspect(opts: dict[str, Any], words: tuple[str, ...]) -> int:
 
     parts = compiled(shape)
     return each("inspect", names, lambda one: write(render(parts, one.inspect())), echo=False)
+
+
+def read_back(opts: dict[str, Any], words: tuple[str, ...]) -> int:
+    """``--effective NAME|PID...``, ``--diff A B``."""
+    shape = str(opts.get("format", "table"))
+    if shape not in ("table", "json"):
+        raise SpecError(f"--format {shape!r}: with --effective and --diff it is table or json")
+    if not words:
+        raise SpecError("no process: name containers or process ids (minictr inspect --effective NAME|PID...)")
+    from minictr.cli.isolation import compare, effective
+
+    if opts.get("compare"):
+        return compare(shape, words, bool(opts.get("all")))
+    if opts.get("all"):
+        raise SpecError("--all: it goes with --diff, and shows what does not differ as well")
+    return effective(shape, words)
 
 
 def indented(value: Any, depth: int = 1) -> str:

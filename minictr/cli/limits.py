@@ -9,6 +9,7 @@ from minictr.cli.given import said
 from minictr.errors import SpecError
 from minictr.features.cgroup_devices import RATES, Device, Devices, Io
 from minictr.features.cgroups import CgroupConf, CgroupParent, Cpu, Cpuset, Memory, Pids
+from minictr.features.mounts import DEVICES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,10 +100,14 @@ def io(spec: Spec, opts: Options) -> Spec:
 
 def devices(spec: Spec, opts: Options) -> Spec:
     """``--device`` makes nodes, and allows them where there is a list of what is allowed; ``--device-cgroup-rule`` adds
-    to that list, or to docker's where the profile has none."""
+    to that list, or to docker's where the profile has none. ``--privileged`` makes all that the host has, but in a user
+    namespace, whose root may not use them."""
     rules = [said("--device-cgroup-rule", parse.device_rule, text) for text in opts.get("device_cgroup_rule", ())]
     present = spec.get("devices")
     listed = present if isinstance(present, Devices) else Devices() if rules else None
+    if opts.get("privileged") and "dev" in spec.names and "userns" not in spec.names:
+        own = {f"/dev/{name}" for name, _, _ in DEVICES} | {"/dev/ptmx", "/dev/console"}
+        spec = spec.with_(*(node for node in nodes("/dev", "/dev") if node.path not in own))
     for text in opts.get("device", ()):
         host, inside, access = said("--device", parse.device_node, text)
         for node in nodes(host, inside):

@@ -222,6 +222,6 @@ def main(args: Sequence[str]) -> int:
         entry.complain(verb, err)
         return err.exit_code
     except OSError as err:
-        entry.complain(verb, err)
+        entry.complain(verb, entry.told(err))
         return entry.FAILED
     return result if isinstance(result, int) else 0

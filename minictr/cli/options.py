@@ -22,6 +22,7 @@ from __future__ import annotations
 FLAG, VALUE, OPTIONAL, MANY = "flag", "value", "optional", "many"
 
 CONTAINER, PROGRAM, FILES, PRIVILEGE = "Container", "Program", "Files and mounts", "Privilege"
+LANDLOCK = "Landlock (what is not named is denied; for anybody, without a container)"
 RESOURCES = "Resources (control groups; --without takes each out)"
 NAMESPACES, RUNNING, KEPT, PLAN = "Namespaces (NS is host, private, ns:PATH or pid:N)", "Running", "Life", "Plan"
 
@@ -30,7 +31,7 @@ Row = tuple[tuple[str, ...], str, str, str, str, str]
 RUN_OPTIONS: tuple[Row, ...] = (
     # --- the container ---
     (("--rootfs",), "rootfs", VALUE, "DIR", "Root file system.", CONTAINER),
-    (("--profile",), "profile", VALUE, "NAME", "Features to begin with: bare, lxc, docker, default.", CONTAINER),
+    (("--profile",), "profile", VALUE, "NAME", "Begin as bare, lxc, docker, default or landlock.", CONTAINER),
     (("--with",), "with", MANY, "NAME", "Add a feature (see: minictr features).", CONTAINER),
     (("--without",), "without", MANY, "NAME", "Take a feature out; applied last.", CONTAINER),
     (("--best-effort",), "best_effort", MANY, "NAME", "Do without that feature, and say so, if need be.", CONTAINER),
@@ -57,7 +58,7 @@ RUN_OPTIONS: tuple[Row, ...] = (
     # --- privilege and limits ---
     (("--cap-add",), "cap_add", MANY, "CAP", "Add a capability, or ALL.", PRIVILEGE),
     (("--cap-drop",), "cap_drop", MANY, "CAP", "Drop a capability, or ALL.", PRIVILEGE),
-    (("--privileged",), "privileged", FLAG, "", "All capabilities, no filter, no masked paths.", PRIVILEGE),
+    (("--privileged",), "privileged", FLAG, "", "All capabilities, devices; no filter, no masked paths.", PRIVILEGE),
     (
         ("--security-opt",),
         "security_opt",
@@ -71,6 +72,16 @@ RUN_OPTIONS: tuple[Row, ...] = (
     (("--oom-score-adj",), "oom_score_adj", VALUE, "N", "-1000 (never) to 1000 (first).", PRIVILEGE),
     (("--device",), "device", MANY, "SRC[:DST[:rwm]]", "A device of the host, made in /dev and allowed.", PRIVILEGE),
     (("--device-cgroup-rule",), "device_cgroup_rule", MANY, "RULE", "Allow devices, as 'c 10:* rw'.", PRIVILEGE),
+    # --- landlock ---
+    (("--ro",), "ro", MANY, "PATH", "May be read and executed, and all below it.", LANDLOCK),
+    (("--rw",), "rw", MANY, "PATH", "May be used in every way, and all below it.", LANDLOCK),
+    (("--landlock-access",), "landlock_access", MANY, "fs[:RIGHTS]", "Deny these alone, as in setpriv.", LANDLOCK),
+    (("--landlock-rule",), "landlock_rule", MANY, "RULE", "path-beneath:RIGHTS:PATH, as in setpriv.", LANDLOCK),
+    (("--landlock-bind",), "landlock_bind", MANY, "PORT", "Listen on this TCP port only; or none.", LANDLOCK),
+    (("--landlock-connect",), "landlock_connect", MANY, "PORT", "Connect to this TCP port only; or none.", LANDLOCK),
+    (("--landlock-scope",), "landlock_scope", MANY, "SCOPE", "signal, abstract-unix-socket: none outside.", LANDLOCK),
+    (("--landlock-ignore-missing",), "landlock_ignore_missing", FLAG, "", "Paths may be missing.", LANDLOCK),
+    (("--landlock-log",), "landlock_log", FLAG, "", "What is denied goes to the audit log.", LANDLOCK),
     # --- resources ---
     (("-m", "--memory"), "memory", VALUE, "SIZE", "Memory; as much swap, if not said.", RESOURCES),
     (("--memory-swap",), "memory_swap", VALUE, "SIZE", "Memory and swap together; -1 is no limit.", RESOURCES),
@@ -129,7 +140,7 @@ KEPT_OPTIONS: tuple[Row, ...] = (
 )
 DETACH: Row = (("-d", "--detach"), "detach", FLAG, "", "In the background; prints the id.", KEPT)
 
-GROUPS = (CONTAINER, PROGRAM, FILES, PRIVILEGE, RESOURCES, NAMESPACES, RUNNING, KEPT, PLAN)
+GROUPS = (CONTAINER, PROGRAM, FILES, PRIVILEGE, LANDLOCK, RESOURCES, NAMESPACES, RUNNING, KEPT, PLAN)
 
 _NETWORK = "bridges and published ports are not built yet; --net private has loopback only"
 _DNS = "put the file in the root file system, or bind it with -v"

@@ -15,7 +15,7 @@ EXEC_OPTIONS: tuple[Row, ...] = (
     # --- privilege ---
     (("--cap-add",), "cap_add", MANY, "CAP", "Add a capability, or ALL.", PRIVILEGE),
     (("--cap-drop",), "cap_drop", MANY, "CAP", "Drop a capability, or ALL.", PRIVILEGE),
-    (("--privileged",), "privileged", FLAG, "", "All capabilities, no filter, no label.", PRIVILEGE),
+    (("--privileged",), "privileged", FLAG, "", "All capabilities, no filter, no Landlock, no label.", PRIVILEGE),
     (("--security-opt",), "security_opt", MANY, "OPT", "apparmor=... or label=... instead of its own.", PRIVILEGE),
     # --- running ---
     (("-d", "--detach"), "detach", FLAG, "", "Leave it to the container as soon as it runs.", RUNNING),

@@ -52,7 +52,12 @@ TABLES: dict[str, tuple[Row, ...]] = {
         (("-n", "--tail"), "tail", VALUE, "N|all", "The last N lines only.", OPTIONS),
         (("-t", "--timestamps"), "timestamps", FLAG, "", "When each line was written.", OPTIONS),
     ),
-    "inspect": ((("-f", "--format"), "format", VALUE, "json|TEMPLATE", "'{{.State.Pid}}' as docker's.", OPTIONS),),
+    "inspect": (
+        (("-f", "--format"), "format", VALUE, "json|TEMPLATE", "'{{.State.Pid}}' as docker's.", OPTIONS),
+        (("--effective",), "effective", FLAG, "", "What truly confines NAME|PID, read from the kernel.", OPTIONS),
+        (("--diff",), "compare", FLAG, "", "Two of these side by side: what differs.", OPTIONS),
+        (("--all",), "all", FLAG, "", "With --diff, what does not differ as well.", OPTIONS),
+    ),
     "wait": (),
     "start": (
         (("-a", "--attach"), "attach", FLAG, "", "Stay with it: its output, its signals, its exit code.", OPTIONS),

@@ -11,6 +11,7 @@ import os
 from minictr.cli.build import build
 from minictr.cli.settings import settings
 from minictr.errors import SpecError
+from minictr.kernel.handles import shut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -235,7 +236,7 @@ class Network:
         """The last reading."""
         if self.fd >= 0:
             self.after = os.pread(self.fd, 1 << 14, 0)
-            os.close(self.fd)
+            shut(self.fd)
             self.fd = -1
 
     def tell(self) -> None:

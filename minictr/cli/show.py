@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from minictr.cli.entry import FAILED, complain, printable
+from minictr.cli.entry import FAILED, complain, printable, told
 from minictr.errors import MinictrError, SpecError
 
 TYPE_CHECKING = False
@@ -57,7 +57,7 @@ def complain_of(verb: str, err: MinictrError | OSError, word: str = "") -> int:
     if isinstance(err, MinictrError):
         complain(verb, err)
         return err.exit_code
-    complain(verb, f"{word}: {err}" if word else err)
+    complain(verb, f"{word}: {told(err)}" if word else told(err))
     return FAILED
 
 

@@ -14,6 +14,7 @@ from minictr.features.capabilities import Capabilities, NoNewPrivs
 from minictr.features.cgroup_devices import Device, Devices, Hugetlb, Io, Misc, Rdma
 from minictr.features.cgroupfs import Cgroupfs
 from minictr.features.cgroups import CgroupConf, CgroupParent, Cpu, Cpuset, Freezer, Memory, NamedCgroup, Pids
+from minictr.features.landlock import Landlock
 from minictr.features.lsm import AppArmor, SELinux
 from minictr.features.mounts import (
     Bind,
@@ -55,7 +56,7 @@ from minictr.features.process import (
     Tty,
     Umask,
 )
-from minictr.features.profiles import BARE, DEFAULT, DOCKER, LXC, PROFILES
+from minictr.features.profiles import BARE, DEFAULT, DOCKER, LANDLOCK, LXC, PROFILES
 from minictr.features.rootfs import Chroot, Overlay, PivotRoot, ReadonlyRoot
 from minictr.features.seccomp import Seccomp
 from minictr.features.users import Identity
@@ -68,6 +69,7 @@ __all__ = [
     "BARE",
     "DEFAULT",
     "DOCKER",
+    "LANDLOCK",
     "LXC",
     "PROFILES",
     "REGISTRY",
@@ -97,6 +99,7 @@ __all__ = [
     "Io",
     "IpcNamespace",
     "Keyring",
+    "Landlock",
     "Loopback",
     "MaskedPaths",
     "Memory",
@@ -178,6 +181,7 @@ REGISTRY: dict[str, type[Feature]] = {
         Identity,
         Capabilities,
         NoNewPrivs,
+        Landlock,
         Seccomp,
         AppArmor,
         SELinux,

@@ -52,7 +52,7 @@ def check_root(ctx: Context) -> None:
     ways = [name for name in ("pivot_root", "chroot") if ctx.has(name)]
     if len(ways) == 2:
         raise SpecError("pivot_root and chroot both change the root: keep one")
-    if ctx.rootfs and not ways and not ctx.has("join"):
+    if ctx.rootfs.strip("/") and not ways and not ctx.has("join"):  # "/" is the host's own
         raise SpecError(f"rootfs {ctx.rootfs} is not entered without pivot_root or chroot: add one, or give no rootfs")
     if not ctx.rootfs:
         for name in (*ways, "overlay"):
@@ -91,7 +91,7 @@ def check_targets(ctx: Context) -> None:
 
 def check_handles(ctx: Context) -> None:
     binds = sum(1 for feature in ctx.features if isinstance(feature, (Bind, Device)))
-    others = 1 + (8 if ctx.has("userns") else 0)
+    others = 1 + ctx.has("landlock") + (8 if ctx.has("userns") else 0)
     if binds + others > HANDLES:
         raise SpecError(f"bind: {binds} of them, at most {HANDLES - others} go in: bind a directory above them")
 

@@ -94,21 +94,26 @@ class Proc(Feature):
 
 
 class Sysfs(Feature):
-    """Sysfs on /sys, read-only. sysfs(5).
+    """Sysfs on /sys, read-only or with ``mode`` "rw": much in it sets up the host. sysfs(5).
 
     Network devices shown are those of the network namespace at mount time. In a user namespace without a network of
-    its own the kernel refuses a fresh one, and the host's /sys is bound read-only instead.
-    """
+    its own the kernel refuses a fresh one, and the host's /sys is bound instead."""
 
     NAME = "sysfs"
     SUMMARY = "/sys, read-only"
     NEEDS = (NEEDS_MNT,)
 
+    mode: str = "ro"
+
+    def check(self) -> None:
+        choice(self.mode, "sysfs mode", ("ro", "rw"))
+
     def steps(self, ctx: Context) -> Iterator[Step]:
         if ctx.has("userns") and not own(ctx, "net"):
-            yield from host_bind(self, "/sys", readonly=True)
+            yield from host_bind(self, "/sys", readonly=self.mode == "ro")
         else:
-            yield from revealing(self, ctx, "sysfs", "/sys", "sysfs on /sys ro", PLAIN | MOUNT_ATTR_RDONLY)
+            attr = PLAIN | (MOUNT_ATTR_RDONLY if self.mode == "ro" else 0)
+            yield from revealing(self, ctx, "sysfs", "/sys", f"sysfs on /sys {self.mode}", attr)
 
 
 class Dev(Feature):
@@ -342,7 +347,7 @@ class Bind(Feature):
 
 
 class Paths(Feature):
-    """What masked and read-only paths have in common: a list, of which what lies under /proc and /sys needs them."""
+    """What masked and read-only paths have in common: a list, looked at once more when all is mounted."""
 
     CALL: ClassVar[str] = ""
     NEEDS = (NEEDS_MNT,)
@@ -356,6 +361,9 @@ class Paths(Feature):
     def steps(self, ctx: Context) -> Iterator[Step]:
         for path in self.paths:
             yield self.step(self.CALL, SETUP, path, path=path)
+        if self.paths:
+            about = f"{len(self.paths)} {self.NAME.replace('_', ' ')}"
+            yield self.step("verify_paths", SETUP, about, masked=int(self.CALL == "mask"), paths=list(self.paths))
 
 
 class MaskedPaths(Paths):

@@ -5,6 +5,8 @@
 ``lxc``      what Debian's lxc-start gives as root with its common configuration: made for system containers.
 ``docker``   what Docker 24 and later gives to ``docker run --network none`` as root.
 ``default``  stricter than Docker's, and still runs ordinary images.
+``landlock`` no container at all: a program of the host, in its own root, that may reach only the files and TCP ports
+             named. For anybody, anywhere: no privilege, no namespace.
 
 Not in them yet, for they are features of later work: seccomp policies, bridges. Nor labels of security modules: only
 the host knows which there are (Docker loads a profile of its own, docker-default). Known differences: Docker's
@@ -22,6 +24,7 @@ from minictr.features.capabilities import CAPABILITIES, Capabilities, NoNewPrivs
 from minictr.features.cgroup_devices import LXC_RULES, Devices, Io
 from minictr.features.cgroupfs import Cgroupfs
 from minictr.features.cgroups import Cpu, Cpuset, Freezer, Memory, NamedCgroup, Pids
+from minictr.features.landlock import Landlock
 from minictr.features.mounts import Dev, Devpts, MaskedPaths, Mqueue, Proc, ReadonlyPaths, Shm, Sysfs
 from minictr.features.namespaces import (
     CgroupNamespace,
@@ -35,6 +38,7 @@ from minictr.features.network import Loopback
 from minictr.features.process import BootId, Env, Hostname, Init, Keyring, Rlimits, Session, Sysctl, Umask
 from minictr.features.rootfs import Chroot, PivotRoot
 from minictr.features.users import Identity
+from minictr.rights import ACCESS, SCOPES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,11 +84,12 @@ DOCKER_MASKED = (
 )
 DOCKER_READONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 # Interrupt counts and thermal events tell of the keys pressed and the work done elsewhere (moby
-# hides them since 28). One path a processor: a look at this machine, once, as moby does when it starts.
+# hides them since 28). One path for each processor that may be there, those that are off now too: numbers of processors
+# that are on can have holes. A look at this machine, once, as moby does when it starts.
 DEFAULT_MASKED = (
     *DOCKER_MASKED,
     "/proc/interrupts",
-    *(f"/sys/devices/system/cpu/cpu{number}/thermal_throttle" for number in range(os.cpu_count() or 1)),
+    *(f"/sys/devices/system/cpu/cpu{number}/thermal_throttle" for number in range(os.sysconf("SC_NPROCESSORS_CONF"))),
 )
 # moby: daemon/oci_linux.go, in a private network: ping without raw sockets, low ports for everybody
 NETWORK_SYSCTLS = (("net.ipv4.ping_group_range", "0 2147483647"), ("net.ipv4.ip_unprivileged_port_start", "0"))
@@ -183,4 +188,19 @@ DEFAULT: tuple[Feature, ...] = (
     Cgroupfs(),
 )
 
-PROFILES: dict[str, tuple[Feature, ...]] = {"bare": BARE, "lxc": LXC, "docker": DOCKER, "default": DEFAULT}
+# A session of its own: a terminal of the caller's that it has as a stream could be typed into (TIOCSTI).
+LANDLOCK: tuple[Feature, ...] = (
+    Env(),
+    Rlimits((("core", 0, 0),)),
+    Session(),
+    NoNewPrivs(),
+    Landlock(access=tuple(ACCESS), bind=(), connect=(), scopes=tuple(SCOPES)),
+)
+
+PROFILES: dict[str, tuple[Feature, ...]] = {
+    "bare": BARE,
+    "lxc": LXC,
+    "docker": DOCKER,
+    "default": DEFAULT,
+    "landlock": LANDLOCK,
+}

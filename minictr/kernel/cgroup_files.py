@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from minictr.errors import SpecError, StepFailed, Unsupported
+from minictr.kernel.handles import shut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def get(directory: str, file: str) -> str:
             text += block
         return text.decode("utf-8", "surrogateescape")
     finally:
-        os.close(fd)
+        shut(fd)
 
 
 def put(directory: str, file: str, text: str) -> None:
@@ -41,7 +42,7 @@ def put(directory: str, file: str, text: str) -> None:
     try:
         os.write(fd, text.encode())
     finally:
-        os.close(fd)
+        shut(fd)
 
 
 def read(directory: str, file: str) -> str:

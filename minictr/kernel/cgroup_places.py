@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from minictr.errors import SpecError, StepFailed, Unsupported
+from minictr.kernel.handles import shut
 from minictr.values import Value
 
 TYPE_CHECKING = False
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from minictr.kernel.mountinfo import MountInfo
 
-__all__ = ["Hierarchy", "Place", "has", "hierarchies", "home", "locate", "own_groups"]
+__all__ = ["Hierarchy", "Place", "has", "hierarchies", "hierarchy_of", "home", "locate", "own_groups"]
 
 NAME_MAX = 255
 V2_OWN = ("freezer", "devices", "raw", "unified")  # not in cgroup.controllers: every v2 group has them
@@ -70,7 +71,7 @@ def hierarchies(*, fresh: bool = False) -> tuple[Hierarchy, ...]:
 
         lines = _bytes("/proc/self/mountinfo").splitlines()
         mounts = parse(b"\n".join(line for line in lines if b" - cgroup" in line))
-        found = tuple(_hierarchy(line.split(":", 2), mounts) for line in os.fsdecode(text).splitlines())
+        found = tuple(hierarchy_of(line.split(":", 2), mounts) for line in os.fsdecode(text).splitlines())
         homes: dict[str, Hierarchy] = {}
         for hierarchy in found:  # v1 lines come first: where a controller is on v1, v2 does not have it
             names = (*hierarchy.controllers, *V2_OWN) if hierarchy.version == 2 else hierarchy.controllers
@@ -80,8 +81,8 @@ def hierarchies(*, fresh: bool = False) -> tuple[Hierarchy, ...]:
     return _Seen.hierarchies
 
 
-def _hierarchy(row: list[str], mounts: Iterable[MountInfo]) -> Hierarchy:
-    """One line of /proc/self/cgroup: ``number:controllers:path``."""
+def hierarchy_of(row: list[str], mounts: Iterable[MountInfo]) -> Hierarchy:
+    """One line of /proc/PID/cgroup: ``number:controllers:path``. ``own`` is then PID's group, where MOUNTS show it."""
     _, names, path = row
     fstype = "cgroup" if names else "cgroup2"
     options = set(names.split(",")) if names else set()
@@ -124,7 +125,7 @@ def _bytes(path: str) -> bytes:
                 text += block
             return text
         finally:
-            os.close(fd)
+            shut(fd)
     except OSError as err:
         raise StepFailed(f"read {path}", err.errno or 0) from err
 

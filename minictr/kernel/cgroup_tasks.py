@@ -20,6 +20,7 @@ from minictr.kernel.cgroup_files import get, put, read, refused, write
 from minictr.kernel.cgroup_places import Hierarchy, Place
 from minictr.kernel.cgroups import processes, refuse_own, tree
 from minictr.kernel.core import lib
+from minictr.kernel.handles import shut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -262,7 +263,7 @@ def _kill_one(pid: int, directory: str) -> None:
         if pid in processes(directory):
             lib.mc_pidfd_send_signal(pidfd, SIGKILL, 0)
     finally:
-        os.close(pidfd)
+        shut(pidfd)
 
 
 def _try_put(directory: str, file: str, text: str) -> bool:

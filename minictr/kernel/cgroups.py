@@ -25,6 +25,7 @@ from minictr.errors import SpecError, StepFailed, Unsupported
 from minictr.kernel.cgroup_files import refused
 from minictr.kernel.cgroup_places import Hierarchy, Place, has, hierarchies, home, locate, own_groups
 from minictr.kernel.core import lib
+from minictr.kernel.handles import shut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -291,12 +292,17 @@ def remove(directory: str, timeout: float = 5, *, recorded: bool = False) -> Non
     parent, _, name = directory.rstrip("/").rpartition("/")
     try:
         fd = os.open(parent or "/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except FileNotFoundError as err:
+        if os.path.lexists(directory):  # a second look: what is said to be gone is forgotten
+            raise refused(directory, "", None, ENOENT) from err
         return
     except OSError as err:
         raise refused(directory, "", None, err.errno or 0) from err
     try:
-        if lib.mc_fstatfs_type(fd) not in MAGICS or name in ("", ".", ".."):
+        kind = lib.mc_fstatfs_type(fd)
+        if kind < 0:
+            raise StepFailed(f"look at the file system of {parent}", -kind)
+        if kind not in MAGICS or name in ("", ".", ".."):
             raise SpecError(f"remove cgroup {directory}: this is no group below another")
         if not recorded and not marked(directory):
             if not os.path.lexists(directory):
@@ -306,7 +312,7 @@ def remove(directory: str, timeout: float = 5, *, recorded: bool = False) -> Non
         if not gone:
             refuse_own(f"{os.readlink(f'/proc/self/fd/{fd}').rstrip('/')}/{name}", "remove")
     finally:
-        os.close(fd)
+        shut(fd)
     if not gone:
         _remove_tree(directory, monotonic() + timeout)
     remove_way(directory)

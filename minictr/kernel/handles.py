@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import os
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Self
 
-__all__ = ["Handle"]
+__all__ = ["Handle", "shut"]
+
+
+def shut(fd: int) -> None:
+    """Close FD, whose content nobody waits for: a close that fails has closed (close(2)), and must stop nothing."""
+    try:
+        os.close(fd)
+    except OSError:
+        pass
 
 
 class Handle:

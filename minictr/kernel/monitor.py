@@ -14,7 +14,7 @@ import struct
 
 from minictr.errors import StartTimeout, StepFailed
 from minictr.kernel.core import ffi, lib
-from minictr.kernel.handles import Handle
+from minictr.kernel.handles import Handle, shut
 from minictr.kernel.packets import Socket, connected_pair, receive, send, unbound
 from minictr.kernel.stub import (
     CLONE_INTO_CGROUP,
@@ -41,7 +41,7 @@ MAX_FINALS = int(lib.MC_MAX_FINALS)
 SIGTERM, ECONNRESET = 15, 104
 _SIZE = int(ffi.sizeof("struct mc_monitor"))
 _NUMBER = struct.Struct("=i")
-_WHAT = {b"n": "setns of the pid namespace", b"c": "clone3"}
+_WHAT = {b"p": "preparation of the monitor", b"n": "setns of the pid namespace", b"c": "clone3"}
 
 
 class Monitor(Handle):
@@ -79,6 +79,7 @@ class Monitor(Handle):
     ) -> None:
         self.pid, self.pidfd = 0, -1
         self.container, self.container_pidfd, self._committed = 0, -1, False
+        self.reason: StepFailed | None = None  # why it left, where it said so
         self._control: Socket | None = None
         wish = self._wish = ffi.new("struct mc_monitor *")
         self._texts = bytearray()
@@ -157,7 +158,7 @@ class Monitor(Handle):
             theirs.close()
             for fd in (null, memory):
                 if fd >= 0:
-                    os.close(fd)
+                    shut(fd)
 
     def _listed(self, memory: int) -> list[int]:
         """Every descriptor the monitor is to have."""
@@ -214,7 +215,11 @@ class Monitor(Handle):
                 data, _ = self._receive(timeout, 0)
                 if data[:1] == b"x":
                     return int(_NUMBER.unpack_from(data, 1)[0])
-        except (StepFailed, StartTimeout):
+                if data[:1] == b"f" and len(data) > 5:  # it gave up by itself, and has ended the container
+                    self.reason = StepFailed(_WHAT[data[5:6]], _NUMBER.unpack_from(data, 1)[0])
+                    return 0
+        except (StepFailed, StartTimeout) as err:
+            self.reason = self._last_word() or (err if isinstance(err, StepFailed) else None)
             # it does not answer, or is dead already and its container without a parent
             for fd in (self.container_pidfd, self.pidfd):
                 if fd >= 0:
@@ -222,6 +227,20 @@ class Monitor(Handle):
             return 0
         finally:
             self._forget()
+
+    def _last_word(self) -> StepFailed | None:
+        """Why the monitor gave up, if it had the time to say so before it left."""
+        assert self._control is not None
+        try:
+            while _is_readable(self._control.fileno(), 0):
+                data, _ = receive(self._control, 16, 0)
+                if data[:1] == b"f" and len(data) > 5:
+                    return StepFailed(_WHAT[data[5:6]], _NUMBER.unpack_from(data, 1)[0])
+                if not data:
+                    break
+        except OSError:
+            pass
+        return None
 
     def _close(self) -> None:
         if self._committed:
@@ -232,12 +251,12 @@ class Monitor(Handle):
 
     def _forget(self) -> None:
         if self._control is not None:
-            self._control.close()
+            shut(self._control.detach())
         for name in ("pidfd", "container_pidfd"):
             fd = getattr(self, name)
             setattr(self, name, -1)
             if fd >= 0:
-                os.close(fd)
+                shut(fd)
 
     def _send(self, kind: bytes, *fds: int) -> None:
         assert self._control is not None, "spawn first"
@@ -296,7 +315,7 @@ def _spawn(memory: int, listed: list[int], title: bytes) -> tuple[int, int]:
     if result < 0:
         raise StepFailed("clone3 of the monitor", -result)
     if request.exec_error:
-        os.close(request.pidfd)
+        shut(request.pidfd)
         raise not_executed(request.exec_error)
     return request.pid, request.pidfd
 
@@ -344,7 +363,7 @@ def blank_exit(directory: int, name: str = "exit") -> int:
     try:
         os.write(fd, b" " * (EXIT_SIZE - 1) + b"\n")
     except OSError as err:
-        os.close(fd)
+        shut(fd)
         raise StepFailed(f"write {name}", err.errno or 0) from err
     return fd
 

@@ -25,7 +25,7 @@ from fcntl import ioctl
 from minictr.errors import MinictrError, SpecError, StepFailed, Unsupported
 from minictr.kernel import procfs
 from minictr.kernel.core import check, lib
-from minictr.kernel.handles import Handle
+from minictr.kernel.handles import Handle, shut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def open_namespace(path: str, kind: str) -> int:
         raise StepFailed(f"open {name} namespace {path}", number) from err
     found = _kind_of(fd)
     if found != name:
-        os.close(fd)
+        shut(fd)
         raise SpecError(f"{path}: " + (f"a {found} namespace, not {name}" if found else "not a namespace file"))
     return fd
 
@@ -134,7 +134,7 @@ class pid_for_children(Handle):
         self._saved = os.open("/proc/thread-self/ns/pid_for_children", os.O_RDONLY | os.O_CLOEXEC)
         result = lib.mc_setns(self._fd, KINDS["pid"][0])
         if result < 0:
-            os.close(self._saved)
+            shut(self._saved)
             check(result, "setns pid: children into the namespace", _NEEDS_ADMIN if result == -1 else "")
         self._open = True
         return self
@@ -143,7 +143,7 @@ class pid_for_children(Handle):
         try:
             check(lib.mc_setns(self._saved, KINDS["pid"][0]), "setns pid: children back into the own namespace")
         finally:
-            os.close(self._saved)
+            shut(self._saved)
 
 
 # --- make and join, with the way back ---
@@ -197,7 +197,7 @@ class Inside(Handle):
 
     def _forget(self) -> None:
         while self._saved:
-            os.close(self._saved.popitem()[1])
+            shut(self._saved.popitem()[1])
 
 
 def _way_back(kind: str) -> str:
@@ -272,7 +272,7 @@ def enter(target: int | str = 0, *kinds: str, fd: int = -1) -> Inside:
         return _join(fd, _checked((found,) if found else kinds, "enter"), str(target or f"descriptor {fd}"))
     finally:
         if own >= 0:
-            os.close(own)
+            shut(own)
 
 
 def _join(fd: int, names: tuple[str, ...], whose: str) -> Inside:

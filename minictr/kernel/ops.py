@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 # flags of mount, attach, remount and chdir (enum mc_path_flag)
 MKDIR, MKFILE, RECURSIVE, NOFOLLOW = 1, 2, 4, 8
+NARROW = 1  # flag of landlock_path (enum mc_landlock_flag)
 
 SIGNATURES: dict[str, tuple[str, ...]] = {
     # --- start and synchronisation ---
@@ -93,6 +94,10 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     "capset": ("effective:i", "permitted:i", "inheritable:i"),
     "ambient": ("ambient:i",),  # clear all, then raise those in AMBIENT; Linux 4.3
     "no_new_privs": (),
+    "landlock_ruleset": ("into:h", "fs:i", "net:i", "scoped:i"),  # landlock_create_ruleset(2); Linux 5.13
+    "landlock_path": ("ruleset:h", "path:s", "rights:i", "flags:i"),  # a rule; flags: NARROW, for what is no directory
+    "landlock_port": ("ruleset:h", "port:i", "rights:i"),  # a rule; Linux 6.7
+    "landlock_restrict": ("ruleset:h", "flags:i"),  # landlock_restrict_self(2)
     "seccomp": ("program:b", "flags:i"),  # array of struct sock_filter
     # --- verify, then go ---
     "verify_caps": ("effective:i", "permitted:i", "inheritable:i", "bounding:i", "ambient:i"),
@@ -100,6 +105,7 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     "verify_label": ("module:s", "label:s"),
     "verify_no_new_privs": (),
     "verify_root": (),  # the root is a mount point of its own and the working directory is inside it
+    "verify_paths": ("masked:i", "paths:l"),  # masked, or read-only (0): each that is there, as its step left it
     "hold": ("fd:f",),  # two-phase start: "h" on the report pipe, then wait for one byte
     "ready": ("preserve:i",),  # init is locked, the parent lives; descriptors from 3 + PRESERVE on close on exec
     "exec": ("argv:v", "env:v", "paths:l"),  # the first of PATHS that exists: execve(2) and no other call

@@ -37,7 +37,7 @@ def support(trial: Trial) -> Support:
         return Support(True)
     failed = attempt(trial, own_user=bool(trial.flags & CLONE_NEWUSER))
     if failed is None:
-        return Support(True)
+        return Support(True, trial.told() if trial.told is not None else "")
     if failed[1] in REFUSED and not trial.flags & CLONE_NEWUSER:
         inside = attempt(trial, own_user=True)
         if inside is None:

@@ -11,7 +11,7 @@ import os
 from minictr.errors import StepFailed
 from minictr.kernel import ops
 
-__all__ = ["read", "status", "write"]
+__all__ = ["read", "rows", "status", "write"]
 
 MAGIC = 0x9FA0  # PROC_SUPER_MAGIC, linux/magic.h
 
@@ -39,5 +39,10 @@ def read(pid: int | str, name: str) -> str:
 
 def status(pid: int | str = 0) -> dict[str, str]:
     """The rows of /proc/PID/status; 0 is the calling thread. proc_pid_status(5). Raises StepFailed."""
-    rows = (line.partition(":") for line in read(pid or "thread-self", "status").splitlines())
-    return {name: value.strip() for name, _, value in rows}
+    return rows(read(pid or "thread-self", "status"))
+
+
+def rows(text: str) -> dict[str, str]:
+    """Lines of ``Name:<tab>value``, as a status file has them."""
+    found = (line.partition(":") for line in text.splitlines())
+    return {name: value.strip() for name, _, value in found}

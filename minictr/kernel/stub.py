@@ -12,6 +12,7 @@ from _thread import allocate_lock
 
 from minictr.errors import StepFailed
 from minictr.kernel.core import ffi, lib
+from minictr.kernel.handles import shut
 from minictr.kernel.ops import OP
 
 TYPE_CHECKING = False
@@ -74,7 +75,7 @@ def spawn(flags: int, region_fd: int, keep: Collection[int], cgroup: int = -1) -
     if result < 0:
         raise StepFailed("clone3", -result)
     if request.exec_error:
-        os.close(request.pidfd)
+        shut(request.pidfd)
         os.waitpid(request.pid, 0)
         raise not_executed(request.exec_error)
     return request.pid, request.pidfd
@@ -122,5 +123,5 @@ def _new_program(name: str) -> tuple[int, int]:
         fcntl.fcntl(fd, _F_ADD_SEALS, _ALL_SEALS)
         return fd, os.fstat(fd).st_ino
     except BaseException:
-        os.close(fd)
+        shut(fd)
         raise

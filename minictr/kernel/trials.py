@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 
 from minictr.kernel import process
+from minictr.kernel.core import check, lib
 from minictr.kernel.ops import MKDIR, NOFOLLOW
 from minictr.kernel.procfs import MAGIC
 
@@ -40,7 +41,7 @@ class Trial:
     """OPS in a child with FLAGS; ``inside_ops`` instead of them in a user namespace, where a feature does other things.
 
     ``since`` and ``config``: the kernel that has it. ``refused``: the cure for EPERM. ``outside``: done to the child's
-    pid before its ops. ``sockets``: ops name one end of a socket pair so.
+    pid before its ops. ``sockets``: ops name one end of a socket pair so. ``told``: the words that go with a yes.
     """
 
     def __init__(
@@ -54,9 +55,11 @@ class Trial:
         inside_ops: Ops | None = None,
         outside: Callable[[int], None] | None = None,
         sockets: str = "",
+        told: Callable[[], str] | None = None,
     ) -> None:
         self.ops, self.flags, self.since, self.config, self.refused = ops, flags, since, config, refused
         self.inside_ops, self.outside, self._sockets = inside_ops, outside, sockets
+        self.told = told
 
     def descriptors(self) -> dict[str, int]:
         """The descriptors ops mention, by parameter name, and our end under ""; the caller closes them."""
@@ -108,6 +111,11 @@ def host_tree(path: str) -> tuple[str, dict[str, Any]]:
 def raise_oom_score(pid: int) -> None:
     """The child's score up to the highest: what every user may do."""
     process.set_oom_score_adj(pid, 1000)
+
+
+def landlock_abi() -> str:
+    """How much of Landlock this kernel has."""
+    return f"ABI {check(lib.mc_landlock_abi(), 'landlock_create_ruleset')}"
 
 
 READONLY = {"tree": "host", "set": MOUNT_ATTR_RDONLY, "clear": 0, "propagation": 0, "userns": -1, "flags": 0}
@@ -232,6 +240,20 @@ TRIALS: dict[str, dict[str, Trial]] = {
             [("no_new_privs", {}), ("seccomp", {"program": ALLOW, "flags": 0})],
             since="3.17",
             config="CONFIG_SECCOMP_FILTER",
+        ),
+    },
+    "landlock": {
+        "landlock": Trial(
+            [
+                ("no_new_privs", {}),
+                ("landlock_ruleset", {"into": "rules", "fs": 1, "net": 0, "scoped": 0}),
+                ("landlock_path", {"ruleset": "rules", "path": "/", "rights": 1, "flags": 0}),
+                ("landlock_restrict", {"ruleset": "rules", "flags": 0}),
+            ],
+            since="5.13",
+            config="CONFIG_SECURITY_LANDLOCK and landlock in its list of security modules (lsm=)",
+            refused=FILTERED,
+            told=landlock_abi,
         ),
     },
     "network": {"loopback": Trial([("loopback_up", {})], NEWNET, since="2.6.29", config="CONFIG_NET_NS")},

@@ -46,8 +46,9 @@ class Aftermath:
         self.journal, self.own, self.places, self.name = journal, own, places, name
 
     def __call__(self) -> Usage | None:
+        usage = self._readings()
         try:
-            usage = self._take_back() if self.places else None
+            self._take_back()
             if self.own:
                 self.journal.forget(self.name)
             else:
@@ -57,20 +58,31 @@ class Aftermath:
         except (MinictrError, OSError):
             if self.own:
                 self.journal.close()
-            return None
         return usage
 
-    def _take_back(self) -> Usage:
+    def _readings(self) -> Usage | None:
+        """What its cgroups tell; a reading that cannot be had must not keep them from being removed."""
+        if not self.places:
+            return None
         from minictr.kernel import cgroups
 
-        usage = cgroups.usage(self.places)
+        try:
+            return cgroups.usage(self.places)
+        except (MinictrError, OSError):
+            return None
+
+    def _take_back(self) -> None:
+        from minictr.kernel import cgroups
+
         for place in reversed(self.places):
             try:
                 os.rmdir(place.directory)
                 cgroups.remove_way(place.directory)
             except OSError:
-                self._insist(place)
-        return usage
+                try:
+                    self._insist(place)
+                except (MinictrError, OSError):
+                    self._insist(place)
 
     def _insist(self, place: Place) -> None:
         """Something is in there yet: groups that the container made, or without a pid namespace its descendants."""

@@ -13,7 +13,7 @@ import struct
 from minictr.errors import MinictrError, StartTimeout, StepFailed
 from minictr.kernel import packets
 from minictr.kernel.core import lib
-from minictr.kernel.handles import Handle
+from minictr.kernel.handles import Handle, shut
 from minictr.kernel.monitor import CHUNK
 from minictr.kernel.ops import OP, SIGNATURES, what_failed
 from minictr.kernel.stub import HEADER_SIZE
@@ -30,6 +30,7 @@ else:
     import _signal
 
 TIMEOUT = 10.0
+LAST_WORDS = 0.5  # seconds for what a monitor that has left can have said
 STDIN, TERMINAL, HELD = int(lib.MC_ATTACH_STDIN), int(lib.MC_ATTACH_TERMINAL), int(lib.MC_ATTACH_HELD)
 PROXIED = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM, _signal.SIGUSR1, _signal.SIGUSR2)
 ECONNRESET, EPROTO = 104, 71
@@ -60,7 +61,7 @@ class Client(Handle):
             raise StepFailed("connect to the monitor", number, cure="the container is not running") from err
         finally:
             if own >= 0:
-                os.close(own)
+                shut(own)
         self._open = True
 
     def fileno(self) -> int:
@@ -82,7 +83,7 @@ class Client(Handle):
         _, fds = self._ask(b"s", b"s")
         if len(fds) != 3:
             for fd in fds:
-                os.close(fd)
+                shut(fd)
             raise StepFailed("take the held start", EPROTO)
         return fds[0], fds[1], fds[2]
 
@@ -143,15 +144,19 @@ class Client(Handle):
     def _ask(self, packet: bytes, kind: bytes) -> tuple[bytes, list[int]]:
         """The answer of that KIND."""
         self._socket.settimeout(self.timeout)
+        left = 0
         try:
             self._socket.send(packet)
-        except ConnectionError:
-            pass  # it left a moment ago: why is in what it said last
+        except ConnectionError as err:
+            left = err.errno or ECONNRESET  # it left a moment ago: why is in what it said last, and that is here
+            self._socket.settimeout(min(self.timeout, LAST_WORDS))
         except OSError as err:
             raise self._gone(err.errno or ECONNRESET) from err
         try:
             data, fds = self._packet(3)
         except TimeoutError:
+            if left:
+                raise self._gone(left) from None
             raise StartTimeout("the monitor's answer", self.timeout) from None
         if data[:1] == b"f":
             number = _NUMBER.unpack_from(data, 1)[0]
@@ -282,7 +287,7 @@ def start(client: Client, *, spec: Spec | None = None, timeout: float = TIMEOUT)
         _judge(os.pread(region, size, 0), spec)
     finally:
         for fd in (report, region, hold):
-            os.close(fd)
+            shut(fd)
 
 
 def _judge(data: bytes, spec: Spec | None) -> None:

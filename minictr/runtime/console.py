@@ -10,6 +10,7 @@ import fcntl
 import os
 import termios
 
+from minictr.kernel.handles import shut
 from minictr.kernel.packets import connected_pair, receive
 from minictr.runtime.terminal import CHUNK, Peer, tie, window_size
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from typing import Self
 
     from minictr.runtime.process import Process
+
+
+TIOCGPTPEER = 0x5441  # asm-generic/ioctls.h
 
 
 class Console:
@@ -32,6 +36,7 @@ class Console:
     def __init__(self, terminal: int = -1, window: tuple[int, int] = (0, 0)) -> None:
         self._ours, self._theirs = connected_pair()
         self.terminal, self.window, self.master = terminal, window, -1
+        self._slave = -1
 
     @property
     def socket(self) -> int:
@@ -68,12 +73,26 @@ class Console:
         if size is not None:
             fcntl.ioctl(self.master, termios.TIOCSWINSZ, size)
 
+    def reopen(self) -> bool:
+        """No slave is open: the last one was closed, as init systems do with /dev/console between two words, or hung up
+        (vhangup(2)). Ours is opened anew, by the master, so that what is written later is seen. ioctl_tty(2).
+        """
+        if self._slave >= 0:
+            os.close(self._slave)
+            self._slave = -1
+        try:
+            self._slave = fcntl.ioctl(self.master, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        return True
+
     def close(self) -> None:
         self._ours.close()
         self._theirs.close()
-        if self.master >= 0:
-            os.close(self.master)
-            self.master = -1
+        for fd in (self.master, self._slave):
+            if fd >= 0:
+                shut(fd)
+        self.master = self._slave = -1
 
     def __enter__(self) -> Self:
         return self
@@ -99,12 +118,12 @@ class _Pty(Peer):
         os.set_blocking(console.master, False)
 
     def waits(self) -> tuple[int, ...]:
-        # when every slave is closed, all that is left is the program's end
+        # when no slave can be had, all that is left is the program's end
         return (self.input, self.process.pidfd) if self._is_open else (self.process.pidfd,)
 
     def take(self, fd: int, show: Callable[[str, bytes], None]) -> bool:
         if fd == self.input:
-            self._is_open = self._read(show) != b""
+            self._is_open = self._read(show) != b"" or self.console.reopen()
             return True
         while self._read(show):  # what the program wrote before it ended
             pass

@@ -24,6 +24,7 @@ import sys
 import time
 
 from minictr.errors import StepFailed
+from minictr.kernel.handles import shut
 from minictr.runtime import events
 from minictr.runtime.aftermath import groups_of
 from minictr.runtime.identity import ProcessIdentity
@@ -106,7 +107,7 @@ class DetachedStart(Start):
 
     def _own_record(self, record: Record) -> None:
         if self.created:
-            self.on_failure.push(leave_as_before, record, record.exit_record())
+            self.on_failure.push_record(leave_as_before, record, record.exit_record())
         else:
             super()._own_record(record)
 
@@ -263,7 +264,8 @@ class DetachedStart(Start):
         if not held:
             events.tell(record.store, record.id, spec.name, "start", at=now)
         self.monitor.commit(final=False)
-        # should we die before this line: it lives, and is removed at its end, as nobody was ever told of it
+        # should we die before this line: it lives, and is removed at its end, as nobody was ever told of it; should the
+        # line fail, the start is undone, for we have not said farewell yet
         record.write_ahead(("committed",))
         self.monitor.close()
 
@@ -272,19 +274,24 @@ class DetachedStart(Start):
         if self.monitor is None or not self.pid:
             return 0
         self.pid = 0
-        return self.monitor.abort()
+        status = self.monitor.abort()
+        if self.monitor.reason is not None and not status:
+            raise self.monitor.reason
+        return status
 
     def abort(self) -> None:
-        super().abort()
-        if self.monitor is not None:
-            self.monitor.close()
+        try:
+            super().abort()
+        finally:
+            if self.monitor is not None:
+                self.monitor.close()
 
     def close(self) -> None:
         super().close()
         if self.state is not None:  # it is the monitor's now
             for name in ("pidfd", "status"):
                 if getattr(self, name) >= 0:
-                    os.close(getattr(self, name))
+                    shut(getattr(self, name))
                     setattr(self, name, -1)
 
 
@@ -299,7 +306,7 @@ def monitor_identity(pid: int) -> ProcessIdentity:
     """Who the monitor is; nobody when it is gone already."""
     try:
         return ProcessIdentity.of(pid)
-    except OSError:
+    except ProcessLookupError:
         return NOBODY
 
 

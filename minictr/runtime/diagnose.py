@@ -8,6 +8,7 @@ import struct
 
 from minictr.errors import CommandNotExecutable, CommandNotFound, MinictrError, StepFailed
 from minictr.kernel.core import lib
+from minictr.kernel.handles import shut
 from minictr.kernel.ops import what_failed
 from minictr.runtime.resolve import machines, open_inside, open_regular
 
@@ -31,6 +32,7 @@ MACHINES = {
     243: "riscv",
 }
 PT_INTERP = 3  # elf.h
+UNTOLD = 125  # how the stub leaves when its region says why
 
 # (call, errno) -> cure
 CURES: dict[tuple[str, int], str] = {
@@ -70,6 +72,13 @@ CURES: dict[tuple[str, int], str] = {
     ("overlay", errno.ENODEV): "this kernel has no overlay file system",
     ("pivot_root", errno.EINVAL): "the root must not be shared, nor be an initramfs: use the chroot feature there",
     ("rlimit", errno.EPERM): "raising a hard limit needs CAP_SYS_RESOURCE: ask for less",
+    ("landlock_path", errno.ENOENT): "allow what is there, or give --landlock-ignore-missing",
+    ("landlock_path", errno.EINVAL): "rights of a directory (read_dir, make_reg, refer ...) for what is none",
+    ("landlock_path", errno.ELOOP): "magic links of procfs are not followed: name what they mean",
+    ("landlock_path", errno.EBADFD): "that is no file of a file system",
+    ("landlock_port", errno.EAFNOSUPPORT): "this kernel has no TCP",
+    ("landlock_restrict", errno.EPERM): "restricting itself needs no_new_privs or CAP_SYS_ADMIN",
+    ("landlock_restrict", errno.E2BIG): "16 domains in one another are the kernel's limit",
     ("seccomp", errno.EACCES): "loading a filter needs no_new_privs or CAP_SYS_ADMIN",
     ("seccomp", errno.EINVAL): "the program is not valid seccomp BPF, or longer than 4096 instructions",
     ("setgroups", errno.EPERM): "setgroups is denied in this user namespace: map more than one group",
@@ -95,6 +104,7 @@ CURES: dict[tuple[str, int], str] = {
     ("exec_label", errno.EXDEV): "something is mounted over a part of /proc (CVE-2019-16884): refused",
     ("verify_label", errno.EPERM): "the label is gone, or another: was its profile removed? refused",
     ("verify_label", errno.EINVAL): "the label is gone: was its profile removed? refused",
+    ("verify_paths", errno.EPERM): "something was mounted over a masked or read-only path: refused",
     ("hold", errno.EPIPE): "the container's monitor is gone: remove the container and create it anew",
     ("keyring", errno.EDQUOT): "the user's key quota is used up: kernel.keys.maxkeys",
     ("console", errno.ENOENT): "the container has no /dev/pts: it was started without the feature devpts",
@@ -138,7 +148,11 @@ def child_failed(program: Program, outcome: Outcome, status: int) -> MinictrErro
     """What ended the child, from its region and its wait STATUS."""
     index, step = program.steps[min(outcome.current, len(program.steps) - 1)]
     if outcome.state == lib.MC_STATE_RUNNING:
-        signal = status & 0x7F
+        signal, code = status & 0x7F, status >> 8
+        if not signal and 0 < code < UNTOLD:  # nothing of the region was mapped: see map_region of _core/stub.c
+            return StepFailed(
+                "mmap of the start's memory file", code, index=index, total=program.total, feature="start"
+            )
         how = f"killed by signal {signal}" if signal else f"left with status {status >> 8}"
         cure = (
             "the filter forbids what the start itself still needs"
@@ -166,12 +180,18 @@ def exec_failed(spec: Spec, paths: tuple[str, ...], number: int, index: int, tot
     name = spec.argv[0]
     if reasons or number not in (0, errno.ENOENT, errno.ENOTDIR):
         path, (code, why) = reasons[0] if reasons else (paths[0] if len(paths) == 1 else name, (number, ""))
-        why = why or _label_cure(spec, number)
+        why = why or _landlock_cure(spec, number) or _label_cure(spec, number)
         return CommandNotExecutable(f"exec {path}", number or code, cure=why, **place)  # type: ignore[arg-type]
     if "/" in name:
         return CommandNotFound(f"exec {name}", errno.ENOENT, cure="no such file in the container", **place)  # type: ignore[arg-type]
     searched = ":".join(os.path.dirname(path) for path in paths)
     return CommandNotFound(f"exec {name}", errno.ENOENT, cure=f"not found in PATH={searched}", **place)  # type: ignore[arg-type]
+
+
+def _landlock_cure(spec: Spec, number: int) -> str:
+    if number != errno.EACCES or "landlock" not in spec.names:
+        return ""
+    return "no rule of landlock lets it, its interpreter or its loader be executed: --ro allows that"
 
 
 def _label_cure(spec: Spec, number: int) -> str:
@@ -193,7 +213,7 @@ def _problem(root: str, path: str) -> tuple[int, str] | None:
     try:
         mode = os.fstat(fd).st_mode
     finally:
-        os.close(fd)
+        shut(fd)
     if mode >> 12 == 0o04:
         return errno.EACCES, "is a directory"
     if mode >> 12 != 0o10:
@@ -249,7 +269,7 @@ def _loader(head: bytes) -> str:
 
 def _exists(root: str, path: str) -> bool:
     try:
-        os.close(open_inside(root, path, os.O_PATH))
+        shut(open_inside(root, path, os.O_PATH))
     except OSError:
         return False
     return True

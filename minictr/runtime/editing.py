@@ -7,6 +7,7 @@ import os
 import time
 
 from minictr.errors import StateError
+from minictr.kernel.handles import shut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,5 +43,5 @@ class Editing:
                 raise StateError(f"lock {self.record.directory}/lock: {os.strerror(err.errno or 0)}; {cure}") from err
 
     def __exit__(self, *_exc: object) -> None:
-        os.close(self.fd)
+        shut(self.fd)
         self.fd = -1

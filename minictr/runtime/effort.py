@@ -1,7 +1,8 @@
 """Best effort: a start that does without a feature that cannot be had here, where the caller has named it.
 
 Left to itself a start fails closed. What is named here is tried like everything else, and only when it is the very
-feature that failed it is left out, and told. Nothing ran before: a start that fails is undone.
+feature that failed it is left out, and told; where a part of it alone cannot be had, that part. Nothing ran before: a
+start that fails is undone.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ __all__ = ["LeftOut", "best_effort"]
 
 
 class LeftOut(Value):
-    """A feature that could not be had: its name, and the error that said so."""
+    """A feature that could not be had, or a part of one (``landlock:ioctl_dev``): its name, and what said so."""
 
     name: str
     reason: str
@@ -50,7 +51,7 @@ def best_effort(
         try:
             return start(out), tuple(left)
         except (StepFailed, Unsupported) as err:
-            more = blamed(err, [name for name in allowed if name not in out])
+            more = [item for item in blamed(err, [name for name in allowed if name not in out]) if item.name not in out]
             if not more:
                 raise
             for item in more:
@@ -63,6 +64,8 @@ def blamed(err: MinictrError, names: Iterable[str]) -> list[LeftOut]:
     """Which of NAMES failed with ERR. One clone3 makes all namespaces and does not say which it could not: then each of
     NAMES is tried alone."""
     guilty = getattr(err, "feature", "")
+    if guilty in names and getattr(err, "parts", None):
+        return [LeftOut(f"{guilty}:{part}", reason) for part, reason in err.parts.items()]  # type: ignore[attr-defined]
     if guilty:
         return [LeftOut(name, str(err)) for name in names if name == guilty]
     if not str(err).startswith("clone3"):

@@ -11,6 +11,7 @@ import time
 from minictr.boot import is_first
 from minictr.errors import NoSuchContainer, StateError, StepFailed
 from minictr.kernel.core import lib
+from minictr.kernel.handles import shut
 from minictr.runtime import events
 from minictr.runtime.ended import EXIT_ROOM, ExitRecord
 from minictr.runtime.identity import ProcessIdentity
@@ -39,7 +40,7 @@ def send(instance: Instance, signal: int) -> None:
     try:
         result = lib.mc_pidfd_send_signal(pidfd, signal, 0)
     finally:
-        os.close(pidfd)
+        shut(pidfd)
     if result < 0 and result != -ESRCH:
         raise StepFailed(f"send signal {signal} to container {instance.label}", -result)
 
@@ -64,7 +65,7 @@ def wait(instance: Instance, timeout: float | None) -> ExitRecord | None:
                 time.sleep(0.002)
         finally:
             if exit_fd >= 0:
-                os.close(exit_fd)
+                shut(exit_fd)
 
 
 def _await(instance: Instance, timeout: float | None) -> None:
@@ -72,13 +73,13 @@ def _await(instance: Instance, timeout: float | None) -> None:
         return
     try:
         pidfd = instance.process.pidfd()
-    except OSError:
+    except ProcessLookupError:
         return
     try:
         if not is_over(pidfd, timeout):
             raise TimeoutError(f"wait for container {instance.label}: it still runs after {timeout:g} s")
     finally:
-        os.close(pidfd)
+        shut(pidfd)
 
 
 def finish(instance: Instance, signal: int, seconds: float) -> None:
@@ -164,6 +165,8 @@ def remove(instance: Instance, *, force: bool) -> None:
             if not force and not instance.state.held:  # one that waits for its start has done nothing yet
                 instance.must_be("exited", verb="rm")
             finish(instance, SIGKILL, 0)
+    except NoSuchContainer:
+        return  # it was to be removed at its end, and was
     except (StateError, StepFailed):
         if not force:
             raise
@@ -171,9 +174,9 @@ def remove(instance: Instance, *, force: bool) -> None:
     try:
         record = instance.record()
     except NoSuchContainer:
-        return  # it was to be removed at its end, and was
+        return  # meanwhile
     with record:
-        if not record.own(SETTLE if not force else STARTER):
+        if not record.own(SETTLE if not force else STARTER) and record.is_there():
             if not force:
                 raise StateError(f"rm {instance.id[:SHORT]}: its owner still works on it: wait, or rm -f")
             _take(instance, record)
@@ -190,7 +193,7 @@ def _take(instance: Instance, record: Record) -> None:
     state says, and then the monitor."""
     for identity in processes(record.rows()):
         kill(identity)
-    if record.own(SETTLE):
+    if record.own(SETTLE) or not record.is_there():
         return
     try:
         kill(instance.state.monitor)

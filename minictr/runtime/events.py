@@ -10,6 +10,7 @@ import os
 import time
 
 from minictr.jsontext import dumps, loads
+from minictr.kernel.handles import shut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def tell(store: Store, identity: str, name: str, action: str, *, at: int = 0, **
         except OSError:
             pass
         finally:
-            os.close(fd)
+            shut(fd)
 
 
 def read(store: Store, since: int = 0) -> Iterator[dict[str, Any]]:
@@ -120,7 +121,7 @@ class _File:
 
     def close(self) -> None:
         if self.fd >= 0:
-            os.close(self.fd)
+            shut(self.fd)
             self.fd = -1
 
 

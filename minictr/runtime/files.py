@@ -7,6 +7,7 @@ import os
 from typing import IO, TYPE_CHECKING, Any
 
 from minictr.errors import MinictrError, SpecError
+from minictr.kernel.handles import shut
 from minictr.runtime.copying import IdMap, live_root, stopped_root
 from minictr.values import Value
 
@@ -73,7 +74,7 @@ def root(instance: Instance) -> Iterator[int]:
                 raise MinictrError(f"{instance.label}: it ended just now: try again")
             yield fd
         finally:
-            os.close(fd)
+            shut(fd)
         return
     found = layers(instance)
     with instance.record() as record, record.editing():
@@ -84,7 +85,7 @@ def root(instance: Instance) -> Iterator[int]:
         try:
             yield fd
         finally:
-            os.close(fd)
+            shut(fd)
 
 
 def kept_layer(instance: Instance) -> Layers:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from minictr.errors import StepFailed
+from minictr.errors import StepFailed, Unsupported
 
 ESRCH = 3
 
@@ -42,6 +42,29 @@ def open_namespace(start: Start, *, into: str, path: str, kind: str) -> None:
     from minictr.kernel.namespaces import open_namespace
 
     start.own(into, open_namespace(path, kind))
+
+
+def landlock_abi(
+    start: Start,
+    *,
+    access: tuple[str, ...],
+    network: tuple[str, ...],
+    scopes: tuple[str, ...],
+    log: bool,
+    admin: bool,
+) -> None:
+    """This kernel can deny all that is to be denied. ADMIN: it needs CAP_SYS_ADMIN, for no_new_privs is not wished."""
+    from minictr.kernel.landlock_abi import lacking
+
+    missing = lacking(access, network, scopes, log=log)
+    if missing:
+        cure = "--best-effort landlock does without it, --without landlock:NAME leaves one out"
+        raise Unsupported("landlock", "; ".join(missing.values()), cure, parts=missing)
+    if admin:
+        from minictr.kernel import capabilities
+
+        if "SYS_ADMIN" not in capabilities.get().effective:
+            raise Unsupported("landlock", "without no_new_privs it needs CAP_SYS_ADMIN", "add no_new_privs")
 
 
 def open_process(start: Start, *, pid: int, root: bool) -> None:
@@ -142,8 +165,9 @@ IMPLIED = frozenset({"cpuacct"})  # controllers of v1 that come with another, an
 def remove_cgroup(directory: str) -> None:
     """A start failed: its cgroup goes, if it was made."""
     from minictr.kernel import cgroups
+    from minictr.runtime.store import is_directory
 
-    if os.path.isdir(directory):
+    if is_directory(directory):
         cgroups.remove(directory, recorded=True)
 
 
@@ -174,6 +198,7 @@ HANDS: dict[str, Callable[..., None]] = {
         clone,
         check_label,
         open_namespace,
+        landlock_abi,
         open_process,
         open_cgroup,
         enter_pidns,

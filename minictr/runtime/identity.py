@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 
+from minictr.errors import StepFailed
+from minictr.kernel.handles import shut
 from minictr.values import Value
 
 __all__ = ["ProcessIdentity", "boot_id"]
 
+ENOENT, ESRCH, EMFILE = 2, 3, 24
+CURES = {EMFILE: "raise the limit of open files: ulimit -n"}
 _boot = ""
 
 
@@ -28,38 +32,57 @@ class ProcessIdentity(Value):
 
     @classmethod
     def of(cls, pid: int) -> ProcessIdentity:
-        """The process that PID is now. OSError (ESRCH, ENOENT) when there is none."""
-        return cls(pid, _stat(pid)[1], boot_id())
+        """The process that PID is now. ProcessLookupError when there is none, StepFailed when that cannot be known."""
+        found = _stat(pid)
+        if found is None:
+            raise ProcessLookupError(ESRCH, f"there is no process {pid}")
+        return cls(pid, found[1], boot_id())
 
     @property
     def alive(self) -> bool:
-        """Whether it still runs; a zombie does not."""
+        """Whether it still runs; a zombie does not. StepFailed when that cannot be known: then it is not dead."""
         if self.pid <= 0 or self.boot != boot_id():
             return False
-        try:
-            state, start = _stat(self.pid)
-        except OSError:
-            return False
-        return start == self.start and state not in "ZX"
+        found = _stat(self.pid)
+        return found is not None and found[1] == self.start and found[0] not in "ZX"
 
     def pidfd(self) -> int:
         """A descriptor of this very process, and of no other. ProcessLookupError when it is gone. Linux 5.3."""
-        fd = os.pidfd_open(self.pid)
-        if self.alive:  # looked at after the descriptor was opened: it is that process's
-            return fd
-        os.close(fd)
-        raise ProcessLookupError(3, f"process {self.pid} of the container is gone")
+        try:
+            fd = os.pidfd_open(self.pid)
+        except OSError as err:
+            if err.errno == ESRCH:
+                raise
+            raise StepFailed(f"pidfd_open {self.pid}", err.errno or 0, cure=CURES.get(err.errno or 0, "")) from err
+        try:
+            if self.alive:  # looked at after the descriptor was opened: it is that process's
+                return fd
+        except BaseException:
+            shut(fd)
+            raise
+        shut(fd)
+        raise ProcessLookupError(ESRCH, f"process {self.pid} of the container is gone")
 
 
-def _stat(pid: int) -> tuple[str, int]:
-    """(state, start time)."""
-    fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+def _stat(pid: int) -> tuple[str, int] | None:
+    """(state, start time); None when there is no such process, which is believed when it is said twice: what is taken
+    for dead is removed."""
+    data = _read(f"/proc/{pid}/stat") or _read(f"/proc/{pid}/stat")
+    if not data:
+        return None
+    fields = data.rpartition(b")")[2].split()
     return fields[0].decode(), int(fields[19])
 
 
 def _read(path: str) -> bytes:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    """What is in PATH, nothing when it is not there. StepFailed."""
     try:
-        return os.read(fd, 4096)
-    finally:
-        os.close(fd)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.read(fd, 4096)
+        finally:
+            shut(fd)
+    except OSError as err:
+        if err.errno in (ENOENT, ESRCH):
+            return b""
+        raise StepFailed(f"read {path}", err.errno or 0, cure=CURES.get(err.errno or 0, "")) from err

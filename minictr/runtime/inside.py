@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from minictr.errors import SpecError
+from minictr.kernel.handles import shut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def execute(instance: Instance, args: Sequence[str], **options: Any) -> Result:
     try:
         return exec_run(target, args, **options)
     finally:
-        os.close(target.pidfd)
+        shut(target.pidfd)
 
 
 def popen(instance: Instance, args: Sequence[str], **options: Any) -> Process:
@@ -45,7 +46,7 @@ def popen(instance: Instance, args: Sequence[str], **options: Any) -> Process:
     try:
         return exec_popen(target, args, **options)
     finally:
-        os.close(target.pidfd)
+        shut(target.pidfd)
 
 
 def attach(instance: Instance, stdin: int = 0, stdout: int = 1, stderr: int = 2, **options: Any) -> int | None:

@@ -7,7 +7,7 @@ import time
 
 from minictr.errors import MinictrError
 from minictr.features.plain import plain_feature
-from minictr.runtime.limits import in_force
+from minictr.kernel.cgroup_in_force import in_force
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -50,6 +50,8 @@ class Instance:
         try:
             return Record.at(self.store, self.id)
         except StateError as err:
+            if self.store.has(self.id):
+                raise
             raise NoSuchContainer(str(err)) from err
 
     @property

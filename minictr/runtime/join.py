@@ -30,6 +30,7 @@ from minictr.features.namespaces import Namespace, UserNamespace
 from minictr.features.process import Cwd, Env, Hostname, Session, checked_variable
 from minictr.features.users import Identity
 from minictr.kernel.core import lib
+from minictr.kernel.handles import shut
 from minictr.plan import plan
 from minictr.runtime.container import CACHED, started, to_the_end
 from minictr.runtime.launch import START_TIMEOUT, Start, reap
@@ -55,7 +56,8 @@ __all__ = ["REPEATED", "Target", "exec_popen", "exec_program", "exec_run", "exec
 # What confines a program and not its world, by feature name: done again by each that joins.
 LABELS = ("apparmor", "selinux")
 REPEATED = frozenset(
-    "env cwd umask rlimits oom_score_adj keyring personality session user capabilities no_new_privs seccomp".split()
+    "env cwd umask rlimits oom_score_adj keyring personality session user capabilities no_new_privs landlock"
+    " seccomp".split()
 ).union(LABELS)
 ROOTS = ("pivot_root", "chroot")
 PIDFD_JOINS = (5, 8)  # setns(2) on a pidfd
@@ -106,9 +108,10 @@ def exec_spec(
     """The spec of running ARGS in TARGET: its own, with what it made turned into what is joined.
 
     ``user``, ``cwd``: others than the container's. ``env``: on top of its own. ``privileged``: every capability, no
-    filter, no no_new_privs, no label. ``cap_add``, ``cap_drop``: as with run. ``labels``: AppArmor and SELinux wishes
-    instead of the container's. ``without``: features of the container (or controllers of its cgroups) that are not
-    joined or not done again. ``detach``: the container's first process becomes its parent. Raises SpecError.
+    filter, no Landlock, no no_new_privs, no label. ``cap_add``, ``cap_drop``: as with run. ``labels``: AppArmor and
+    SELinux wishes instead of the container's. ``without``: features of the container (or controllers of its cgroups)
+    that are not joined or not done again. ``detach``: the container's first process becomes its parent. Raises
+    SpecError.
     """
     if isinstance(args, str) or not args:
         raise SpecError(f"args must be a list of strings, not {args!r}")
@@ -137,7 +140,7 @@ def exec_spec(
     if cwd:
         spec = spec.with_(JoinedCwd(cwd))
     if privileged:
-        confining = ("no_new_privs", "seccomp", *LABELS)
+        confining = ("no_new_privs", "landlock", "seccomp", *LABELS)
         spec = spec.replace(features=tuple(f for f in spec.features if f.name not in confining))
         spec = spec.with_(Capabilities(CAPABILITIES, drop_only=True))
     spec = spec.with_(*labels)
@@ -272,7 +275,7 @@ class Joining(Start):
         joined, self.pid = self.pid, pid
         reap(joined)
         pidfd = os.pidfd_open(pid)
-        os.close(self.pidfd)
+        shut(self.pidfd)
         self.pidfd = pidfd
 
     def _death(self) -> int:
@@ -281,7 +284,7 @@ class Joining(Start):
         pid = self.born() if joined else 0
         if pid in (0, joined):
             return status
-        os.close(self.pidfd)
+        shut(self.pidfd)
         self.pid, self.pidfd = pid, os.pidfd_open(pid)
         return super()._death()
 
@@ -302,7 +305,7 @@ def join(
         run.through("prepare", "clone", "attach", "take_console", "await_exec", "adopt")
     finally:
         if pidfd != target.pidfd:
-            os.close(pidfd)
+            shut(pidfd)
     return Process(run.pid, run.pidfd, program.plan.spec.argv, run.clock)
 
 

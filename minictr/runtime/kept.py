@@ -144,7 +144,13 @@ def started(
         return start_detached(program, record, keeping, start_timeout=start_timeout, created=created)
     from minictr.runtime.console import Console
 
-    with Console(window=window) as console:
+    try:
+        terminal = Console(window=window)
+    except BaseException:
+        if not created:
+            record.forget(program.plan.spec.name)
+        raise
+    with terminal as console:
         return start_detached(program, record, keeping, console=console, start_timeout=start_timeout, created=created)
 
 

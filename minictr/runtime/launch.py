@@ -20,6 +20,7 @@ from _thread import start_new_thread
 
 from minictr.errors import MinictrError, SpecError, StartTimeout, StepFailed, Unsupported
 from minictr.kernel.core import lib
+from minictr.kernel.handles import shut
 from minictr.kernel.stub import MAX_KEEP, spawn
 from minictr.runtime.hands import HANDS
 from minictr.runtime.process import EMFILE, Process, descriptors_cure, is_over
@@ -106,6 +107,8 @@ class Start:
     def through(self, *stages: str) -> None:
         """The methods called STAGES one after another; a failure undoes everything, and is raised."""
         stage = ""
+        if self.record is not None:
+            self._own_record(self.record)
         try:
             for stage in stages:
                 getattr(self, stage)()
@@ -125,15 +128,12 @@ class Start:
 
     def _close(self, fd: int) -> None:
         self._open.remove(fd)
-        os.close(fd)
+        shut(fd)
 
     def close(self) -> None:
         """Close what only the start needed."""
         while self._open:
-            try:
-                os.close(self._open.pop())
-            except OSError:
-                pass  # it is closed all the same (close(2)), and a program that runs must not be lost for it
+            shut(self._open.pop())
 
     def remaining(self) -> float:
         """Seconds until the deadline, at least 0."""
@@ -151,13 +151,12 @@ class Start:
         for fd in range(3, 3 + self.preserve):
             _must_be_open(fd, f"--preserve-fds {self.preserve}")
         if self.record is not None:
-            self._own_record(self.record)
             self.journal, self.group = self.record, self.record.group
         elif any(step.call in RECORDED for _, step in self.program.parent):
             from minictr.runtime import ledger
 
             self.journal, self.group = ledger.open_entry()
-            self.on_failure.push(ledger.close_entry, self.journal)
+            self.on_failure.push_record(ledger.close_entry, self.journal)
         self._parent_steps(PREPARE)
         if self.record is not None:
             from minictr.runtime.state import WIDEST
@@ -168,7 +167,7 @@ class Start:
 
     def _own_record(self, record: Record) -> None:
         """A start that fails leaves no record of the container."""
-        self.on_failure.push(record.forget, self.program.plan.spec.name)
+        self.on_failure.push_record(record.forget, self.program.plan.spec.name)
 
     def _parent_steps(self, phase: int) -> None:
         for index, step in self.program.parent:
@@ -181,7 +180,7 @@ class Start:
 
                 raise parent_failed(step, err, index, self.program.total) from err
             except Unsupported as err:
-                raise Unsupported(step.feature, err.reason, err.cure) from err
+                raise Unsupported(step.feature, err.reason, err.cure, err.parts) from err
             if phase != CLONE:
                 self.clock.stamp(index, step, _now())
 
@@ -196,6 +195,7 @@ class Start:
             self.status, status = os.pipe()
             self.on_failure.push(self._close_status)
             self.own("status", status)
+            theirs.append(status)  # who reads it to know of a death must not wait for us
         keep = {self.fds[name] for name in self.program.fd_names} | {report, *range(3, 3 + self.preserve)}
         keep.discard(-1)  # a descriptor that this host needs not: the op does nothing
         self.region = os.memfd_create("minictr-start", os.MFD_CLOEXEC)
@@ -209,10 +209,10 @@ class Start:
         if self.program.forks:
             os.ftruncate(self.region, self.program.born_offset + PAGE)
         self._spawn(keep)
-        self._write_down()
         # the child has its own copies now: the pipes must end with it
         for fd in theirs:
             self._close(fd)
+        self._write_down()
 
     def _write_down(self) -> None:
         """Who the child is, before "go": a sweep ends it if we should be killed."""
@@ -221,7 +221,7 @@ class Start:
 
             try:
                 self.identity = ProcessIdentity.of(self.pid)
-            except OSError:
+            except ProcessLookupError:
                 return  # it died, and a monitor has reaped it: the report says of what
             self.journal.write_ahead(("process", self.identity.pid, self.identity.start, self.identity.boot))
 
@@ -244,7 +244,7 @@ class Start:
         self.clock.stamp(index, Step("clone3", CLONE, {}, "clone", " ".join(words)), _now())
 
     def _close_status(self) -> None:
-        os.close(self.status)
+        shut(self.status)
         self.status = -1
 
     def _clone_child(self, keep: set[int]) -> tuple[int, int]:
@@ -322,21 +322,26 @@ class Start:
         """
         if not self.pid:
             return 0
+        if lib.mc_pidfd_send_signal(self.pidfd, SIGKILL, 0) < 0:
+            os.kill(self.pid, SIGKILL)  # it is not reaped yet: the number is its own
+        over = is_over(self.pidfd, REAP_TIMEOUT)
         pid, self.pid = self.pid, 0
-        lib.mc_pidfd_send_signal(self.pidfd, SIGKILL, 0)
-        if is_over(self.pidfd, REAP_TIMEOUT):
+        if over:
             return reap(pid)
         start_new_thread(reap, (pid,))
         return 0
 
     def abort(self) -> None:
         """The start failed: kill and reap the child, then take back what was made."""
-        self._restore()
-        self._death()
+        undo = Undo()
+        for function in (self.on_failure.close, self._close_pidfd, self._death, self._restore):
+            undo.push(function)
+        undo.close()
+
+    def _close_pidfd(self) -> None:
         if self.pidfd >= 0:
-            os.close(self.pidfd)
+            shut(self.pidfd)
             self.pidfd = -1
-        self.on_failure.close()
 
 
 def new_record(name: str = "", root: str = "") -> Record:

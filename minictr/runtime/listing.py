@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from minictr.errors import StateError
+from minictr.errors import StateError, StepFailed
 from minictr.runtime.identity import ProcessIdentity
 from minictr.runtime.record import Record
 from minictr.runtime.store import Store
@@ -64,7 +64,7 @@ def glance(store: Store, identity: str) -> Glance | None:
         with Record.at(store, identity) as record:
             data = record.load()
             return _glance(record, data) if data else None  # without: its start is under way, or was never finished
-    except StateError as err:
+    except (StateError, StepFailed) as err:
         error = str(err)
     except (KeyError, TypeError, ValueError) as err:
         said = f"{err} is missing" if isinstance(err, KeyError) else str(err)

@@ -10,6 +10,7 @@ from _thread import allocate_lock
 
 from minictr.errors import TimeoutExpired
 from minictr.kernel.core import lib
+from minictr.kernel.handles import shut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,6 +82,11 @@ class Process:
     def timeline(self) -> Timeline:
         return self.clock.timeline()
 
+    @property
+    def behind_init(self) -> bool:
+        """Whether the first process is minictr's init, and the program its child. Of one that runs."""
+        return self._status_fd >= 0
+
     def fileno(self) -> int:
         """The pidfd: for select, poll and asyncio."""
         return self.pidfd
@@ -142,10 +148,13 @@ class Process:
                 self._reap_once()
 
     def _reap_once(self) -> None:
-        try:
-            _, status, self.rusage = os.wait4(self.pid, 0)
-        except ChildProcessError:  # somebody else's wait(-1) was faster: the init's own word is left
-            status = 0xFF00
+        status = 0xFF00  # somebody else's wait(-1) was faster: the init's own word is left
+        for _ in range(2):  # that it is so is believed when it is said twice
+            try:
+                _, status, self.rusage = os.wait4(self.pid, 0)
+                break
+            except ChildProcessError:
+                pass
         told = os.read(self._status_fd, LAST_WORD.size) if self._status_fd >= 0 else b""
         if len(told) == LAST_WORD.size:  # init leaves with 128+n, which is also an exit code: its pipe tells them apart
             status, maxrss = LAST_WORD.unpack(told)
@@ -167,7 +176,7 @@ class Process:
         for name in ("pidfd", "_status_fd"):
             fd = getattr(self, name)
             if fd >= 0:
-                os.close(fd)
+                shut(fd)
             setattr(self, name, -1)
 
     def close(self) -> None:

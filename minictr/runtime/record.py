@@ -23,9 +23,9 @@ import time
 
 from minictr.errors import StateError, StepFailed
 from minictr.jsontext import dumps, loads
-from minictr.kernel.handles import Handle
+from minictr.kernel.handles import Handle, shut
 from minictr.runtime.ended import EXIT_ROOM, ExitRecord
-from minictr.runtime.store import ID_DIGITS, SHORT, Store
+from minictr.runtime.store import ID_DIGITS, SHORT, Store, read_text, replace_text, write_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,24 +68,41 @@ class Record(Handle):
             path = os.path.join(store.containers, identity)
             try:
                 os.mkdir(path, 0o700)
-                fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             except OSError as err:
-                if err.errno in (ENOENT, EEXIST):  # a sweep was faster than our lock, or two ids are one
+                if err.errno in (ENOENT, EEXIST):
                     continue
                 raise StateError(f"make {path}: {os.strerror(err.errno or 0)}") from err
-            record = cls(store, identity, fd, owned=False)
-            if not record.own():
-                record.close()
+            record = cls._owned(store, identity)
+            if record is None:  # a sweep was faster than our lock
                 continue
             try:
                 if name:
                     record.write_ahead(("name", name))
                     store.take_name(name, identity)
             except BaseException:
-                record.forget()
+                record.forget(name)
                 raise
             return record
         raise StateError(f"make a directory in {store.containers}: it is removed again all the time")
+
+    @classmethod
+    def _owned(cls, store: Store, identity: str) -> Record | None:
+        """The directory just made, with its lock; None when somebody else has that. It goes when this fails."""
+        record = None
+        try:
+            record = cls.at(store, identity)
+            if record.own():
+                return record
+        except BaseException:
+            try:
+                os.rmdir(os.path.join(store.containers, identity))
+            except OSError:
+                pass  # the next sweep does it
+            if record is not None:
+                record.close()
+            raise
+        record.close()
+        return None
 
     @classmethod
     def at(cls, store: Store, identity: str) -> Record:
@@ -118,11 +135,19 @@ class Record(Handle):
         self._open = False
 
     def is_there(self) -> bool:
-        """Whether our descriptor is still what the path names."""
-        try:
-            return os.stat(self.directory).st_ino == os.fstat(self.fd).st_ino
-        except OSError:
-            return False
+        """Whether our descriptor is still what the path names; that it is not is believed when it is said twice.
+
+        Raises StateError when it cannot be known.
+        """
+        for _ in range(2):
+            try:
+                if os.stat(self.directory).st_ino == os.fstat(self.fd).st_ino:
+                    return True
+            except FileNotFoundError:
+                pass
+            except OSError as err:
+                raise StateError(f"look at {self.directory}: {os.strerror(err.errno or 0)}") from err
+        return False
 
     # --- the journal ---
 
@@ -155,7 +180,7 @@ class Record(Handle):
         for name in ("exit.new", "state.json.new"):  # of a start that came to nothing
             self._unlink(name)
         try:
-            self._replace("journal", "committed\n")
+            replace_text(self.fd, "journal", "committed\n")
         except OSError:
             pass
 
@@ -169,14 +194,14 @@ class Record(Handle):
     def save(self, text: str) -> None:
         """Replace state.json by TEXT, whole or not at all. Raises StepFailed."""
         try:
-            self._replace("state.json", text)
+            replace_text(self.fd, "state.json", text)
         except OSError as err:
             raise self.failed("write", "state.json", err) from err
 
     def make_room(self, text: str) -> None:
         """Room on the disk for a state of the length of TEXT: :meth:`save` needs none then. Raises StepFailed."""
         try:
-            self._write("state.json.new", text)
+            write_text(self.fd, "state.json.new", text)
         except OSError as err:
             raise self.failed("write", "state.json", err) from err
 
@@ -283,25 +308,40 @@ class Record(Handle):
         return ExitRecord.parse(self._read("exit", EXIT_ROOM))
 
     def forget(self, name: str = "") -> None:
-        """Remove the directory and NAME, and close. What is left of a failure is found by the next sweep: the journal
-        goes first, and what has none is removed."""
+        """Remove the directory and NAME, and close. Once more when it fails: who comes here is the last who would.
+
+        What is left of a failure is found by the next sweep: the journal goes first, and what has none is removed.
+        Nothing happens to one that is closed.
+        """
+        if not self._open:
+            return
+        try:
+            self._remove(name)
+        except (StateError, OSError):
+            self._remove(name)
+        self.close()
+
+    def _remove(self, name: str) -> None:
         self._close_journal()
         self._unlink("journal")
         self.store.drop_name(name, self.id)
-        for entry in os.listdir(self.fd):
-            try:
-                os.unlink(entry, dir_fd=self.fd)
-            except IsADirectoryError:
-                self._remove_tree(entry)
-            except FileNotFoundError:
-                pass
+        entry = ""
         try:
+            for entry in os.listdir(self.fd):
+                try:
+                    os.unlink(entry, dir_fd=self.fd)
+                except IsADirectoryError:
+                    self._remove_tree(entry)
+                except FileNotFoundError:
+                    pass
+            entry = ""
             os.rmdir(self.directory)
         except FileNotFoundError:
             pass
+        except StepFailed:
+            raise
         except OSError as err:
-            raise self.failed("remove", "", err) from err
-        self.close()
+            raise self.failed("remove", entry, err) from err
 
     def _remove_tree(self, entry: str) -> None:
         from minictr.runtime.removal import remove_tree
@@ -313,40 +353,16 @@ class Record(Handle):
 
     # --- files ---
 
-    def _replace(self, name: str, text: str) -> None:
-        self._write(f"{name}.new", text)
-        os.rename(f"{name}.new", name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
-
-    def _write(self, name: str, text: str) -> None:
-        """TEXT in file NAME, where there may be room for it already: that is not given back first."""
-        fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
-        try:
-            data = memoryview(text.encode("ascii"))
-            size = len(data)
-            while data:
-                data = data[os.write(fd, data) :]
-            os.ftruncate(fd, size)
-        finally:
-            os.close(fd)
-
     def _read(self, name: str, limit: int) -> str:
-        try:
-            fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self.fd)
-        except FileNotFoundError:
-            return ""
-        except OSError as err:
-            raise StateError(f"read {self.directory}/{name}: {os.strerror(err.errno or 0)}") from err
-        with open(fd, "rb", buffering=0) as file:
-            data = file.read(limit + 1) or b""
-        if len(data) > limit:
-            raise StateError(f"{self.directory}/{name}: longer than {limit} bytes: not written by minictr")
-        return data.decode("utf-8", "surrogateescape")
+        return read_text(self.fd, name, f"{self.directory}/{name}", limit)
 
     def _exists(self, name: str) -> bool:
         try:
             os.stat(name, dir_fd=self.fd, follow_symlinks=False)
         except FileNotFoundError:
             return False
+        except OSError as err:
+            raise StateError(f"look at {self.directory}/{name}: {os.strerror(err.errno or 0)}") from err
         return True
 
     def _unlink(self, name: str) -> None:
@@ -365,12 +381,12 @@ class Record(Handle):
 
     def _close_journal(self) -> None:
         if self._journal >= 0:
-            os.close(self._journal)
+            shut(self._journal)
             self._journal = -1
 
     def _close(self) -> None:
         self._close_journal()
-        os.close(self.fd)
+        shut(self.fd)
         self.fd, self.owned = -1, False
 
     def __repr__(self) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from minictr.kernel.handles import shut
+
 __all__ = ["remove_tree"]
 
 ALL = 0o700
@@ -44,7 +46,7 @@ def remove_tree(name: str, dir_fd: int) -> None:
                 os.rename(entry, moved, src_dir_fd=fd, dst_dir_fd=dir_fd)
                 waiting.append(moved)
         finally:
-            os.close(fd)
+            shut(fd)
         os.rmdir(current, dir_fd=dir_fd)
 
 

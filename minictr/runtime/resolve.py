@@ -12,6 +12,7 @@ from minictr.boot import is_init
 from minictr.errors import SpecError
 from minictr.features.cgroupfs import TOP
 from minictr.kernel.core import lib
+from minictr.kernel.handles import shut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def program_file(spec: Spec) -> str:
         try:
             program = os.readlink(f"/proc/self/fd/{fd}")
         finally:
-            os.close(fd)
+            shut(fd)
     return program.rpartition("/")[2]
 
 
@@ -206,7 +207,7 @@ def open_inside(root: str, path: str, flags: int = os.O_RDONLY) -> int:
     try:
         fd = lib.mc_openat2(top, os.fsencode(path), flags | os.O_CLOEXEC, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
     finally:
-        os.close(top)
+        shut(top)
     if fd < 0:
         raise OSError(-fd, os.strerror(-fd), path)
     return int(fd)
@@ -220,7 +221,7 @@ def open_regular(root: str, path: str) -> int:
         if os.fstat(fd).st_mode >> 12 != 0o10:
             raise OSError(22, "is not a regular file", path)
     finally:
-        os.close(fd)
+        shut(fd)
     return open_inside(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
 
 
@@ -231,7 +232,7 @@ def removed(layer: str, path: str) -> bool:
         stat = os.fstat(fd)
         return stat.st_mode >> 12 == 0o02 and stat.st_rdev == 0
     finally:
-        os.close(fd)
+        shut(fd)
 
 
 def _rows(spec: Spec, path: str) -> Iterator[list[str]]:
@@ -316,7 +317,7 @@ def check_program(spec: Spec, paths: tuple[str, ...]) -> None:
         try:
             stat = os.fstat(fd)
         finally:
-            os.close(fd)
+            shut(fd)
         if stat.st_mode >> 12 == 0o10 and stat.st_mode & 0o111 and _magic(spec.rootfs, path):
             return
     from minictr.runtime.diagnose import exec_failed
@@ -333,7 +334,7 @@ def _magic(root: str, path: str) -> bool:
     try:
         head = os.read(fd, 20)
     finally:
-        os.close(fd)
+        shut(fd)
     if head[:4] != b"\x7fELF":
         return head[:2] == b"#!"
     foreign = int.from_bytes(head[18:20], "little" if head[5:6] == b"\x01" else "big") not in machines()

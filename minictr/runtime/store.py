@@ -16,11 +16,13 @@ from __future__ import annotations
 import os
 
 from minictr.errors import NoSuchContainer, SpecError, StateError
+from minictr.kernel.handles import shut
 
 __all__ = ["ID_DIGITS", "SHORT", "Store", "choose_root"]
 
 ID_DIGITS = 64  # hexadecimal digits of an id, as docker's
 SHORT = 12  # how many of them are shown
+ABSENT = frozenset({2, 20, 22})  # ENOENT; ENOTDIR; EINVAL: no link
 FORBIDDEN_BITS = 0o022  # write access of group and others
 
 _chosen = ""  # for the whole process; not by its environment, which a container may be given
@@ -85,21 +87,36 @@ class Store:
         return [name for name in names if is_id(name)]
 
     def named(self, name: str) -> str:
-        """The id that NAME stands for, or ""."""
-        try:
-            target = os.readlink(os.path.join(self.names, name))
-        except OSError:
-            return ""
-        return target if is_id(target) else ""
+        """The id that NAME stands for, or "", which is believed when it is said twice: it might stay for ever.
+
+        Raises StateError when that cannot be known.
+        """
+        path = os.path.join(self.names, name)
+        for _ in range(2):
+            try:
+                target = os.readlink(path)
+                return target if is_id(target) else ""
+            except OSError as err:
+                if err.errno not in ABSENT:
+                    raise StateError(f"read {path}: {os.strerror(err.errno or 0)}") from err
+        return ""
+
+    def has(self, identity: str) -> bool:
+        """Whether the container IDENTITY has a directory. Raises StateError when that cannot be known."""
+        return is_directory(os.path.join(self.containers, identity))
 
     def candidates(self, word: str) -> list[str]:
         """The ids that WORD may stand for: the one so named, or all that begin so. SpecError if it can be neither."""
         if not word or not (word[0].isalnum() and word.replace("-", "").replace("_", "").replace(".", "").isalnum()):
             raise SpecError(f"container {word!r}: neither a name nor an id")
-        found = self.named(word)
-        if found and os.path.isdir(os.path.join(self.containers, found)):
-            return [found]
-        return [one for one in self.ids() if one.startswith(word)]
+        for _ in range(2):  # that there is none is believed when it is said twice: rm -f goes by it
+            found = self.named(word)
+            if found and self.has(found):
+                return [found]
+            matches = [one for one in self.ids() if one.startswith(word)]
+            if matches:
+                return matches
+        return []
 
     def lookup(self, word: str) -> str:
         """The id of the container called WORD: its name, its id, or a beginning of its id that no other has.
@@ -127,7 +144,7 @@ class Store:
                 raise StateError(f"write {path}: {os.strerror(err.errno or 0)}") from err
             if owner == identity:
                 return
-            if owner and os.path.isdir(os.path.join(self.containers, owner)):
+            if owner and self.has(owner):
                 cure = f"remove it (minictr rm {name}), or choose another name"
                 raise SpecError(f"name {name} is taken by container {owner[:SHORT]}: {cure}")
             self._drop_stale(path, owner)
@@ -152,10 +169,73 @@ class Store:
     def drop_name(self, name: str, identity: str) -> None:
         """NAME is free again, if it stood for IDENTITY."""
         if name and self.named(name) == identity:
+            path = os.path.join(self.names, name)
             try:
-                os.unlink(os.path.join(self.names, name))
+                os.unlink(path)
             except FileNotFoundError:
                 pass
+            except OSError as err:
+                raise StateError(f"remove {path}: {os.strerror(err.errno or 0)}") from err
+
+
+def is_directory(path: str) -> bool:
+    """Whether PATH is a directory; that it is not is believed when it is said twice: what is not there is forgotten.
+
+    Raises StateError when it cannot be known, which os.path.isdir takes for a no.
+    """
+    for _ in range(2):
+        try:
+            return os.stat(path).st_mode >> 12 == 0o04
+        except OSError as err:
+            if err.errno not in ABSENT:
+                raise StateError(f"look at {path}: {os.strerror(err.errno or 0)}") from err
+    return False
+
+
+def read_text(directory: int, name: str, path: str, limit: int) -> str:
+    """The text of NAME in DIRECTORY, "" when it is not there, which is believed when it is said twice: a container
+    without a journal is removed. Raises StateError, which calls it PATH."""
+    fd = -1
+    for _ in range(2):
+        try:
+            fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=directory)
+            break
+        except FileNotFoundError:
+            pass
+        except OSError as err:
+            raise StateError(f"read {path}: {os.strerror(err.errno or 0)}") from err
+    if fd < 0:
+        return ""
+    data = b""
+    try:
+        while len(data) <= limit and (block := os.read(fd, limit + 1 - len(data))):
+            data += block
+    except OSError as err:
+        raise StateError(f"read {path}: {os.strerror(err.errno or 0)}") from err
+    finally:
+        shut(fd)
+    if len(data) > limit:
+        raise StateError(f"{path}: longer than {limit} bytes: not written by minictr")
+    return data.decode("utf-8", "surrogateescape")
+
+
+def replace_text(directory: int, name: str, text: str) -> None:
+    """NAME in DIRECTORY becomes TEXT, whole or not at all. Raises OSError."""
+    write_text(directory, f"{name}.new", text)
+    os.rename(f"{name}.new", name, src_dir_fd=directory, dst_dir_fd=directory)
+
+
+def write_text(directory: int, name: str, text: str) -> None:
+    """TEXT in NAME, where there may be room for it already: that is not given back first. Raises OSError."""
+    fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=directory)
+    try:
+        data = memoryview(text.encode("ascii"))
+        size = len(data)
+        while data:
+            data = data[os.write(fd, data) :]
+        os.ftruncate(fd, size)
+    finally:
+        shut(fd)
 
 
 def is_id(text: str) -> bool:

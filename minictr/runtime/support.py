@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 __all__ = ["support", "supports"]
 
 # the modules of minictr.kernel with trials for probe(), named like those of minictr.features
-MODULES = ("namespaces", "rootfs", "mounts", "process", "users", "capabilities", "seccomp", "network")
+MODULES = ("namespaces", "rootfs", "mounts", "process", "users", "capabilities", "seccomp", "landlock", "network")
 LABELS = ("apparmor", "selinux")  # features, and the modules of the same names
 # feature -> the controller that a group is made of to find out
 GROUPS = {name: name for name in "memory cpu cpuset pids io devices hugetlb rdma misc freezer".split()}

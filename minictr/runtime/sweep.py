@@ -14,11 +14,12 @@ import time
 
 from minictr.errors import MinictrError, StateError
 from minictr.kernel.core import lib
+from minictr.kernel.handles import shut
 from minictr.runtime.ended import ExitRecord
 from minictr.runtime.identity import ProcessIdentity
 from minictr.runtime.process import is_over
 from minictr.runtime.record import Record
-from minictr.runtime.store import SHORT, Store
+from minictr.runtime.store import SHORT, Store, is_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,8 +53,10 @@ def sweep(store: Store, *, names: bool = False) -> list[str]:
     for identity in store.ids():
         try:
             record = Record.at(store, identity)
-        except StateError:
-            continue  # removed this moment by somebody else
+        except StateError as err:
+            if store.has(identity):  # else removed this moment by somebody else
+                told.append(f"container {identity[:SHORT]}: left as it is: {err}")
+            continue
         with record:
             if record.own():
                 try:
@@ -72,7 +75,7 @@ def _names(store: Store) -> list[str]:
         return []
     for name in names:
         owner = store.named(name)
-        if owner and not os.path.isdir(os.path.join(store.containers, owner)):
+        if owner and not store.has(owner):
             store.drop_name(name, owner)
             told.append(f"name {name} of container {owner[:SHORT]}")
     return told
@@ -148,14 +151,14 @@ def kill(identity: ProcessIdentity) -> bool:
     """End that very process and wait until it is gone; whether there was one. StateError when it does not go."""
     try:
         pidfd = identity.pidfd()
-    except OSError:
+    except ProcessLookupError:
         return False
     try:
         lib.mc_pidfd_send_signal(pidfd, SIGKILL, 0)
         if not is_over(pidfd, KILL_TIMEOUT) and identity.alive:
             raise StateError(f"process {identity.pid} does not end: the kernel holds it (an uninterruptible sleep)")
     finally:
-        os.close(pidfd)
+        shut(pidfd)
     return True
 
 
@@ -164,7 +167,7 @@ def _end_groups(groups: list[Row]) -> None:
     from minictr.kernel import cgroups
 
     places = [cgroups.Place(int(version), controller, directory) for _, version, controller, directory in groups]
-    living = [place for place in places if os.path.isdir(place.directory)]
+    living = [place for place in places if is_directory(place.directory)]
     if any(cgroups.processes(place.directory) for place in living):
         cgroups.kill(living, timeout=KILL_TIMEOUT)
 
@@ -173,7 +176,7 @@ def remove_cgroup(row: Row) -> bool:
     """A cgroup directory, with what the container made below; whether it was there."""
     from minictr.kernel import cgroups
 
-    if not os.path.isdir(row[3]):
+    if not is_directory(row[3]):
         cgroups.remove_way(row[3])  # a start that was killed between the two
         return False
     cgroups.remove(row[3], recorded=True)

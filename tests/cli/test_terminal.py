@@ -117,3 +117,11 @@ def test_input_from_a_pipe_ends_on_a_terminal_of_its_own(run_cli, rootfs):
 def test_output_ends_whole_on_a_terminal(run_cli, rootfs):
     done = run_cli("run", "-t", "--rootfs", rootfs, "seq", "20000")
     assert done.stdout.split() == [str(number) for number in range(1, 20001)]
+
+
+def test_a_console_that_nobody_has_open_at_times(run_cli, rootfs):
+    """As init systems have it: opened for each word. Its writers are neither lost nor, when it is full, stuck."""
+    script = "exec <&- >&- 2>&-; for i in 1 2 3; do sleep 0.2; seq 10000 >/dev/console; done; exit 3"
+    done = run_cli("run", "-t", "--rootfs", rootfs, "--", "sh", "-c", script)
+    assert done.returncode == 3
+    assert done.stdout.split() == [str(number) for number in range(1, 10001)] * 3

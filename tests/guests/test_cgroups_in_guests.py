@@ -11,7 +11,7 @@ import pytest
 # What runs in which guest; each row names a file, or several, that must be there. A file that runs on this machine as
 # well asks the kernel what it has, as on any machine. v2 is nowhere else; v1 is on most machines that run these tests.
 GUEST_TESTS = {
-    "unified": ("tests/guests/inside.py", "tests/kernel/test_cgroup*.py"),
+    "unified": ("tests/guests/inside.py", "tests/kernel/test_cgroup*.py", "tests/kernel/test_isolation.py"),
     "v1": ("tests/guests/inside.py", "tests/kernel/test_cgroups.py"),
     "hybrid": ("tests/guests/inside.py", "tests/runtime/test_cgroups.py"),
     "apparmor": ("tests/guests/inside_apparmor.py", "tests/kernel/test_labels.py"),

@@ -104,7 +104,7 @@ def describe(pid: str) -> str:
 
 
 def mounts() -> frozenset[str]:
-    return frozenset(read("/proc/self/mountinfo").splitlines())
+    return frozenset(row for row in read("/proc/self/mountinfo").splitlines() if not of_another(row))
 
 
 def descriptors() -> frozenset[str]:
@@ -207,8 +207,8 @@ def cgroups(ours: frozenset[str]) -> frozenset[str]:
 
 
 def of_another(name: str) -> bool:
-    """Whether NAME is a group of tests/faults/remains.py in another session, which is still at it."""
-    pid = TRY.match(name)
+    """Whether NAME, of a group or a mount, is of tests/faults/remains.py in another session, which is still at it."""
+    pid = TRY.search(name)
     return pid is not None and pid[1] != str(os.getpid()) and bool(describe(pid[1]))
 
 

@@ -25,6 +25,10 @@ SAYS = {
         "gone: True",
     ),
     "labels": ("modules: ", "apparmor: live ", "selinux: live "),
+    "landlock": (
+        "restricted: read /etc/passwd: EACCES, make a file in its directory: done, connect: EACCES",
+        "the parent: read /etc/passwd: done, make a file in its directory: done, connect: done",
+    ),
     "mounts": ("tmpfs rw,nosuid", "1048576 bytes", "writable: False", "belongs to 100000", "as before"),
     "namespaces": ("inside: host name lab", "('lo', 'down')", "own process id: 1", "joined ipc"),
     "network": ("down: ", "up: hello (lo"),
@@ -33,7 +37,7 @@ SAYS = {
     "seccomp": ("4 instructions", "with it: EDQUOT; mode and filters (2, 1)", "in the parent: mode and filters (0, 0)"),
     "users": ("user 0 inside is user", "ours: False", "delegates"),
 }
-FOR_ANYBODY = ("labels", "process", "seccomp", "users")
+FOR_ANYBODY = ("labels", "landlock", "process", "seccomp", "users")
 
 
 def run(name: str, **options: Any) -> str:
@@ -47,6 +51,8 @@ def run(name: str, **options: Any) -> str:
 @pytest.mark.parametrize("name", SAYS)
 def test_example(name: str, requires: Any) -> None:
     requires.root()
+    if name == "landlock":
+        requires.landlock(4)
     said = run(name)
     assert [words for words in SAYS[name] if words not in said] == [], said
 

@@ -14,6 +14,7 @@ from minictr.features import REGISTRY
 from minictr.kernel import (
     capabilities,
     core,
+    landlock,
     mounts,
     namespaces,
     network,
@@ -27,10 +28,10 @@ from minictr.kernel import (
 )
 from minictr.kernel.child import Child
 from minictr.kernel.mountinfo import mountinfo
-from minictr.runtime.support import GROUPS, support, supports
+from minictr.runtime.support import GROUPS, LABELS, support, supports
 from minictr.steps import Support
 
-MODULES = (namespaces, mounts, rootfs, process, users, capabilities, seccomp, network)
+MODULES = (namespaces, mounts, rootfs, process, users, capabilities, seccomp, landlock, network)
 FSOPEN, MOUNT_SETATTR, CLONE3 = 430, 442, 435  # asm-generic/unistd.h
 CLONE_NEWUSER = 0x10000000  # linux/sched.h
 KEYCTL = {"x86_64": 250, "aarch64": 219}[os.uname().machine]
@@ -59,13 +60,14 @@ def look() -> tuple[Any, ...]:
 
 def test_every_feature_has_a_trial() -> None:
     tried = {name for names in trials.TRIALS.values() for name in names}
-    assert tried | GROUPS.keys() | {"cgroup_parent"} == set(REGISTRY)
-    assert not tried & GROUPS.keys()
+    assert tried | GROUPS.keys() | {"cgroup_parent", *LABELS} == set(REGISTRY)
+    assert not tried & {*GROUPS, *LABELS}
 
 
 def test_as_root_on_this_kernel(requires: Any) -> None:
     """The tests of these modules do each of these things: none was found missing here."""
     requires.root()
+    requires.landlock()
     before = look()
     began = time.monotonic()
     found = supports()
@@ -74,6 +76,8 @@ def test_as_root_on_this_kernel(requires: Any) -> None:
     assert list(found) == list(REGISTRY)
     refused = {name: str(answer) for name, answer in found.items() if not answer}
     rarely = {name: reason for name, reason in refused.items() if name in ("rdma", "misc", "hugetlb")}
+    modules = {name: refused.pop(name) for name in LABELS if name in refused}  # at most one is live on any kernel
+    assert all(" is not live: " in reason for reason in modules.values())
     assert refused == rarely
     assert all("no such controller" in reason for reason in rarely.values())
     assert took < 5, "some hundred milliseconds are expected"
@@ -85,7 +89,9 @@ def test_each_module_probes_what_is_its_own() -> None:
         assert set(module.probe()) == set(trials.TRIALS[name])
 
 
-def test_an_ordinary_user_gets_most_with_a_user_namespace(as_nobody: Any) -> None:
+def test_an_ordinary_user_gets_most_with_a_user_namespace(as_nobody: Any, requires: Any) -> None:
+    requires.landlock()
+
     def body() -> dict[str, Support]:
         before = look()
         found = {name: probing.support(trial) for tried in trials.TRIALS.values() for name, trial in tried.items()}

@@ -88,8 +88,7 @@ class Traces:
         pids = [facts["Monitor"]["Pid"], *self.members()]
         self.processes = [ProcessIdentity.of(pid) for pid in pids if os.path.exists(f"/proc/{pid}")]
         self.directory = Path(facts["StateDir"])
-        self.namespaces = {each["Link"] for each in facts["Namespaces"].values() if not each["Host"]}
-        assert self.processes and self.groups and self.namespaces
+        assert self.processes and self.groups
 
     def members(self) -> list[int]:
         """Every process in its groups, those that its own init made included."""
@@ -108,16 +107,4 @@ class Traces:
         found += [f"group {group}" for group in self.groups if group.exists()]
         mounts = Path("/proc/self/mountinfo").read_text()
         found += [f"mount of {self.directory}"] if str(self.directory) in mounts else []
-        return found + [f"namespace {link}" for link in self.namespaces & links()]
-
-
-def links() -> set[str]:
-    """Every namespace that a process of the host is in."""
-    found = set()
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        for kind in ("mnt", "pid", "net", "ipc", "uts", "cgroup"):
-            try:
-                found.add(os.readlink(f"/proc/{pid}/ns/{kind}"))
-            except OSError:
-                continue
-    return found
+        return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 from systems import Life, Traces
+from terminals import Terminal
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 LXC = ("--profile", "lxc")
@@ -56,7 +58,7 @@ def test_reboot_and_poweroff_from_inside(systemd: Life) -> None:
     assert systemd.exec("sys", "cat", "/proc/sys/kernel/random/boot_id") != boot_id
     assert systemd.exec("sys", "ls", "/root/kept") == "/root/kept"
     assert len(systemd.exec("sys", "journalctl", "--list-boots", "-q").splitlines()) == 2
-    # groups are made again by the same names, and the kernel gives numbers of namespaces again
+    # groups are made again, by the same names
     assert [line for line in first.left() if line.startswith("process")] == []
     second = Traces(systemd, "sys")
     systemd.done("exec", "sys", "poweroff")
@@ -143,3 +145,18 @@ def test_busybox_init(inits: Life, tmp_path: Path) -> None:
     inits("start", "small")
     inits.done("exec", "small", "busybox", "reboot")  # it kills its caller with all others
     inits.until(lambda: inits.state("small")["StartedAt"] > begun and inits.state("small")["Running"], 30)
+
+
+def test_in_the_foreground_the_console_is_ours(inits: Life, minictr_cli: list[str]) -> None:
+    """All of a boot is seen, though its init opens the console for each word; the signal that ends it is passed on."""
+    words = inits.words(LXC, ("/sbin/init",))
+    window = Terminal([*minictr_cli, "--root", str(inits.root), "run", "--name", "old", *words])
+    try:
+        # in the middle of a script's words: init itself empties its terminal at times (tcflush(3)), words and all
+        window.expect("Mounting local filesystems", 60)
+        inits.until(lambda: inits.done("exec", "old", "runlevel").stdout == "N 2\n", 60)
+        window.process.send_signal(signal.SIGINT)
+        window.expect("All processes ended", 60)
+        assert window.end() == 133
+    finally:
+        window.close()

@@ -46,6 +46,15 @@ PROOFS = {
         "side by side: True",
         "cancelled: True, gone in less than a second: True",
     ],
+    "landlock": [
+        "without it                                 secret file directory beside port",
+        "the system's programs may be read          port",
+        "and all done in out                        file directory port",
+        "or files made there only                   file port",
+        "make_dir denied, and nothing else          secret file beside port",
+        "no port at all                             secret file directory beside\n",
+        "that port only                             secret file directory beside port",
+    ],
     "custom_features": [
         "processes seen: 0",
         "with pid and proc: processes seen: 1",
@@ -60,6 +69,8 @@ PROOFS = {
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_it_runs_and_proves_what_it_says(path, requires):
     requires.root()
+    if path.stem.endswith("landlock"):
+        requires.landlock(6)
     environment = {**os.environ, "PYTHONPATH": str(Path(mc.__file__).parent.parent)}
     command = [sys.executable, "-W", "error", str(path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)

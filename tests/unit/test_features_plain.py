@@ -20,6 +20,8 @@ MORE = (
     mc.Overlay(upper="/u"),
     mc.Env((("A", "b\nc"), ("caf\udce9", "x"))),
     mc.Cwd("/tmp"),
+    mc.Landlock(("/usr",), rules=(("/a", ("read_file", "execute")),), bind=(), connect=(443,), scopes=("signal",)),
+    mc.Landlock(access=("make_dir",), log=True),
 )
 
 

@@ -8,11 +8,20 @@ import os
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Any
+    from typing import Any, Protocol
 
-    from minictr.runtime.state import Group
+    class Group(Protocol):
+        """A cgroup: a Place, or what is written down of one."""
 
-__all__ = ["in_force"]
+        @property
+        def controller(self) -> str: ...
+        @property
+        def version(self) -> int: ...
+        @property
+        def directory(self) -> str: ...
+
+
+__all__ = ["READERS", "UNLIMITED", "capped", "in_force", "read"]
 
 UNLIMITED = -1
 V1_UNLIMITED = 1 << 62  # memory.limit_in_bytes without a limit: the largest long, cut to whole pages

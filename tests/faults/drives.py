@@ -1,0 +1,249 @@
+"""The commands of minictr that are tried: each with the judgement of how it went."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+from onecall import Call, Point
+from runtimes import OPEN, RAN, Drive, Outcome, Told
+from states import State
+
+__all__ = ["DRIVES"]
+
+NAME = "try"
+KILLED = 128 + 9
+MONITOR = 2  # the third process: the starter, the one between, the monitor
+
+
+class Run(Drive):
+    name = "minictr run"
+
+    @property
+    def options(self) -> list[str]:
+        limits = ["-m", "64m", "--cpus", "1", "--pids-limit", "50", "--hostname", "lab", "--name", NAME]
+        where = [*self.place.options, "--rootfs", str(self.lab.rootfs), "-v", f"{self.out}:/out"]
+        return [*where, *limits]
+
+    @property
+    def words(self) -> list[str]:
+        return ["minictr", "run", *self.options, "--", "/state"]
+
+    def settle(self, told: Told, point: Point | None) -> Outcome:
+        if is_kill(point):
+            self.command("gc")
+        left = self.place.left()
+        return self.kinds(told, point, self.ran(), left)
+
+
+class Detached(Run):
+    name = "minictr run -d"
+    expected = 0
+
+    @property
+    def words(self) -> list[str]:
+        return ["minictr", "run", "-d", *self.options, "--", "/state", "/out/state", "stay"]
+
+    def settle(self, told: Told, point: Point | None) -> Outcome:
+        """A container that was handed over goes on though its starter is killed: it can be seen and removed."""
+        found = self.ran(3 if told.code == 0 else 0)
+        if is_kill(point):
+            self.command("gc")
+        if (told.code == 0 or is_kill(point)) and self.place.id_of(NAME):
+            found = found or self.ran(1)
+            if found is None and told.code == 0 and is_kill(point) and self.is_over():
+                told = told._replace(code=KILLED)  # its starter saw it go to its program; ps and wait say the rest
+            removed = self.command("rm", "-f", NAME)
+            if removed.code:
+                return self.kinds(told, point, found, [f"rm -f: {removed.code}: {removed.err}"])
+        return self.kinds(told, point, found, self.place.left())
+
+    def is_over(self) -> bool:
+        """Whether minictr says itself that the container was killed."""
+        rows = self.command("ps", "-a", "--format", "{{.Names}} {{.Status}}").out.splitlines()
+        return any(row.startswith(f"{NAME} ") and f"Exited ({KILLED})" in row for row in rows)
+
+
+class Remove(Run):
+    """``rm -f`` of a container that runs."""
+
+    name = "minictr rm -f"
+    expected = 0
+
+    @property
+    def words(self) -> list[str]:
+        return ["minictr", "rm", "-f", NAME]
+
+    def begin(self) -> None:
+        told = self.command("run", "-d", *self.options, "--", "/state", "/out/state", "stay")
+        assert told.code == 0, told
+        self.found = self.ran(5)
+
+    def look(self, patience: float = 0.0) -> State | None:
+        """Nothing else runs here than the container that was there before."""
+        return super().look(patience) or self.found
+
+    def renew(self) -> None:
+        self.found = None
+        super().renew()
+
+    def settle(self, told: Told, point: Point | None) -> Outcome:
+        if told.code != 0:
+            again = self.command("rm", "-f", NAME)
+            self.command("gc")
+            if again.code:
+                return self.kinds(told, point, self.found, [f"rm -f again: {again.code}: {again.err}"])
+        return self.kinds(told, point, self.found, self.place.left())
+
+
+class Exec(Run):
+    """``exec`` in a container that runs, and has to go on."""
+
+    name = "minictr exec"
+
+    @property
+    def words(self) -> list[str]:
+        return ["minictr", "exec", NAME, "/state", "/out/exec"]
+
+    @property
+    def state(self) -> Path:
+        return self.out / "exec"
+
+    def renew(self) -> None:
+        self.container = ""
+        super().renew()
+
+    def begin(self) -> None:
+        if self.container:
+            return
+        told = self.command("run", "-d", *self.options, "--", "/state", "/out/state", "stay")
+        assert told.code == 0, told
+        deadline = time.monotonic() + 5
+        while not (self.out / "state").exists() and time.monotonic() < deadline:
+            time.sleep(0.002)
+        self.container = told.out.strip()
+        self.group = next(path for top in self.place.groups for path in Path(top).glob("minictr-*"))
+        self.inside = self.members()
+
+    def members(self) -> set[str]:
+        return set((self.group / "cgroup.procs").read_text().split())
+
+    def settle(self, told: Told, point: Point | None) -> Outcome:
+        deadline = time.monotonic() + 3
+        while (now := self.members()) != self.inside and time.monotonic() < deadline:
+            time.sleep(0.005)
+        left = self.place.left(besides=[NAME])
+        left += [f"process {pid} in the container" for pid in now - self.inside]
+        left += [f"process {pid} of the container is gone" for pid in self.inside - now]
+        return self.kinds(told, point, self.ran(), left)
+
+    def close(self) -> None:
+        self.command("rm", "-f", NAME)
+        super().close()
+
+
+class Undone(Run):
+    """A start that fails at its very last step: what is tried is the way back."""
+
+    name = "minictr run, undone"
+    expected = 127
+    runs = False
+
+    @property
+    def words(self) -> list[str]:
+        return ["minictr", "run", *self.options, "--", "/nosuch"]
+
+
+class Started(Detached):
+    """``start`` of a container that was created."""
+
+    name = "minictr start"
+
+    @property
+    def words(self) -> list[str]:
+        return ["minictr", "start", NAME]
+
+    def begin(self) -> None:
+        told = self.command("create", *self.options, "--", "/state", "/out/state", "stay")
+        assert told.code == 0, told
+
+    def settle(self, told: Told, point: Point | None) -> Outcome:
+        """It was there before, so it may be there after; it can be removed, whatever became of it."""
+        found = self.ran(3 if told.code == 0 else 0)
+        if is_kill(point):
+            self.command("gc")
+        removed = self.command("rm", "-f", NAME)
+        left = [f"rm -f: {removed.code}: {removed.err}"] if removed.code else self.place.left()
+        return self.kinds(told, point, found or self.ran(), left)
+
+
+class End(Detached):
+    """A container in the background comes to its end: what is tried is its monitor, from its first call to its last."""
+
+    name = "minictr's monitor"
+    to_the_end = True
+
+    @property
+    def words(self) -> list[str]:
+        return ["minictr", "run", "-d", *self.options, "--", "/state"]
+
+    def tries(self, call: Call) -> bool:
+        return call.process == MONITOR
+
+    def settle(self, told: Told, point: Point | None) -> Outcome:
+        """Nobody may be told another exit code than the program's; that nobody knows it is a clear failure."""
+        found, text = self.ran(3 if told.code == 0 else 0), ""
+        if told.code == 0:
+            said = self.command("wait", NAME)
+            if said.out.strip() not in (str(RAN), ""):
+                text = f"wait says {said.out!r}"
+            if not said.out.strip() and not said.err:
+                text = "wait says nothing"
+            self.command("gc")
+            removed = self.command("rm", "-f", NAME)
+            text = text or removed.err
+        outcome = self.kinds(told, point, found, self.place.left())
+        return Outcome(frozenset({OPEN}), f"{point}: {text}") if text else outcome
+
+
+class Gc(Remove):
+    """``gc`` of a container whose monitor and init were killed."""
+
+    name = "minictr gc"
+
+    @property
+    def words(self) -> list[str]:
+        return ["minictr", "gc"]
+
+    def begin(self) -> None:
+        super().begin()
+        state = json.loads((self.place.root / "containers" / self.place.id_of(NAME) / "state.json").read_text())
+        for who in ("monitor", "process"):  # in this order: nobody is there to write down the end
+            self.end(*state[who][:2])
+
+    def end(self, pid: int, start: int) -> None:
+        assert int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]) == start
+        os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + 5
+        while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+            self.command("ps")  # the processes' new parent reaps them meanwhile
+            time.sleep(0.002)
+
+    def settle(self, told: Told, point: Point | None) -> Outcome:
+        """What one gc could not do, which it says, the next does; then nothing is left but what rm removes."""
+        self.command("gc")
+        removed = self.command("rm", "-f", NAME)
+        left = [f"rm -f: {removed.code}: {removed.err}"] if removed.code else self.place.left()
+        return self.kinds(told, point, self.found, left)
+
+
+def is_kill(point: Point | None) -> bool:
+    return point is not None and not point.error
+
+
+DRIVES: dict[str, type[Drive]] = {
+    drive.name: drive for drive in (Run, Undone, Detached, Started, Exec, Remove, Gc, End)
+}
