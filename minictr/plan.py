@@ -121,12 +121,12 @@ ORDER: tuple[tuple[int, tuple[str, ...], str], ...] = (
         ("hold",),
         "create ends here and start goes on: all is done and read back, nothing of the program has run",
     ),
-    (EXEC, ("landlock_restrict",), "with no_new_privs: no step of ours opens a file or leaves a process any more"),
     (
         VERIFY,
         ("verify_label",),
         "after the wait, in which its profile may have been removed: the program would be confined by none",
     ),
+    (EXEC, ("landlock_restrict",), "with no_new_privs: no step of ours opens a file or leaves a process any more"),
     (EXEC, ("ready",), "the last calls of ours but one: init is locked, the parent lives, descriptors close on exec"),
     (EXEC, ("seccomp",), "with no_new_privs: last, so that the filter need not allow any step of ours"),
     (EXEC, ("exec",), "the program"),

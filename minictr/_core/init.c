@@ -25,7 +25,7 @@
 #endif
 
 _Noreturn void mc_fail(struct mc_machine *m, long error);
-static void mc_tell(struct mc_machine *m, long error, uint32_t op);
+void mc_tell(struct mc_machine *m, long error, uint32_t op);
 
 static char payload_stack[MC_PAYLOAD_STACK] __attribute__((aligned(16)));
 

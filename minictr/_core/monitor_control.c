@@ -3,8 +3,8 @@
 
 #include <asm/signal.h>
 
-/* One packet; once more where that fails, for what is not heard is waited for. A starter that is gone is seen as the end
- * of its socket. */
+/* One packet; once more where that fails, for what is not heard is waited for. A starter that is gone is seen as the
+ * end of its socket. */
 static long tell_starter(const struct mc_watch *w, const char *packet, size_t length, const int32_t *fd)
 {
     int flags = MC_MSG_DONTWAIT | MC_MSG_NOSIGNAL;

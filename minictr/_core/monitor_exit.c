@@ -36,8 +36,7 @@ static void container_ended(struct mc_watch *w, int32_t status, const struct mc_
     /* init leaves with 128+n, which is also an exit code: its word tells them apart. One that died before it was init
      * said nothing, and somebody else may hold the pipe yet: what is not there is not waited for */
     int32_t there = 0;
-    if (w->fd[MC_FD_STATUS] >= 0 &&
-        mc_raw(__NR_ioctl, w->fd[MC_FD_STATUS], MC_FIONREAD, (long)&there, 0, 0, 0) >= 0 &&
+    if (w->fd[MC_FD_STATUS] >= 0 && mc_raw(__NR_ioctl, w->fd[MC_FD_STATUS], MC_FIONREAD, (long)&there, 0, 0, 0) >= 0 &&
         there >= (int32_t)sizeof(word) &&
         mc_raw(__NR_read, w->fd[MC_FD_STATUS], (long)&word, sizeof(word), 0, 0, 0) == sizeof(word)) {
         w->status = word.status;

@@ -24,7 +24,8 @@ long mc_capset(uint64_t effective, uint64_t permitted, uint64_t inheritable)
     return MC_CALL2(__NR_capset, &header, data);
 }
 
-/* Whether CAP is in the bounding set; EINVAL beyond this kernel's last. What ends a loop is believed when said twice. */
+/* Whether CAP is in the bounding set; EINVAL beyond this kernel's last. What ends a loop is believed when said twice.
+ */
 static long is_bounding(int cap)
 {
     long held = MC_CALL5(__NR_prctl, PR_CAPBSET_READ, cap, 0, 0, 0);
@@ -95,7 +96,11 @@ long mc_op_seccomp(struct mc_machine *m, struct mc_op *op)
     mc_zero(&program, sizeof(program));
     program.len = (unsigned short)((size_t)op->arg[0] / sizeof(struct sock_filter));
     program.filter = (struct sock_filter *)(m->blob + op->str[0]);
-    return MC_CALL3(__NR_seccomp, SECCOMP_SET_MODE_FILTER, op->arg[1], &program);
+    long ret = MC_CALL3(__NR_seccomp, SECCOMP_SET_MODE_FILTER, op->arg[1], &program);
+    /* read back where the filter lets the question through: mode 2, or the error that it answers; never mode 0 */
+    if (ret >= 0 && op->arg[2] && MC_CALL5(__NR_prctl, PR_GET_SECCOMP, 0, 0, 0, 0) == 0)
+        return -MC_EPERM;
+    return ret;
 }
 
 /* --- read back --- a difference is -EPERM: the start ends, fail closed --- */

@@ -63,7 +63,7 @@ static int32_t *map_born(int fd, uint32_t size)
 }
 
 /* What failed, and which op it was a part of, to the region. */
-static void mc_tell(struct mc_machine *m, long error, uint32_t op)
+void mc_tell(struct mc_machine *m, long error, uint32_t op)
 {
     *m->current = op;
     m->region->error = (int32_t)-error;

@@ -58,15 +58,9 @@ RUN_OPTIONS: tuple[Row, ...] = (
     # --- privilege and limits ---
     (("--cap-add",), "cap_add", MANY, "CAP", "Add a capability, or ALL.", PRIVILEGE),
     (("--cap-drop",), "cap_drop", MANY, "CAP", "Drop a capability, or ALL.", PRIVILEGE),
-    (("--privileged",), "privileged", FLAG, "", "All capabilities, devices; no filter, no masked paths.", PRIVILEGE),
-    (
-        ("--security-opt",),
-        "security_opt",
-        MANY,
-        "OPT",
-        "no-new-privileges[=false], apparmor=, label=; see docs.",
-        PRIVILEGE,
-    ),
+    (("--privileged",), "privileged", FLAG, "", "All capabilities and devices, nothing hidden.", PRIVILEGE),
+    (("--security-opt",), "security_opt", MANY, "OPT", "seccomp=, apparmor=, label= and others; see docs.", PRIVILEGE),
+    (("--seccomp-log",), "seccomp_log", FLAG, "", "The kernel's log tells what the filter denies.", PRIVILEGE),
     (("--ulimit",), "ulimit", MANY, "NAME=SOFT[:HARD]", "Resource limit.", PRIVILEGE),
     (("--sysctl",), "sysctl", MANY, "KEY=VALUE", "Kernel setting of the container's own namespaces.", PRIVILEGE),
     (("--oom-score-adj",), "oom_score_adj", VALUE, "N", "-1000 (never) to 1000 (first).", PRIVILEGE),

@@ -230,16 +230,25 @@ class Network:
         except OSError:
             return  # it is over already, or /proc is not there
         if self.verb != "run":  # a new network begins with zeros
-            self.before = os.pread(self.fd, 1 << 14, 0)
+            self.before = self.read()
+
+    def read(self) -> bytes:
+        """The counters now; nothing where they cannot be read: a hint is not worth an error."""
+        try:
+            return os.pread(self.fd, 1 << 14, 0)
+        except OSError:
+            return b""
 
     def close(self) -> None:
         """The last reading."""
         if self.fd >= 0:
-            self.after = os.pread(self.fd, 1 << 14, 0)
+            self.after = self.read()
             shut(self.fd)
             self.fd = -1
 
     def tell(self) -> None:
+        if self.verb != "run" and not self.before:
+            return  # others may have been counted too
         from minictr.cli.verdict import unreachable
 
         line = unreachable(self.before, self.after)
@@ -258,7 +267,8 @@ class Relay:
 
     FORWARDED: tuple[int, ...] = (
         *(_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM, _signal.SIGUSR1, _signal.SIGUSR2),
-        _signal.SIGRTMIN + 3,  # "halt" to systemd as PID 1: systemd(1)
+        _signal.SIGPWR,  # sysvinit's, and LXC's word for a shutdown: init(8)
+        *(_signal.SIGRTMIN + number for number in (3, 4, 5)),  # halt, power off, reboot to systemd: systemd(1)
     )
 
     def __init__(self, chosen: Settings, *, window: bool) -> None:

@@ -37,7 +37,7 @@ def verdict(usage: Usage | None, spec: Spec, elapsed: float) -> list[str]:
 def unreachable(before: bytes, after: bytes) -> str:
     """What a person should know of two readings of /proc/PID/net/snmp; "" where nothing was sent that had no route."""
     missed = _no_routes(after) - _no_routes(before)
-    if missed <= 0:
+    if missed <= 0:  # none, or a reading that failed
         return ""
     cure = "its own network has no way out (--net host shares the host's)"
     return f"no route: {_counted(missed, 'attempt', 's')} to reach another host: {cure}"

@@ -16,14 +16,13 @@ from minictr.features.cgroupfs import Cgroupfs
 from minictr.features.cgroups import CgroupConf, CgroupParent, Cpu, Cpuset, Freezer, Memory, NamedCgroup, Pids
 from minictr.features.landlock import Landlock
 from minictr.features.lsm import AppArmor, SELinux
+from minictr.features.masks import MaskedPaths, ReadonlyPaths
 from minictr.features.mounts import (
     Bind,
     Dev,
     Devpts,
-    MaskedPaths,
     Mqueue,
     Proc,
-    ReadonlyPaths,
     Shm,
     Sysfs,
     Tmpfs,

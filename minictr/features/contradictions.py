@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from minictr.errors import SpecError
 from minictr.features.cgroup_devices import Device, allowed
-from minictr.features.mounts import DEVICES, Bind, MaskedPaths, ReadonlyPaths, Tmpfs
+from minictr.features.masks import MaskedPaths, ReadonlyPaths
+from minictr.features.mounts import DEVICES, Bind, Tmpfs
 from minictr.features.namespaces import GROUPED, OF_GROUPS, own
 from minictr.features.process import sysctl_owner
 
@@ -90,7 +91,8 @@ def check_targets(ctx: Context) -> None:
 
 
 def check_handles(ctx: Context) -> None:
-    binds = sum(1 for feature in ctx.features if isinstance(feature, (Bind, Device)))
+    held = (Bind, Device) if ctx.has("userns") else Bind  # a device node is bound in a user namespace, else made
+    binds = sum(1 for feature in ctx.features if isinstance(feature, held))
     others = 1 + ctx.has("landlock") + (8 if ctx.has("userns") else 0)
     if binds + others > HANDLES:
         raise SpecError(f"bind: {binds} of them, at most {HANDLES - others} go in: bind a directory above them")

@@ -251,16 +251,7 @@ def _init_name(target: Target, depth: int, own: Namespace | None) -> str:
         raise Unreadable(target.unknown["namespaces.pid"])
     if not own.own:  # ours: whose /proc this is
         return procfs.read(1, "comm").removesuffix("\n")
-    parents: list[int] = []
-    pid = int(target.stat()[PARENT])
-    while pid > 0 and len(parents) < 64:
-        parents.append(pid)
-        try:
-            pid = int(procfs.status(pid).get("PPid", "0"))
-        except StepFailed:
-            break
-    everybody = sorted(int(name) for name in os.listdir("/proc") if name.isdecimal())
-    for pid in (*parents, *everybody):
+    for pid in _relatives(target):
         try:
             with Target(pid) as other:
                 inside = other.status()["NSpid"].split()
@@ -269,3 +260,17 @@ def _init_name(target: Target, depth: int, own: Namespace | None) -> str:
         except (OSError, ValueError):
             continue  # it ended, is a kernel thread, or not ours to look at
     raise Unreadable("process 1 of its pid namespace is not to be seen from here")
+
+
+def _relatives(target: Target) -> Iterator[int]:
+    """Those above TARGET, who are most likely asked for, then everybody."""
+    pid = int(target.stat()[PARENT])
+    for _ in range(64):
+        if pid <= 0:
+            break
+        yield pid
+        try:
+            pid = int(procfs.status(pid).get("PPid", "0"))
+        except StepFailed:
+            break
+    yield from sorted(int(name) for name in os.listdir("/proc") if name.isdecimal())

@@ -33,6 +33,7 @@ from minictr.kernel.core import lib
 from minictr.kernel.handles import shut
 from minictr.plan import plan
 from minictr.runtime.container import CACHED, started, to_the_end
+from minictr.runtime.filters import with_program
 from minictr.runtime.launch import START_TIMEOUT, Start, reap
 from minictr.runtime.process import Process, is_over
 from minictr.runtime.program import Program
@@ -109,13 +110,14 @@ def exec_spec(
 
     ``user``, ``cwd``: others than the container's. ``env``: on top of its own. ``privileged``: every capability, no
     filter, no Landlock, no no_new_privs, no label. ``cap_add``, ``cap_drop``: as with run. ``labels``: AppArmor and
-    SELinux wishes instead of the container's. ``without``: features of the container (or controllers of its cgroups)
-    that are not joined or not done again. ``detach``: the container's first process becomes its parent. Raises
-    SpecError.
+    SELinux wishes instead of its own. ``without``: features of the container (or controllers of its cgroups) that are
+    not joined or not done again. ``detach``: the container's first process becomes its parent. Raises SpecError.
     """
     if isinstance(args, str) or not args:
         raise SpecError(f"args must be a list of strings, not {args!r}")
     left_out(target, without)
+    # a container of the library's may be told by its wishes: what is written down has the program already
+    target = target.replace(spec=with_program(target.spec))
     names = target.spec.names.difference(without)
     kinds = tuple(kind for kind in target.spec.features if isinstance(kind, Namespace) and kind.name in names)
     mounts = any(kind.name == "mnt" for kind in kinds)

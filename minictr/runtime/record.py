@@ -336,10 +336,11 @@ class Record(Handle):
                     pass
             entry = ""
             os.rmdir(self.directory)
-        except FileNotFoundError:
-            pass
         except StepFailed:
             raise
+        except FileNotFoundError as err:
+            if self.is_there():  # else somebody was faster
+                raise self.failed("remove", entry, err) from err
         except OSError as err:
             raise self.failed("remove", entry, err) from err
 

@@ -10,6 +10,8 @@ import time
 
 import pytest
 
+from minictr.features.tables import signal_number
+
 
 @pytest.fixture
 def started(minictr_cli, rootfs, requires):
@@ -36,11 +38,10 @@ LOOP = "echo ready; while :; do sleep 0.02; done"
 
 
 @pytest.mark.parametrize("init", ["--init", "--no-init"])
-@pytest.mark.parametrize(
-    "number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2]
-)
-def test_signals_are_passed_on(started, number, init):
-    process = started(f"trap 'echo got; exit 7' {number.value}; {LOOP}", init)
+@pytest.mark.parametrize("name", "TERM INT HUP QUIT USR1 USR2 PWR RTMIN+3 RTMIN+4 RTMIN+5".split())
+def test_signals_are_passed_on(started, name, init):
+    number = signal_number(name)
+    process = started(f"trap 'echo got; exit 7' {number}; {LOOP}", init)
     process.send_signal(number)
     assert process.communicate(timeout=20)[0] == "got\n"
     assert process.returncode == 7

@@ -138,13 +138,14 @@ def test_a_device_list_or_a_program_in_force(requires):
         pytest.skip("no devices controller here")
     outer, inner = (cgroups.locate("devices", f"minictr-isolation-{os.getpid()}{end}") for end in ("", "/below"))
     before = read().devices
-    cgroups.create(inner)
+    cgroups.create(outer)
     try:
+        cgroups.write(outer, rules=((False, "a", -1, -1, "rwm"), (True, "c", 1, 3, "rwm")))
+        cgroups.create(inner)
         with subprocess.Popen(["sleep", "1000"]) as child:
             try:
+                assert read(child.pid).devices == before
                 _enter(inner, child.pid)
-                assert read(child.pid).devices.restricted == before.restricted
-                cgroups.write(outer, rules=((False, "a", -1, -1, "rwm"), (True, "c", 1, 3, "rwm")))
                 found = read(child.pid).devices
                 assert found.restricted is True
                 if outer.version == 1:
@@ -155,9 +156,9 @@ def test_a_device_list_or_a_program_in_force(requires):
                 child.kill()
                 child.wait()
     finally:
-        cgroups.remove(inner.directory)
-        if os.path.isdir(outer.directory):
-            cgroups.remove(outer.directory)
+        for place in (inner, outer):
+            if os.path.isdir(place.directory):
+                cgroups.remove(place.directory)
 
 
 def see_from_a_new_namespace() -> tuple[dict[str, bool], dict[str, bool]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -185,7 +186,7 @@ def test_the_program_is_meant_not_its_init(lab):
 
 def test_without_init_the_first_process_is_the_program(lab):
     """Whatever it calls itself."""
-    script = "sleep 1000 & echo minictr-init > /proc/self/comm; wait"
+    script = "sleep 1000 & printf minictr-init > /proc/self/comm; wait"
     with mc.Container(lab).without("init").popen(["bash", "-c", script]) as process:
         deadline = time.monotonic() + 10
         while mc.isolation(process).command != "minictr-init" and time.monotonic() < deadline:
@@ -281,6 +282,24 @@ def test_one_that_ends_meanwhile():
                 read()
     with pytest.raises(StepFailed):
         mc.isolation(child.pid)
+
+
+def test_processes_that_end_while_they_are_read():
+    """A hundred short lives, read from beginning to end: a whole answer, or ESRCH; never another error, or a half."""
+    whole = errors = 0
+    for number in range(100):
+        with subprocess.Popen(["sleep", f"0.{number % 10:03}"]) as child:
+            for _ in range(3):
+                try:
+                    found = mc.isolation(child.pid)
+                except StepFailed as err:
+                    errors += err.errno == errno.ESRCH
+                    assert err.errno == errno.ESRCH, err  # noqa: PT017
+                else:
+                    whole += 1
+                    assert found.pid == child.pid and found.command in ("sleep", mc.isolation().command)
+                    assert found.limits and found.rlimits and found.root
+    assert whole + errors == 300 and whole
 
 
 def test_one_that_changes_is_read_again(monkeypatch):

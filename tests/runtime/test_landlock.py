@@ -21,6 +21,7 @@ from minictr.runtime.join import exec_popen, exec_run, exec_spec
 SYSTEM = ("/usr", "/bin", "/lib", "/lib64")
 TOOLS = (*SYSTEM, "/etc", "/proc")
 WISH = mc.Landlock(TOOLS, rw=("/tmp", "/dev"))
+BOUNDING = next(f for f in mc.profiles.DEFAULT if isinstance(f, mc.Capabilities)).bounding
 # a word for each that could be done
 TRIED = (
     "{ echo >/tmp/a$RANDOM; } 2>&- && echo tmp; { echo >/root/a; } 2>&- && echo root;"
@@ -265,6 +266,17 @@ def test_who_joins_what_was_no_container() -> None:
         done = exec_run(target, ["bash", "-c", script], capture_output=True, text=True)
         assert (done.returncode, done.stdout) == (0, "0\n")
         assert not os.path.exists("/tmp/minictr-not-made")
+
+
+def test_who_is_restricted_cannot_look_into_who_is_not(inside: Any, own: mc.Container) -> None:
+    """So a program that joins loses nothing to those inside before it is restricted, whatever they may trace."""
+    target = inside(own.with_(WISH, mc.Capabilities((*BOUNDING, "SYS_PTRACE"))))
+    with exec_popen(target, ["sleep", "100"], without=["landlock"]) as free:
+        with open(f"/proc/{free.pid}/status") as file:
+            pid = next(line for line in file if line.startswith("NSpid")).split()[-1]
+        look = f"readlink /proc/{pid}/fd/0 || echo closed"
+        assert said(target, look) == "closed"
+        assert said(target, look, without=("landlock",)) not in ("", "closed")
 
 
 def test_the_plan_of_who_joins(inside: Any, own: mc.Container) -> None:

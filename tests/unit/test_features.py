@@ -224,7 +224,8 @@ def test_every_feature_but_two_has_steps(name: str) -> None:
         (lambda: f.Capabilities(("CHOWN",), permitted=(), effective=(), drop_only=True), "leave the other sets out"),
         (lambda: f.Seccomp(b""), "not 1 to 4096"),
         (lambda: f.Seccomp(bytes(7)), "not 1 to 4096"),
-        (lambda: f.Seccomp("x"), "not bytes"),  # type: ignore[arg-type]
+        (lambda: f.Seccomp("x"), "'x' is not one of default, docker"),
+        (lambda: f.Seccomp(5), "int, not bytes, a filter"),  # type: ignore[arg-type]
     ],
 )
 def test_what_cannot_be_right_is_refused(make: object, words: str) -> None:
@@ -324,3 +325,12 @@ def refusal(function: object, *args: object) -> str:
     except SpecError as err:
         return str(err)
     return ""
+
+
+def test_thermal_events_are_masked_for_every_processor_there_may_be():
+    """Those that are off now too; numbers of those that are on can have holes (moby: daemon/pkg/oci/defaults.go)."""
+    masked = next(feature for feature in f.PROFILES["default"] if feature.name == "masked_paths").paths
+    with open("/sys/devices/system/cpu/possible") as file:
+        last = int(file.read().strip().replace("-", ",").split(",")[-1])
+    wanted = {f"/sys/devices/system/cpu/cpu{number}/thermal_throttle" for number in range(last + 1)}
+    assert wanted <= set(masked)

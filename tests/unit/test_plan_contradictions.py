@@ -106,3 +106,11 @@ def test_what_only_looks_like_a_contradiction() -> None:
     plan(BOX.with_(f.Devices().allowing("c 10:229 rw"), f.Device("/dev/fuse", "c", 10, 229)))
     plan(BOX.with_(f.Device("/dev/null", "c", 1, 3)))
     plan(BOX.with_(f.Devices(()), f.Device("/dev/fuse", "c", 10, 229)))
+
+
+def test_device_nodes_are_made_and_take_no_handle():
+    """But in a user namespace, where each is a bind of the host's."""
+    nodes = [f.Device(f"/dev/many{number}", "c", 4, number) for number in range(100)]
+    plan(BOX.with_(*nodes))
+    with pytest.raises(SpecError, match="100 of them, at most"):
+        plan(BOX.with_(f.UserNamespace(), *nodes))
