@@ -39,7 +39,8 @@ _HOMES = {
     "minictr.features.namespaces": (
         "MountNamespace UtsNamespace IpcNamespace PidNamespace NetNamespace CgroupNamespace UserNamespace TimeNamespace"
     ),
-    "minictr.features.mounts": "Proc Sysfs Dev Devpts Shm Mqueue Tmpfs Bind MaskedPaths ReadonlyPaths",
+    "minictr.features.masks": "MaskedPaths ReadonlyPaths",
+    "minictr.features.mounts": "Proc Sysfs Dev Devpts Shm Mqueue Tmpfs Bind",
     "minictr.features.rootfs": "PivotRoot Chroot Overlay ReadonlyRoot",
     "minictr.features.process": (
         "Hostname Domainname Env Cwd Umask Rlimits OomScoreAdj Sysctl BootId Keyring Personality"
@@ -50,6 +51,7 @@ _HOMES = {
     "minictr.features.landlock": "Landlock",
     "minictr.features.seccomp": "Seccomp",
     "minictr.features.lsm": "AppArmor SELinux",
+    "minictr.features.filters": "SeccompFilter",
     "minictr.features.network": "Loopback",
     "minictr.features.cgroups": "Memory Cpu Cpuset Pids Freezer NamedCgroup CgroupConf CgroupParent",
     "minictr.features.cgroup_devices": "Io Devices Device Hugetlb Rdma Misc",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from minictr.errors import SpecError
 from minictr.features import feature_class, make
 from minictr.features.check import frozen, sequence, shown, word
-from minictr.features.mounts import MaskedPaths, ReadonlyPaths
+from minictr.features.masks import MaskedPaths, ReadonlyPaths
 from minictr.features.namespaces import GROUPED, OF_GROUPS
 from minictr.features.process import ARG_STRLEN_MAX, Sysctl, sysctl_owner
 from minictr.steps import Feature

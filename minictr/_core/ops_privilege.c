@@ -90,13 +90,22 @@ long mc_op_no_new_privs(struct mc_machine *m MC_UNUSED, struct mc_op *op MC_UNUS
     return MC_CALL5(__NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 }
 
+enum mc_seccomp_ask { MC_ASK_NOTHING, MC_ASK_MODE, MC_ASK_ERROR };
+
 long mc_op_seccomp(struct mc_machine *m, struct mc_op *op)
 {
     struct sock_fprog program;
     mc_zero(&program, sizeof(program));
     program.len = (unsigned short)((size_t)op->arg[0] / sizeof(struct sock_filter));
     program.filter = (struct sock_filter *)(m->blob + op->str[0]);
-    return MC_CALL3(__NR_seccomp, SECCOMP_SET_MODE_FILTER, op->arg[1], &program);
+    long ret = MC_CALL3(__NR_seccomp, SECCOMP_SET_MODE_FILTER, op->arg[1], &program);
+    if (ret < 0 || op->arg[2] == MC_ASK_NOTHING)
+        return ret;
+    /* read back: the mode where the filter lets the question through, else the error that it answers */
+    long mode = MC_CALL5(__NR_prctl, PR_GET_SECCOMP, 0, 0, 0, 0);
+    if (op->arg[2] == MC_ASK_MODE ? mode != SECCOMP_MODE_FILTER : mode >= 0)
+        return -MC_EPERM;
+    return ret;
 }
 
 /* --- read back --- a difference is -EPERM: the start ends, fail closed --- */

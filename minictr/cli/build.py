@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from minictr.boot import booting
-from minictr.cli.given import many, said
+from minictr.cli.given import many, said, variables
 from minictr.cli.options import LANDLOCK, RESOURCES, RUN_OPTIONS
 from minictr.errors import SpecError
 from minictr.features import PROFILES, feature_class, make
@@ -20,6 +20,7 @@ from minictr.features.mounts import Bind, Shm, Sysfs
 from minictr.features.namespaces import TimeNamespace, UserNamespace
 from minictr.features.process import Cwd, Domainname, Env, Hostname, OomScoreAdj, Pdeathsig, Rlimits, Sysctl, Tty
 from minictr.features.rootfs import Overlay, ReadonlyRoot
+from minictr.features.seccomp import POLICIES, Seccomp
 from minictr.features.users import Identity
 from minictr.spec import Spec, label
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     Options = dict[str, Any]
 
 ENOENT = 2
+MAX_PROFILE = 1 << 20  # bytes of a seccomp profile's file
 LANDLOCKED = frozenset(row[1] for row in RUN_OPTIONS if row[5] == LANDLOCK)
 LIMITS = frozenset(row[1] for row in RUN_OPTIONS if row[5] == RESOURCES)
 LIMITS |= {"device", "device_cgroup_rule", "privileged"}
@@ -49,7 +51,7 @@ NAMESPACES = {
 LABELS = ("apparmor", "label")  # of --security-opt: the words before "=" that ask for a label
 # feature -> the option that asks for it with its settings
 ASK = {"bind": "-v", "tmpfs": "--tmpfs", "hostname": "-h", "domainname": "--domainname", "cwd": "-w"}
-ASK |= {"oom_score_adj": "--oom-score-adj", "seccomp": "a filter made in Python", "device": "--device"}
+ASK |= {"oom_score_adj": "--oom-score-adj", "device": "--device"}
 ASK |= {"apparmor": "--security-opt apparmor=NAME", "selinux": "--security-opt label=CONTEXT"}
 ASK |= {"landlock": "--ro, --rw and others", "cgroup_conf": "--cgroup-conf", "cgroup_parent": "--cgroup-parent"}
 
@@ -226,29 +228,12 @@ def process(spec: Spec, opts: Options) -> Spec:
     return spec.with_(Pdeathsig()) if opts.get("die_with_parent") else spec
 
 
-def variables(opts: Options) -> list[tuple[str, str]]:
-    """What ``--env-file`` and ``-e`` name, the later over the earlier."""
-    found = [pair for path in opts.get("env_file", ()) for pair in env_file(path)]
-    return [*found, *filter(None, many(opts, "env", "-e", "env", os.environ))]
-
-
-def env_file(path: str) -> list[tuple[str, str]]:
-    """The variables of an env file."""
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            text = file.read()
-    except (OSError, ValueError) as err:
-        raise SpecError(f"--env-file {path}: {err.strerror if isinstance(err, OSError) else err}") from err
-    import minictr.parse as parse  # not "from minictr": its __getattr__ would import importlib
-
-    return list(said(f"--env-file {path}", parse.env_file, text, os.environ))
-
-
 def privilege(spec: Spec, opts: Options) -> Spec:
     """Capabilities, no_new_privs, limits, sysctls."""
     spec = capabilities(spec, opts)
     if "security_opt" in opts:
         spec = security_options(spec, opts["security_opt"])
+    spec = seccomp_log(spec, opts)
     limits = many(opts, "ulimit", "--ulimit", "ulimit")
     if limits:
         present = spec.get("rlimits")
@@ -295,14 +280,45 @@ def security_option(spec: Spec, text: str) -> Spec:
     key, mark, value = text.partition("=")
     if key == "no-new-privileges" and value in ("", "true", "false") and (value or not mark):
         return spec.without("no_new_privs") if value == "false" else spec.with_(NoNewPrivs())
-    if text == "seccomp=unconfined":
-        return spec.without("seccomp")
+    if key == "seccomp" and value:
+        return spec.without("seccomp") if value == "unconfined" else spec.with_(filter_wish(spec, value))
     if text == "systempaths=unconfined":
         return spec.without("masked_paths", "readonly_paths")
-    known = "no-new-privileges[=false], apparmor=, label=, seccomp=unconfined and systempaths=unconfined are known"
-    reasons = {"seccomp": "policies from files are not built yet", "no-new-privileges": "true or false is wanted"}
+    known = "no-new-privileges[=false], apparmor=, label=, seccomp= and systempaths=unconfined are known"
+    reasons = {"seccomp": f"unconfined, {', '.join(POLICIES)} or a file is wanted"}
+    reasons["no-new-privileges"] = "true or false is wanted"
     reason = reasons.get(key, known)
     raise SpecError(f"--security-opt {text}: {reason}")
+
+
+def filter_wish(spec: Spec, value: str) -> Seccomp:
+    """``seccomp=VALUE``: a policy of ours by its name, or a file with a profile of OCI's or Docker's."""
+    if value in POLICIES:
+        return Seccomp(value)
+    try:
+        with open(value, encoding="utf-8") as file:
+            text = file.read(MAX_PROFILE + 1)
+    except (OSError, ValueError) as err:
+        reason = err.strerror if isinstance(err, OSError) else "is not UTF-8"
+        raise SpecError(f"--security-opt seccomp={value}: {reason}; policies are {', '.join(POLICIES)}") from err
+    if len(text) > MAX_PROFILE:
+        raise SpecError(f"--security-opt seccomp={value}: larger than {MAX_PROFILE} bytes")
+    from minictr.features.filters import SeccompFilter
+
+    present = spec.get("capabilities")
+    caps = present.bounding if isinstance(present, Capabilities) else CAPABILITIES
+    made = said(f"--security-opt seccomp={value}", SeccompFilter.from_json, text, caps=caps)
+    return Seccomp(made, source=os.path.basename(value))
+
+
+def seccomp_log(spec: Spec, opts: Options) -> Spec:
+    """``--seccomp-log``: what the filter does not allow is written to the kernel's log."""
+    if not opts.get("seccomp_log"):
+        return spec
+    present = spec.get("seccomp")
+    if not isinstance(present, Seccomp):
+        raise SpecError("--seccomp-log: there is no filter: add --security-opt seccomp=default")
+    return spec.with_(present.replace(flags=(*present.flags, "log")))
 
 
 def resources(spec: Spec, opts: Options) -> Spec:

@@ -49,8 +49,8 @@ def _words(dest: str) -> Iterable[str]:
         "landlock_rule": ("path-beneath:",),
         "landlock_scope": ("signal", "abstract-unix-socket"),
         "security_opt": (
-            "no-new-privileges",
-            *(f"{word}=unconfined" for word in ("apparmor", "seccomp", "systempaths")),
+            *("no-new-privileges", "apparmor=unconfined", "systempaths=unconfined"),
+            *(f"seccomp={word}" for word in ("unconfined", "default", "docker", "lxc", "strict")),
             *(f"label={word}" for word in ("disable", "user:", "role:", "type:", "level:", "filetype:")),
         ),
         "mount": ("type=bind,source=", "type=tmpfs,target=", "type=overlay,"),

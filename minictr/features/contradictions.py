@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from minictr.errors import SpecError
 from minictr.features.cgroup_devices import Device, allowed
-from minictr.features.mounts import DEVICES, Bind, MaskedPaths, ReadonlyPaths, Tmpfs
+from minictr.features.masks import MaskedPaths, ReadonlyPaths
+from minictr.features.mounts import DEVICES, Bind, Tmpfs
 from minictr.features.namespaces import GROUPED, OF_GROUPS, own
 from minictr.features.process import sysctl_owner
 

@@ -1,4 +1,4 @@
-"""Mounts inside the container: the kernel's file systems, devices, binds, tmpfs, masks.
+"""Mounts inside the container: the kernel's file systems, devices, binds, tmpfs. Masks: see ``masks``.
 
 Every target is reached from the container's own root by openat2(2) with RESOLVE_IN_ROOT, and our standard targets
 with no symlink anywhere in them: an image in which /proc or /dev is a link gets an error, not a mount elsewhere.
@@ -16,7 +16,7 @@ from minictr.steps import PREPARE, SETUP, Context, Feature, Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any, ClassVar
+    from typing import Any
 
 MOUNT_ATTR_RDONLY = 0x1  # linux/mount.h
 MOUNT_ATTR_NOSUID = 0x2  # linux/mount.h
@@ -38,7 +38,6 @@ DEVICE_LINKS = (
     ("/proc/self/fd/1", "/dev/stdout"),
     ("/proc/self/fd/2", "/dev/stderr"),
 )
-ABSENT = (2, 20)  # ENOENT, ENOTDIR
 NEEDS_MNT = ("mnt", "it would be mounted on the host")
 
 
@@ -344,59 +343,3 @@ class Bind(Feature):
         args |= {"into": fd, "path": self.source, "recursive": self.recursive}
         yield self.step("idmap_tree", PREPARE, self.source, undo="closed", **args)
         yield self.step("adopt", SETUP, self.source, into=tree, fd=fd)
-
-
-class Paths(Feature):
-    """What masked and read-only paths have in common: a list, looked at once more when all is mounted."""
-
-    CALL: ClassVar[str] = ""
-    NEEDS = (NEEDS_MNT,)
-
-    paths: tuple[str, ...]
-
-    def check(self) -> None:
-        listed = sequence(self.paths, f"{self.NAME} paths")
-        frozen(self, "paths", tuple(inside(path, f"{self.NAME} path", root=False) for path in listed))
-
-    def steps(self, ctx: Context) -> Iterator[Step]:
-        for path in self.paths:
-            yield self.step(self.CALL, SETUP, path, path=path)
-        if self.paths:
-            about = f"{len(self.paths)} {self.NAME.replace('_', ' ')}"
-            yield self.step("verify_paths", SETUP, about, masked=int(self.CALL == "mask"), paths=list(self.paths))
-
-
-class MaskedPaths(Paths):
-    """Nothing is to be seen at these paths: an empty read-only file or directory lies over each. mount(2)."""
-
-    NAME = "masked_paths"
-    SUMMARY = "paths of /proc and /sys that tell about or reach the host, hidden"
-    CALL = "mask"
-
-
-class ReadonlyPaths(Paths):
-    """These paths, and what is mounted below them, cannot be written. Linux 5.12, mount_setattr(2).
-
-    ``writable``: what is left writable, in them or in another read-only mount, where the container has a network of its
-    own: /proc/sys/net is that one's.
-    """
-
-    NAME = "readonly_paths"
-    SUMMARY = "paths of /proc that set up the host, read-only"
-    CALL = "readonly_path"
-
-    writable: tuple[str, ...] = ()
-
-    def check(self) -> None:
-        super().check()
-        listed = sequence(self.writable, f"{self.NAME} writable")
-        frozen(self, "writable", tuple(inside(path, f"{self.NAME} writable", root=False) for path in listed))
-
-    def steps(self, ctx: Context) -> Iterator[Step]:
-        writable = self.writable if own(ctx, "net") else ()
-        for path in writable:  # a mount of its own first, which the next ones take along
-            yield self.step(self.CALL, SETUP, f"{path}, a mount of its own", path=path)
-        yield from super().steps(ctx)
-        for path in writable:
-            args: dict[str, Any] = {"path": path, "set": 0, "clear": MOUNT_ATTR_RDONLY, "flags": NOFOLLOW}
-            yield self.step("remount", SETUP, f"{path} rw", tolerate=ABSENT, **args)

@@ -38,6 +38,8 @@ def feature_from(data: Any) -> Feature:
 def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return {"hex": value.hex()}
+    if hasattr(value, "plain"):  # a seccomp filter: as the program it is
+        return {"hex": value.program.hex()}
     return [_plain(item) for item in value] if isinstance(value, (tuple, list)) else value
 
 

@@ -8,12 +8,12 @@
 ``landlock`` no container at all: a program of the host, in its own root, that may reach only the files and TCP ports
              named. For anybody, anywhere: no privilege, no namespace.
 
-Not in them yet, for they are features of later work: seccomp policies, bridges. Nor labels of security modules: only
-the host knows which there are (Docker loads a profile of its own, docker-default). Known differences: Docker's
-groups of hugetlb, rdma, perf_event and the network classes, which nothing is set in, are not made; LXC leaves
-/sys/fs/cgroup to the container's init where there are cgroup namespaces (its cgroup:mixed without ":force"), here it is
-mounted as cgroup:mixed:force does. Docker's overlay is made by its daemon (add ``Overlay()`` to have one); LXC has four
-ttys beside the console, binds /sys/fs/fuse/connections, and its Debian configuration may add a veth.
+Not in them yet, for they are features of later work: bridges. Nor labels of security modules: only the host knows which
+there are (Docker loads a profile of its own, docker-default). Known differences: Docker's groups of hugetlb, rdma,
+perf_event and the network classes, which nothing is set in, are not made; LXC leaves /sys/fs/cgroup to the container's
+init where there are cgroup namespaces (its cgroup:mixed without ":force"), here it is mounted as cgroup:mixed:force
+does. Docker's overlay is made by its daemon (add ``Overlay()`` to have one); LXC has four ttys beside the console,
+binds /sys/fs/fuse/connections, and its Debian configuration may add a veth.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from minictr.features.cgroup_devices import LXC_RULES, Devices, Io
 from minictr.features.cgroupfs import Cgroupfs
 from minictr.features.cgroups import Cpu, Cpuset, Freezer, Memory, NamedCgroup, Pids
 from minictr.features.landlock import Landlock
-from minictr.features.mounts import Dev, Devpts, MaskedPaths, Mqueue, Proc, ReadonlyPaths, Shm, Sysfs
+from minictr.features.masks import MaskedPaths, ReadonlyPaths
+from minictr.features.mounts import Dev, Devpts, Mqueue, Proc, Shm, Sysfs
 from minictr.features.namespaces import (
     CgroupNamespace,
     IpcNamespace,
@@ -37,6 +38,7 @@ from minictr.features.namespaces import (
 from minictr.features.network import Loopback
 from minictr.features.process import BootId, Env, Hostname, Init, Keyring, Rlimits, Session, Sysctl, Umask
 from minictr.features.rootfs import Chroot, PivotRoot
+from minictr.features.seccomp import Seccomp
 from minictr.features.users import Identity
 from minictr.rights import ACCESS, SCOPES
 
@@ -128,6 +130,7 @@ LXC: tuple[Feature, ...] = (
     Session(),
     Identity(),
     Capabilities(tuple(name for name in CAPABILITIES if name not in LXC_DROPPED), drop_only=True),
+    Seccomp("lxc"),
     Init(),
     *CONTROLLERS,
     Devices(LXC_RULES),
@@ -156,6 +159,7 @@ DOCKER: tuple[Feature, ...] = (
     Session(),
     Identity(),
     Capabilities(DOCKER_CAPABILITIES),
+    Seccomp("docker"),
     *CONTROLLERS,
     Devices(),
     Cgroupfs(),
@@ -183,6 +187,7 @@ DEFAULT: tuple[Feature, ...] = (
     Identity(),
     Capabilities(DEFAULT_CAPABILITIES),
     NoNewPrivs(),
+    Seccomp("default"),
     Init(),
     Pids(PIDS_LIMIT),
     Cgroupfs(),

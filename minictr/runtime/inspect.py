@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from minictr.runtime.ended import ExitRecord
     from minictr.runtime.instance import Instance
     from minictr.spec import Spec
+    from minictr.steps import Feature
 
 __all__ = ["inspect", "stamp"]
 
@@ -41,7 +42,7 @@ def inspect(instance: Instance) -> dict[str, Any]:
         "MountLabel": getattr(spec.get("selinux"), "mount", ""),
         "Labels": _labels(spec, pid),
         "Config": _config(instance, spec),
-        "Features": [plain_feature(feature) for feature in spec.features],
+        "Features": [_feature(feature) for feature in spec.features],
         "Mounts": [_mount(feature) for feature in map(plain_feature, spec.features) if feature["feature"] in MOUNTS],
         "Namespaces": _namespaces(pid),
         "Cgroups": {group.controller: group.directory for group in state.groups},
@@ -105,6 +106,17 @@ def _config(instance: Instance, spec: Spec) -> dict[str, Any]:
         "LogMaxSize": state.log[0],
         "LogMaxFile": state.log[1],
     }
+
+
+def _feature(feature: Feature) -> dict[str, Any]:
+    """FEATURE as plain data; of a seccomp program its size and digest."""
+    fields = plain_feature(feature)
+    program = getattr(feature, "program", b"")
+    if isinstance(program, bytes) and program:
+        from minictr.kernel.seccomp_programs import sha256
+
+        fields["program"] = {"instructions": len(program) // 8, "sha256": sha256(program).hexdigest()}
+    return fields
 
 
 def _mount(fields: dict[str, Any]) -> dict[str, Any]:

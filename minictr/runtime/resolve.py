@@ -13,6 +13,7 @@ from minictr.errors import SpecError
 from minictr.features.cgroupfs import TOP
 from minictr.kernel.core import lib
 from minictr.kernel.handles import shut
+from minictr.runtime.filters import with_program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ MAX_DATABASE = 4 << 20  # bytes of a passwd or group file that are read
 def resolve(spec: Spec) -> Spec:
     """SPEC with an absolute, checked root and a numeric user.
 
-    Block devices that limits name become numbers, and the cgroup file system learns which hierarchies the host has.
+    Block devices that limits name become numbers, the cgroup file system learns which hierarchies the host has, and a
+    seccomp filter becomes a program.
 
     Raises :class:`SpecError` for a root that is missing, a file, a link or empty, for /proc, /sys or /dev being a link
     in it, and for a user or group that it does not know.
@@ -43,6 +45,8 @@ def resolve(spec: Spec) -> Spec:
         spec = spec.with_(io.resolved({path: _block_device(path) for path in io.paths}))
     if "cgroupfs" in spec.names or "named_cgroup" in spec.names:
         spec = _host_hierarchies(spec)
+    if "seccomp" in spec.names:
+        spec = with_program(spec)
     if is_init(spec):
         _check_systemd(spec)
     env: Any = spec.get("env")

@@ -36,6 +36,13 @@ def imported(*argv: str) -> tuple[int, set[str], str]:
     return int(number), set(modules), done.stdout
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once(requires, rootfs):
+    """A filter is compiled the first time, and kept on disk."""
+    imported("run", "--rootfs", rootfs, "--", "true")
+    imported("run", "--rootfs", rootfs, "--cap-drop", "ALL", "--", "true")
+
+
 def test_a_run_to_its_end(rootfs, requires):
     requires.root()
     code, modules, output = imported("run", "--rootfs", rootfs, "--", "echo", "done")

@@ -55,6 +55,13 @@ PROOFS = {
         "no port at all                             secret file directory beside\n",
         "that port only                             secret file directory beside port",
     ],
+    "seccomp_filter": [
+        "mkdir on x86_64: errno EDQUOT, by rule 1",
+        "socket on x86_64: allow, by default",
+        "mkdir with the default policy: made",
+        "mkdir with the filter: Disk quota exceeded",
+        "arches: x86_64 x86 x32 -> x86_64 x86",
+    ],
     "custom_features": [
         "processes seen: 0",
         "with pid and proc: processes seen: 1",

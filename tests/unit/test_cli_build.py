@@ -9,6 +9,7 @@ import pytest
 
 from minictr.cli import build as build_module
 from minictr.cli import create as create_module
+from minictr.cli import given as given_module
 from minictr.cli import landlock as landlock_module
 from minictr.cli import limits as limits_module
 from minictr.cli import options
@@ -80,7 +81,8 @@ def test_what_is_built_can_be_planned(line):
 
 def test_every_option_is_read():
     """No option of the table is parsed and then forgotten."""
-    modules = (build_module, settings_module, plan_module, limits_module, landlock_module, run_module, create_module)
+    modules = (build_module, given_module, settings_module, plan_module, limits_module, landlock_module)
+    modules += (run_module, create_module)
     code = "".join(Path(module.__file__ or "").read_text() for module in modules)
     unread = {row[1] for row in options.PLAN_OPTIONS + RUN if f'"{row[1]}"' not in code}
     unread -= {f"device_{rate}" for rate in RATES}  # a loop reads them
@@ -122,6 +124,55 @@ def test_all_means_what_the_caller_has(line, narrowed):
     assert spec(line).get("capabilities").drop_only is narrowed
 
 
+@pytest.mark.parametrize(
+    ("line", "program", "flags"),
+    [
+        ("", "default", ()),
+        ("--profile docker", "docker", ()),
+        ("--profile lxc", "lxc", ()),
+        ("--security-opt seccomp=docker", "docker", ()),
+        ("--security-opt seccomp:strict", "strict", ()),
+        ("--seccomp-log", "default", ("log",)),
+        ("--profile bare --security-opt seccomp=lxc --seccomp-log", "lxc", ("log",)),
+        ("--security-opt seccomp=unconfined --security-opt seccomp=docker", "docker", ()),
+    ],
+)
+def test_filters_by_name(line, program, flags):
+    found = spec(line).get("seccomp")
+    assert (found.program, found.flags) == (program, flags)
+
+
+@pytest.mark.parametrize("line", ["--profile bare", "--security-opt seccomp=unconfined", "--privileged"])
+def test_no_filter(line):
+    assert "seccomp" not in spec(line).names
+    with pytest.raises(SpecError, match="--seccomp-log: there is no filter"):
+        spec(f"{line} --seccomp-log")
+
+
+def test_a_filter_from_a_file(tmp_path):
+    """Docker's conditions are compared with the capabilities that are kept."""
+    path = tmp_path / "profile.json"
+    rule = '{"names": ["mount"], "action": "SCMP_ACT_ALLOW", "includes": {"caps": ["CAP_SYS_ADMIN"]}}'
+    path.write_text(f'{{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{rule}]}}')
+    found = spec(f"--security-opt seccomp={path}").get("seccomp")
+    assert (found.source, str(found.program.explain("mount").action)) == ("profile.json", "errno EPERM")
+    found = spec(f"--security-opt seccomp={path} --cap-add SYS_ADMIN").get("seccomp")
+    assert str(found.program.explain("mount").action) == "allow"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"{", "is no JSON"), (b"\xff\xfe", "not UTF-8"), (b"{}", "defaultAction is missing"), (None, "No such file")],
+)
+def test_a_file_that_is_no_profile(tmp_path, content, words):
+    path = tmp_path / "profile.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SpecError, match=words) as caught:
+        spec(f"--security-opt seccomp={path}")
+    assert str(caught.value).startswith(f"--security-opt seccomp={path}: ")
+
+
 # --- features by name ---
 
 
@@ -146,7 +197,7 @@ def test_every_feature_can_be_left_out_by_name(name):
     assert name not in spec(f"--without {name}").names
 
 
-NEED_SETTINGS = {"bind", "tmpfs", "hostname", "domainname", "cwd", "oom_score_adj", "seccomp"}
+NEED_SETTINGS = {"bind", "tmpfs", "hostname", "domainname", "cwd", "oom_score_adj"}
 NEED_SETTINGS |= {"device", "cgroup_conf", "cgroup_parent", "landlock", "apparmor", "selinux"}
 
 

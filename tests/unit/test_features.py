@@ -224,7 +224,8 @@ def test_every_feature_but_two_has_steps(name: str) -> None:
         (lambda: f.Capabilities(("CHOWN",), permitted=(), effective=(), drop_only=True), "leave the other sets out"),
         (lambda: f.Seccomp(b""), "not 1 to 4096"),
         (lambda: f.Seccomp(bytes(7)), "not 1 to 4096"),
-        (lambda: f.Seccomp("x"), "not bytes"),  # type: ignore[arg-type]
+        (lambda: f.Seccomp("x"), "'x' is not one of default, docker"),
+        (lambda: f.Seccomp(5), "int, not bytes, a filter"),  # type: ignore[arg-type]
     ],
 )
 def test_what_cannot_be_right_is_refused(make: object, words: str) -> None:

@@ -14,6 +14,8 @@ MORE = (
     mc.Bind("/a", "/b", readonly="ro"),
     mc.Tmpfs("/run", size="64M"),
     mc.Seccomp(bytes(range(16))),
+    mc.Seccomp("docker", flags=("log",)),
+    mc.Seccomp(bytes(8), source="profile.json"),
     mc.UserNamespace(uid_map=((0, 100000, 65536),), gid_map=((0, 100000, 65536),)),
     mc.TimeNamespace(monotonic=1.5),
     mc.Rlimits((("nofile", 64, 128),)),

@@ -1,0 +1,124 @@
+"""``SeccompFilter`` as a value: what it says, how it is told, compared and refused."""
+
+from __future__ import annotations
+
+import pytest
+
+import minictr as mc
+from minictr.errors import SpecError
+from minictr.features.filter_parts import ALLOW, Action, Condition, Rule
+
+BASE = mc.SeccompFilter("allow", arches=("x86_64", "x86"))
+
+
+def test_builders_return_new_values():
+    built = BASE.deny("mkdir").kill("reboot").log("open").trap("bpf", number=3).trace("ptrace", number=4).allow("read")
+    assert BASE.rules == ()
+    told = [str(rule.action) for rule in built.rules]
+    assert told == ["errno EPERM", "kill_process", "log", "trap 3", "trace 4", "allow"]
+    assert str(BASE.kill("reboot", thread=True).rules[0].action) == "kill_thread"
+    assert BASE.deny("mkdir", errno="EACCES") == BASE.deny("mkdir", errno=13) != BASE.deny("mkdir")
+
+
+def test_the_last_word_counts():
+    flt = BASE.deny("socket").allow("socket", when=(0, "==", 2)).deny("socket", errno="EACCES", when=(1, ">", 5))
+    assert str(flt.explain("socket", 2, 9).action) == "errno EACCES"
+    assert flt.explain("socket", 2, 5).action == ALLOW
+    assert str(flt.explain("socket", 1, 5).action) == "errno EPERM"
+    assert flt.allow("socket").explain("socket", 1, 9).action == ALLOW
+
+
+def test_explain_names_the_rule():
+    flt = BASE.deny("mkdir", "mkdirat").deny("socket", errno="EACCES", when=(0, "==", 38))
+    assert str(flt.explain("mkdir", 0)) == "mkdir on x86_64: errno EPERM, by rule 1 (errno EPERM)"
+    assert str(flt.explain("socket", 38)) == "socket on x86_64: errno EACCES, by rule 2 (errno EACCES if arg0 == 38)"
+    assert str(flt.explain("socket", 2)) == "socket on x86_64: allow, by default"
+    verdict = flt.explain("socket")
+    assert verdict.action is None
+    assert str(verdict) == "socket on x86_64: errno EACCES if arg0 == 38; allow otherwise"
+    assert flt.explain(83).name == "mkdir"
+    assert flt.explain(39, arch="x86").name == "mkdir"
+    assert flt.explain("mkdir", arch="arm").action == Action("kill_process")
+    with pytest.raises(SpecError, match="knows no system call named 'mkdirr'"):
+        flt.explain("mkdirr")
+    with pytest.raises(SpecError, match="neither name nor number"):
+        flt.explain(None)  # type: ignore[arg-type]
+
+
+def test_values_are_compared_by_what_they_say():
+    one, other = BASE.deny("mkdir").replace(name="a"), BASE.deny("mkdir").replace(name="b", notes=("x",))
+    assert one == other
+    assert hash(one) == hash(other)
+    assert len({one, other, BASE}) == 2
+    assert one != BASE.deny("mkdir").replace(flags=("log",))
+    assert one != "x"
+
+
+def test_diff():
+    one = BASE.deny("mkdir").deny("socket", when=(0, "==", 38))
+    other = BASE.replace(otherwise=Action("log"), arches=("x86_64",)).deny("socket").allow("mkdir")
+    difference = one.diff(other)
+    assert str(difference).splitlines() == [
+        "otherwise: allow -> log",
+        "arches: x86_64 x86 -> x86_64",
+        "mkdir: errno EPERM -> allow",
+        "socket: errno EPERM if arg0 == 38; else allow -> errno EPERM",
+    ]
+    assert not one.diff(one)
+
+
+def test_dump_and_repr():
+    flt = mc.SeccompFilter.docker(kernel=(6, 1))
+    lines = flt.dump().splitlines()
+    assert max(map(len, lines)) < 80
+    assert lines[0] == "default       errno EPERM"
+    assert "arg0 & 0x7e020000 == 0x0" in flt.dump()
+    assert repr(flt).startswith("SeccompFilter(<docker: ")
+    assert "for 0 system calls, else allow" in repr(BASE)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (lambda: mc.SeccompFilter("refuse"), "action 'refuse' is not one of"),
+        (lambda: mc.SeccompFilter(5), "otherwise: 5 is not an action"),
+        (lambda: mc.SeccompFilter(arches=("z80",)), "architecture 'z80' is not one of"),
+        (lambda: mc.SeccompFilter(flags=("tsync",)), "flag 'tsync' is not one of"),
+        (lambda: mc.SeccompFilter(rules=("x",)), "'x' is not a rule"),
+        (lambda: BASE.deny(), "a rule for no system call"),
+        (lambda: BASE.deny(["mkdir"]), "is no name of a system call"),
+        (lambda: BASE.deny("mk dir"), "is no name of a system call"),
+        (lambda: BASE.deny("mkdir", errno="ENOTHING"), "no name of errno"),
+        (lambda: BASE.deny("mkdir", errno=5000), "not between 0 and 4095"),
+        (lambda: BASE.deny("mkdir", errno="path"), "no name of errno"),
+        (lambda: BASE.allow("mkdir", when=(6, "==", 1)), "not between 0 and 5"),
+        (lambda: BASE.allow("mkdir", when=(0, "=", 1)), "operator '='"),
+        (lambda: BASE.allow("mkdir", when=(0, "==", -1)), "not between 0 and"),
+        (lambda: BASE.allow("mkdir", when=(0, "==")), "is not (argument, operator, value)"),
+        (lambda: BASE.allow("mkdir", when=(0, "&", 1)), "is not (argument, operator, value)"),
+        (lambda: BASE.allow("mkdir", when=(0, "&", 1, 2)), "bits outside its mask"),
+        (lambda: BASE.allow("mkdir", when="x"), "is not a tuple"),
+        (lambda: Condition(0, "==", 1, 1), "a mask goes with &"),
+        (lambda: Rule(("mkdir",), "allow"), "is not an action"),  # type: ignore[arg-type]
+        (lambda: BASE.trap("mkdir", number=70000), "not between 0 and 65535"),
+        (lambda: mc.SeccompFilter.allowlist("read"), "is not a list of names"),
+        (lambda: mc.SeccompFilter.named("dokcer"), "is not one of default, docker"),
+        (lambda: BASE.deny("mkdirr").program, "knows no system call named 'mkdirr'"),
+    ],
+)
+def test_a_mistake_is_one_clear_error(wrong, words):
+    with pytest.raises(SpecError, match=words.replace("(", r"\(").replace(")", r"\)")) as caught:
+        wrong()
+    assert "\n" not in str(caught.value)
+
+
+def test_the_feature_takes_filters_names_and_bytes():
+    assert mc.Seccomp("docker") == mc.Seccomp("docker")
+    assert repr(mc.Seccomp("docker", flags=("log",))) == "Seccomp('docker', flags=('log',))"
+    assert repr(mc.Seccomp(bytes(16), source="mine")) == "Seccomp(<mine, 2 instructions>)"
+    assert mc.Seccomp(BASE).program == BASE
+    for wrong in (5, None, b"", "nothing"):
+        with pytest.raises(SpecError, match="seccomp: "):
+            mc.Seccomp(wrong)  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match="flag 'x'"):
+        mc.Seccomp("docker", flags=("x",))
