@@ -116,8 +116,6 @@ def exec_spec(
     if isinstance(args, str) or not args:
         raise SpecError(f"args must be a list of strings, not {args!r}")
     left_out(target, without)
-    # a container of the library's may be told by its wishes: what is written down has the program already
-    target = target.replace(spec=with_program(target.spec))
     names = target.spec.names.difference(without)
     kinds = tuple(kind for kind in target.spec.features if isinstance(kind, Namespace) and kind.name in names)
     mounts = any(kind.name == "mnt" for kind in kinds)
@@ -232,7 +230,8 @@ def _program(target: Target, args: Sequence[str], options: dict[str, Any]) -> Pr
     kept = _programs.get(key)
     if kept is not None and kept.target is target.spec and kept.seen == seen(kept.program.plan.spec):
         return kept.program
-    spec = exec_spec(target, args, **options)
+    # a container of the library's may be told by its wishes: what is written down has the program already
+    spec = exec_spec(target.replace(spec=with_program(target.spec)), args, **options)
     mark = seen(spec)
     who: Any = spec.get("user")
     program = Program(plan(look_up_user(spec) if who is not None and who.uid == -1 else spec))
