@@ -121,12 +121,7 @@ def exec_spec(
     mounts = any(kind.name == "mnt" for kind in kinds)
     # a new root in a mount namespace of its own is that namespace's, and comes with it
     enter = "chroot" in names or ("pivot_root" in names and not mounts)
-    stays_out = controllers(target.spec, without)
-    groups = tuple(
-        (controller, place.version, place.directory)
-        for controller, place in target.places.items()
-        if controller not in stays_out
-    )
+    groups = joined_groups(target, without)
     pivoted = "pivot_root" in names
     features: list[Feature] = [Join(target.pid, kinds, at_once(), enter, pivoted, groups, detach)]
     features += (repeated(feature) for feature in target.spec.features if feature.name in names & REPEATED)
@@ -174,6 +169,16 @@ def controllers(spec: Spec, without: Collection[str]) -> frozenset[str]:
         if isinstance(feature, Controller) and feature.name in without:
             found.update(feature.controllers())
     return frozenset(found)
+
+
+def joined_groups(target: Target, without: Collection[str]) -> tuple[tuple[str, int, str], ...]:
+    """(controller, version, directory) of TARGET's groups but for WITHOUT."""
+    stays_out = controllers(target.spec, without)
+    return tuple(
+        (controller, place.version, place.directory)
+        for controller, place in target.places.items()
+        if controller not in stays_out
+    )
 
 
 def at_once() -> bool:
