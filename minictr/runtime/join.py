@@ -32,7 +32,6 @@ from minictr.features.users import Identity
 from minictr.kernel.core import lib
 from minictr.kernel.handles import shut
 from minictr.plan import plan
-from minictr.runtime.container import CACHED, started, to_the_end
 from minictr.runtime.filters import with_program
 from minictr.runtime.launch import START_TIMEOUT, Start, reap
 from minictr.runtime.process import Process, is_over
@@ -49,8 +48,8 @@ if TYPE_CHECKING:
 
     from minictr.kernel.cgroups import Place
     from minictr.runtime.console import Console
-    from minictr.runtime.container import Result
     from minictr.runtime.instance import Instance
+    from minictr.runtime.result import Result
 
 __all__ = ["REPEATED", "Target", "exec_popen", "exec_program", "exec_run", "exec_spec", "join", "target_of"]
 
@@ -62,6 +61,7 @@ REPEATED = frozenset(
 ).union(LABELS)
 ROOTS = ("pivot_root", "chroot")
 PIDFD_JOINS = (5, 8)  # setns(2) on a pidfd
+CACHED = 32  # compiled programs that are kept
 
 
 class Target(Value):
@@ -116,19 +116,12 @@ def exec_spec(
     if isinstance(args, str) or not args:
         raise SpecError(f"args must be a list of strings, not {args!r}")
     left_out(target, without)
-    # a container of the library's may be told by its wishes: what is written down has the program already
-    target = target.replace(spec=with_program(target.spec))
     names = target.spec.names.difference(without)
     kinds = tuple(kind for kind in target.spec.features if isinstance(kind, Namespace) and kind.name in names)
     mounts = any(kind.name == "mnt" for kind in kinds)
     # a new root in a mount namespace of its own is that namespace's, and comes with it
     enter = "chroot" in names or ("pivot_root" in names and not mounts)
-    stays_out = controllers(target.spec, without)
-    groups = tuple(
-        (controller, place.version, place.directory)
-        for controller, place in target.places.items()
-        if controller not in stays_out
-    )
+    groups = joined_groups(target, without)
     pivoted = "pivot_root" in names
     features: list[Feature] = [Join(target.pid, kinds, at_once(), enter, pivoted, groups, detach)]
     features += (repeated(feature) for feature in target.spec.features if feature.name in names & REPEATED)
@@ -176,6 +169,16 @@ def controllers(spec: Spec, without: Collection[str]) -> frozenset[str]:
         if isinstance(feature, Controller) and feature.name in without:
             found.update(feature.controllers())
     return frozenset(found)
+
+
+def joined_groups(target: Target, without: Collection[str]) -> tuple[tuple[str, int, str], ...]:
+    """(controller, version, directory) of TARGET's groups but for WITHOUT."""
+    stays_out = controllers(target.spec, without)
+    return tuple(
+        (controller, place.version, place.directory)
+        for controller, place in target.places.items()
+        if controller not in stays_out
+    )
 
 
 def at_once() -> bool:
@@ -232,7 +235,8 @@ def _program(target: Target, args: Sequence[str], options: dict[str, Any]) -> Pr
     kept = _programs.get(key)
     if kept is not None and kept.target is target.spec and kept.seen == seen(kept.program.plan.spec):
         return kept.program
-    spec = exec_spec(target, args, **options)
+    # a container of the library's may be told by its wishes: what is written down has the program already
+    spec = exec_spec(target.replace(spec=with_program(target.spec)), args, **options)
     mark = seen(spec)
     who: Any = spec.get("user")
     program = Program(plan(look_up_user(spec) if who is not None and who.uid == -1 else spec))
@@ -338,6 +342,8 @@ def exec_popen(
 
     The process is that one program: to kill it ends neither the container nor what it started in there.
     """
+    from minictr.runtime.container import started
+
     program = exec_program(target, args, tty=console is not None, **options)
 
     def start(fds: dict[str, int]) -> Process:
@@ -363,5 +369,7 @@ def exec_run(
 
     After ``timeout`` seconds that one program is killed.
     """
+    from minictr.runtime.container import to_the_end
+
     how = (input, capture_output, timeout, check, text, encoding, errors)
     return to_the_end(lambda **streams: exec_popen(target, args, **{**options, **streams}), *how)
