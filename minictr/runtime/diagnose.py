@@ -105,7 +105,7 @@ CURES: dict[tuple[str, int], str] = {
     (
         "verify_label",
         errno.EACCES,
-    ): "Landlock, in force already, denies /proc: allow reading it, or add no_new_privs, with which Landlock comes last",
+    ): "Landlock, in force already, denies /proc: allow reading it, or add no_new_privs: then it comes last",
     ("verify_label", errno.EPERM): "the label is gone, or another: was its profile removed? refused",
     ("verify_label", errno.EINVAL): "the label is gone: was its profile removed? refused",
     ("verify_paths", errno.EPERM): "something was mounted over a masked or read-only path: refused",
