@@ -18,12 +18,13 @@ Tell = Callable[[str], None]
 
 @dataclasses.dataclass
 class Series:
-    """What one command took: ``nanoseconds`` by round. ``failed``: why it left the run."""
+    """What one command took: ``nanoseconds`` by round; ``cpu``: of processor time. ``failed``: why it left the run."""
 
     name: str
     about: str = ""
     nanoseconds: list[int] = dataclasses.field(default_factory=list)
     failed: str = ""
+    cpu: list[int] = dataclasses.field(default_factory=list)
 
     @property
     def complete(self) -> bool:
@@ -94,23 +95,28 @@ def in_turn(
                     continue
                 if number >= 0:
                     found[name].nanoseconds.append(start.nanoseconds)
+                    found[name].cpu += [value for part, value in start.parts.items() if part == "cpu"]
             if number >= 0:
                 orders.append(order)
     return found, orders
 
 
 def table(found: Mapping[str, Series], base: str, seed: int) -> list[str]:
-    """A line each: median, quartiles, and how many times BASE it takes."""
-    lines = [f"{'':<22}{'median ms':>10}{'q1':>8}{'q3':>8}{'x ' + base:>14}   95 % interval"]
+    """A line each: median, quartiles, processor time, and how many times BASE it takes."""
+    with_cpu = any(series.cpu for series in found.values())
+    lines = [
+        f"{'':<15}{'median ms':>10}{'q1':>8}{'q3':>8}{'cpu' if with_cpu else '':>8}{'x ' + base:>13}   95 % interval"
+    ]
     for series in found.values():
         if not series.complete:
-            lines.append(f"{series.name:<22}{'-':>10}  {series.failed}")
+            lines.append(f"{series.name:<15}{'-':>10}  {series.failed}")
             continue
         middle = stats.quartiles([value / 1e6 for value in series.nanoseconds])
-        line = f"{series.name:<22}{middle.median:>10.2f}{middle.q1:>8.2f}{middle.q3:>8.2f}"
+        line = f"{series.name:<15}{middle.median:>10.2f}{middle.q1:>8.2f}{middle.q3:>8.2f}"
+        line += f"{stats.quartiles(series.cpu).median / 1e6:>8.2f}" if series.cpu else " " * 8
         if found[base].complete:
             times = ratio(found, series.name, base, seed)
-            line += f"{times.estimate:>14.2f}   {times.low:.2f} to {times.high:.2f}"
+            line += f"{times.estimate:>13.2f}   {times.low:.2f} to {times.high:.2f}"
         lines.append(line + (" ~" if stats.instability(series.nanoseconds) else ""))
     return lines
 

@@ -166,6 +166,13 @@ class LibraryNoInit(Library):
     WITHOUT = (*APART, "init")
 
 
+class LibraryWhole(Library):
+    NAME = "minictr-lib-whole"
+    ABOUT = "the default profile as it is: with its limit of processes, and its groups on /sys/fs/cgroup"
+    WITHOUT = ()
+    KNOWN = ("a cgroup of pids, its last readings, and a mount for it: no arm but runc and LXC has one",)
+
+
 class LibraryTree(Library):
     NAME = "minictr-lib-tree"
     ABOUT = "the same with the filter as a search tree"
@@ -190,7 +197,15 @@ class CommandLine(Tool):
     NAME = "minictr-cli"
     ABOUT = "minictr run --rootfs R -- /bin/true, without control groups"
     PROGRAM = "minictr"
+    WITHOUT: tuple[str, ...] = APART
 
     def command(self, argv: tuple[str, ...]) -> Command:
-        without = [word for name in APART for word in ("--without", name)]
+        without = [word for name in self.WITHOUT for word in ("--without", name)]
         return serve(mode="spawn", argv=[self.executable(), "run", "--rootfs", self.lab.rootfs, *without, "--", *argv])
+
+
+class CommandLineWhole(CommandLine):
+    NAME = "minictr-cli-whole"
+    ABOUT = "minictr run --rootfs R -- /bin/true: the default profile as it is"
+    WITHOUT = ()
+    KNOWN = LibraryWhole.KNOWN

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 
 from bench.host import own_cgroups
 from bench.lifecycle import oci
@@ -12,18 +13,26 @@ from bench.lifecycle.shape import COMMAND
 from bench.lifecycle.worker import Command
 
 CGROUPS = "/sys/fs/cgroup"
+PATIENCE = 5.0
 
 
 def remove_cgroups(name: str) -> list[str]:
-    """Remove the cgroup NAME, and all below it, from below the caller's own ones. The paths that would not go."""
-    left = []
-    for parent in own_cgroups():
-        for directory, _, _ in os.walk(os.path.join(parent, name), topdown=False):
-            try:
-                os.rmdir(directory)
-            except OSError:
-                left.append(directory)
-    return left
+    """Remove the cgroup NAME, and all below it, from below the caller's own ones. The paths that would not go.
+
+    A group is busy until the last process that was killed in it is gone: it is tried for PATIENCE seconds.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        left = []
+        for parent in own_cgroups():
+            for directory, _, _ in os.walk(os.path.join(parent, name), topdown=False):
+                try:
+                    os.rmdir(directory)
+                except OSError:
+                    left.append(directory)
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(0.01)
 
 
 class Oci(Tool):

@@ -19,7 +19,10 @@ TARGETS = (
     ("minictr-lib at most 1.5 floors", "minictr-lib", BASE, 1.5),
     ("minictr-lib at most 1.5 floors that have an init too", "minictr-lib", "floor-init", 1.5),
     ("minictr-lib at most half of crun", "minictr-lib", "crun", 0.5),
+    ("minictr-lib-whole at most 1.5 floors that have an init too", "minictr-lib-whole", "floor-init", 1.5),
+    ("minictr-lib-whole at most half of crun", "minictr-lib-whole", "crun", 0.5),
     ("minictr-cli faster than runc", "minictr-cli", "runc", 1.0),
+    ("minictr-cli-whole faster than runc", "minictr-cli-whole", "runc", 1.0),
     ("minictr-cli no slower than crun", "minictr-cli", "crun", 1.0),
     ("minictr-lib-tree below the floor", "minictr-lib-tree", BASE, 1.0),
 )

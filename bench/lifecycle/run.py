@@ -18,6 +18,7 @@ from bench.lifecycle import probe
 from bench.lifecycle.arms import (
     Arm,
     CommandLine,
+    CommandLineWhole,
     Floor,
     FloorAgain,
     FloorBallast,
@@ -26,6 +27,7 @@ from bench.lifecycle.arms import (
     Library,
     LibraryNoInit,
     LibraryTree,
+    LibraryWhole,
 )
 from bench.lifecycle.lab import Lab
 from bench.lifecycle.peers import Bubblewrap, Crun, LxcExecute, Runc
@@ -42,7 +44,9 @@ ARMS: dict[str, type[Arm]] = {
         Library,
         LibraryNoInit,
         LibraryTree,
+        LibraryWhole,
         CommandLine,
+        CommandLineWhole,
         Bubblewrap,
         Crun,
         LxcExecute,

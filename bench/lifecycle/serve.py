@@ -1,7 +1,7 @@
 """The process that stays while one arm is measured: starts a container each time it is asked, and times it inside.
 
 It answers as floor.c does: for each byte read from REQUEST one line on REPLY, ``ok NANOSECONDS STATUS`` or
-``error TEXT``.
+``error TEXT``, and ``cpu NANOSECONDS``: the processor time of the start and of all that was waited for.
 
 Usage: python -m bench.lifecycle.serve JSON REQUEST REPLY. The JSON object has ``mode`` and that mode's words:
 
@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-Outcome = tuple[int, int]  # nanoseconds, wait status
+Outcome = tuple[int, int, dict[str, int]]  # nanoseconds, wait status, nanoseconds by part
 Job = Callable[[], Outcome]
 
 # sys/mount.h, linux/sched.h
@@ -71,8 +71,9 @@ def spawn_job(
     def once() -> Outcome:
         begin = time.perf_counter_ns()
         pid = os.posix_spawn(argv[0], argv, environment, file_actions=actions)
-        _, status = os.waitpid(pid, 0)
-        return time.perf_counter_ns() - begin, status
+        _, status, usage = os.wait4(pid, 0)
+        elapsed = time.perf_counter_ns() - begin
+        return elapsed, status, {"cpu": round((usage.ru_utime + usage.ru_stime) * 1e9)}
 
     return once
 
@@ -128,16 +129,23 @@ def exec_job(root: str, name: str, argv: list[str], ballast: int = 0) -> Job:
     return timed(lambda: instance.exec(argv), ballast)
 
 
+def processor_time() -> int:
+    """Nanoseconds of this process and of all it has waited for. What the kernel does later, by itself, is not in it."""
+    both = (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
+    return round(sum(usage.ru_utime + usage.ru_stime for usage in both) * 1e9)
+
+
 def timed(call: Callable[[], Any], ballast: int) -> Job:
     """CALL, which answers a result, timed in a process that carries so many megabytes."""
     ballast_held = hold_ballast(ballast)
 
     def once() -> Outcome:
+        before = processor_time()
         begin = time.perf_counter_ns()
         result = call()
         elapsed = time.perf_counter_ns() - begin
         assert ballast_held is not None  # alive until the last start
-        return elapsed, 0 if result.returncode == 0 else 1 << 8
+        return elapsed, 0 if result.returncode == 0 else 1 << 8, {"cpu": processor_time() - before}
 
     return once
 
@@ -162,8 +170,8 @@ def main() -> None:
         return
     while os.read(request, 1):
         try:
-            elapsed, status = once()
-            answer = f"ok {elapsed} {status}"
+            elapsed, status, parts = once()
+            answer = " ".join([f"ok {elapsed} {status}", *(f"{name} {value}" for name, value in parts.items())])
         except Exception as err:
             answer = f"error {type(err).__name__}: {err}".replace("\n", " ")
         os.write(reply, f"{answer}\n".encode())

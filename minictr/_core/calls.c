@@ -173,6 +173,32 @@ size_t mc_monitor_program_size(void)
     return sizeof(MONITOR);
 }
 
+/* Many small files at once, below DIRFD. NAMES: paths, a zero after each, and one more at the end. OUT gets for each
+ * 32 bits, its length or -errno, and its text as one read(2) gives it. The bytes of OUT that are used; -ENOSPC when it
+ * is too small. */
+long mc_read_files(int dirfd, const char *names, char *out, size_t size)
+{
+    size_t used = 0;
+    for (; *names; names += __builtin_strlen(names) + 1) {
+        if (size - used <= sizeof(int32_t)) {
+            return -MC_ENOSPC;
+        }
+        size_t room = size - used - sizeof(int32_t);
+        long fd = MC_CALL4(__NR_openat, dirfd, names, MC_O_CLOEXEC, 0), got = fd;
+        if (fd >= 0) {
+            got = MC_CALL3(__NR_read, fd, out + used + sizeof(int32_t), room);
+            mc_close((int)fd);
+        }
+        if (got == (long)room) {
+            return -MC_ENOSPC;
+        }
+        int32_t told = (int32_t)got;
+        __builtin_memcpy(out + used, &told, sizeof(told));
+        used += sizeof(told) + (got > 0 ? (size_t)got : 0);
+    }
+    return (long)used;
+}
+
 // clang-format off
 #define MC_NAMES(X) \
     X(prctl) X(read) X(unshare) X(setns) X(mount) X(open_tree) X(fsopen) X(fsconfig) X(fsmount) \

@@ -230,5 +230,6 @@ long mc_personality(unsigned long persona);
 long mc_setgroups(const char *groups, size_t count);
 long mc_fstatfs_type(int fd); /* f_type: *_MAGIC of linux/magic.h */
 long mc_bpf(int cmd, const char *attr, unsigned int size);
+long mc_read_files(int dirfd, const char *names, char *out, size_t size); /* see calls.c */
 long mc_inotify_init1(int flags);
 long mc_inotify_add_watch(int fd, const char *path, uint32_t mask);

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from minictr.boot import booting
-from minictr.cli.given import many, said
+from minictr.cli.given import many, said, variables
 from minictr.cli.options import LANDLOCK, RESOURCES, RUN_OPTIONS
 from minictr.errors import SpecError
 from minictr.features import PROFILES, feature_class, make
@@ -226,24 +226,6 @@ def process(spec: Spec, opts: Options) -> Spec:
     spec = spec.with_(*wanted)
     spec = spec.with_("init") if opts.get("init") else booting(spec.without("init") if "init" in opts else spec)
     return spec.with_(Pdeathsig()) if opts.get("die_with_parent") else spec
-
-
-def variables(opts: Options) -> list[tuple[str, str]]:
-    """What ``--env-file`` and ``-e`` name, the later over the earlier."""
-    found = [pair for path in opts.get("env_file", ()) for pair in env_file(path)]
-    return [*found, *filter(None, many(opts, "env", "-e", "env", os.environ))]
-
-
-def env_file(path: str) -> list[tuple[str, str]]:
-    """The variables of an env file."""
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            text = file.read()
-    except (OSError, ValueError) as err:
-        raise SpecError(f"--env-file {path}: {err.strerror if isinstance(err, OSError) else err}") from err
-    import minictr.parse as parse  # not "from minictr": its __getattr__ would import importlib
-
-    return list(said(f"--env-file {path}", parse.env_file, text, os.environ))
 
 
 def privilege(spec: Spec, opts: Options) -> Spec:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from minictr.cli.build import variables
+from minictr.cli.given import variables
 from minictr.cli.run import Network, attended, keep_standard_streams, told
 from minictr.cli.settings import settings
 from minictr.errors import SpecError

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 
-from minictr.cli.build import build
 from minictr.cli.settings import settings
 from minictr.errors import SpecError
 from minictr.kernel.handles import shut
@@ -39,6 +38,8 @@ def run(opts: dict[str, Any], command: tuple[str, ...]) -> int:
         from minictr.cli.create import detach
 
         return detach(opts, command)
+    from minictr.cli.build import build  # not for exec, which shares the rest of this module
+
     only_detached(opts)
     chosen = settings(opts)
     spec = build(opts, command)
@@ -53,7 +54,7 @@ def run(opts: dict[str, Any], command: tuple[str, ...]) -> int:
         process, timed_out = attempt(program, chosen)
     else:
         process, timed_out = as_far_as_possible(spec, opts["best_effort"], chosen)
-    if process.usage is not None:
+    if process.readings is not None and process.readings.bitten:
         tell_limits(process, spec)
     return told(process, timed_out, chosen, opts.get("name", command[0]))
 
@@ -115,15 +116,13 @@ def only_detached(opts: dict[str, Any]) -> None:
 
 def tell_limits(process: Process, spec: Spec) -> None:
     """A limit that killed or bit is said, a line each."""
+    from minictr.cli.entry import complain
+    from minictr.cli.verdict import verdict
+
     usage = process.usage
     assert usage is not None
-    bit = usage.oom_kills or (usage.pids and usage.pids.hits) or (usage.cpu and usage.cpu.throttled)
-    if bit:  # the words are imported when there is something to say
-        from minictr.cli.entry import complain
-        from minictr.cli.verdict import verdict
-
-        for line in verdict(usage, spec, process.elapsed):
-            complain("run", line)
+    for line in verdict(usage, spec, process.elapsed):
+        complain("run", line)
 
 
 def as_far_as_possible(spec: Spec, names: list[str], chosen: Settings) -> tuple[Process, bool]:

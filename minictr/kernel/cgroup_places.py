@@ -130,12 +130,16 @@ def _bytes(path: str) -> bytes:
         raise StepFailed(f"read {path}", err.errno or 0) from err
 
 
-def home(controller: str) -> Hierarchy:
+def home(controller: str, *, seen: bool = False) -> Hierarchy:
     """The hierarchy where CONTROLLER lives. Raises Unsupported with the reason and the cure.
+
+    ``seen``: this process looked a moment ago and has not moved since: /proc/self/cgroup, which the kernel writes under
+    a lock that every change of a group takes too, is not read again.
 
     >>> home("memory").version
     """
-    hierarchies()
+    if not seen or not _Seen.homes:
+        hierarchies()
     found = _Seen.homes.get(controller)
     if found is None:
         raise Unsupported(controller, *_missing(controller))
@@ -166,16 +170,17 @@ def _missing(controller: str) -> tuple[str, str]:
     return "this kernel has no such controller, or no hierarchy with it is mounted", CURE_CONTROLLER
 
 
-def locate(controller: str, name: str, parent: str = "") -> Place:
+def locate(controller: str, name: str, parent: str = "", *, seen: bool = False) -> Place:
     """Where the group NAME with CONTROLLER is, or would be: nothing is touched.
 
     NAME: one name, or several with slashes. ``parent``: "" is this process's own group; a path is below that; with a
-    slash in front it is below what of the hierarchy is mounted. ``..`` is refused. Raises SpecError, Unsupported.
+    slash in front it is below what of the hierarchy is mounted. ``..`` is refused. ``seen``: as in :func:`home`. Raises
+    SpecError, Unsupported.
 
     >>> locate("memory", "lab").directory
     '/sys/fs/cgroup/memory/lab'
     """
-    hierarchy = home(controller)
+    hierarchy = home(controller, seen=seen)
     base = hierarchy.mount if parent.startswith("/") else hierarchy.own
     if not base:
         reason = f"{hierarchy.mount} shows another part of the tree than the one this process is in"

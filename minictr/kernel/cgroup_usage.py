@@ -1,6 +1,6 @@
 """What a group used, and what its limits did to it: typed, in bytes, seconds and counts. v1 and v2.
 
-Readers take the directory of a :class:`Place`, which may as well be a directory of copies: :func:`final_files` says
+Readers take the directory of a :class:`Place`, which may as well be a directory of copies: ``cgroup_readings`` says
 which files to copy before a group is removed. What this kernel does not count is None.
 """
 
@@ -12,6 +12,7 @@ from minictr.errors import StepFailed
 from minictr.kernel.cgroup1 import UNLIMITED
 from minictr.kernel.cgroup_files import get, numbers, words
 from minictr.kernel.cgroup_places import Place
+from minictr.kernel.cgroup_readings import PRESSURES, page_sizes
 from minictr.kernel.pressure import Pressure, parse
 from minictr.values import Value
 
@@ -27,7 +28,6 @@ __all__ = [
     "MemoryUsage",
     "PidsUsage",
     "Usage",
-    "final_files",
     "usage",
 ]
 
@@ -158,12 +158,29 @@ class Files:
 
     def pages(self, suffix: str) -> list[str]:
         """The page sizes there are files hugetlb.SIZE.SUFFIX for."""
+        return page_sizes(self.names(), suffix)
+
+    def names(self) -> Iterable[str]:
+        """The files there are."""
         try:
-            names = os.listdir(self.directory)
+            return os.listdir(self.directory)
         except OSError:
-            return []
-        ends = [name.split(".") for name in names if name.startswith("hugetlb.") and name.endswith("." + suffix)]
-        return sorted(parts[1] for parts in ends if len(parts) == 3)
+            return ()
+
+
+class Copies(Files):
+    """The text of one directory's files as it was read before: see ``cgroup_readings``."""
+
+    def __init__(self, directory: str, texts: Mapping[str, bytes]) -> None:
+        super().__init__(directory)
+        self.texts = texts
+
+    def text(self, file: str) -> str | None:
+        found = self.texts.get(file)
+        return None if found is None else found.decode("utf-8", "surrogateescape")
+
+    def names(self) -> Iterable[str]:
+        return self.texts
 
 
 def memory1(files: Files) -> MemoryUsage:
@@ -317,38 +334,18 @@ READERS: dict[tuple[int, str], tuple[str, Callable[[Files], object]]] = {
     (1, "misc"): ("misc", misc),
     (2, "misc"): ("misc", misc),
 }
-# (version, controller) -> the files its reader opens; {} stands for each page size
-FINAL: dict[tuple[int, str], str] = {
-    (1, "memory"): (
-        "memory.usage_in_bytes memory.max_usage_in_bytes memory.memsw.usage_in_bytes memory.limit_in_bytes"
-        " memory.failcnt memory.memsw.failcnt memory.oom_control memory.stat"
-    ),
-    (2, "memory"): (
-        "memory.current memory.peak memory.swap.current memory.swap.peak memory.max memory.events memory.stat"
-    ),
-    (1, "cpu"): "cpu.stat",
-    (1, "cpuacct"): "cpuacct.usage cpuacct.usage_user cpuacct.usage_sys cpuacct.stat",
-    (2, "cpu"): "cpu.stat",
-    (1, "pids"): "pids.current pids.peak pids.events pids.max",
-    (1, "io"): "blkio.throttle.io_service_bytes_recursive blkio.throttle.io_serviced_recursive",
-    (2, "io"): "io.stat",
-    (1, "hugetlb"): "hugetlb.{}.usage_in_bytes hugetlb.{}.max_usage_in_bytes hugetlb.{}.failcnt",
-    (2, "hugetlb"): "hugetlb.{}.current hugetlb.{}.events",
-    (1, "rdma"): "rdma.current",
-    (1, "misc"): "misc.current",
-}
-PRESSURES = ("cpu", "memory", "io", "irq")
 
 
-def usage(places: Iterable[Place]) -> Usage:
+def usage(places: Iterable[Place], files_of: Callable[[Place], Files] | None = None) -> Usage:
     """What the groups of one container used; PLACES may be live or directories of copies. Raises StepFailed.
 
-    On v2 every group counts processor time and pressure, whichever controllers it has.
+    On v2 every group counts processor time and pressure, whichever controllers it has. FILES_OF: where the text of a
+    place's files is, if not in its directory.
     """
     fields: dict[str, object] = {}
     pressure: dict[str, Pressure] = {}
     for place in places:
-        files = Files(place.directory)
+        files = Files(place.directory) if files_of is None else files_of(place)
         keys = {(place.version, place.controller), *([(2, "cpu")] if place.version == 2 else [])}
         for field, reader in (READERS[key] for key in keys if key in READERS):
             found, before = reader(files), fields.get(field)
@@ -360,19 +357,3 @@ def usage(places: Iterable[Place]) -> Usage:
             if text:
                 pressure[name] = parse(text)
     return Usage(**fields, pressure=pressure)  # type: ignore[arg-type]
-
-
-def final_files(place: Place) -> tuple[str, ...]:
-    """The files of PLACE that :func:`usage` reads and that are there."""
-    key = (place.version, place.controller)
-    names = FINAL.get(key, FINAL.get((1, place.controller), "")).split()
-    if place.version == 2:
-        names += ["cpu.stat"] * ("cpu.stat" not in names) + [f"{name}.pressure" for name in PRESSURES]
-    if place.controller == "hugetlb":
-        sizes = Files(place.directory).pages("usage_in_bytes" if place.version == 1 else "current")
-        names = [name.format(size) for name in names for size in (sizes if "{}" in name else ("",))]
-    try:
-        there = set(os.listdir(place.directory))
-    except OSError:
-        there = set()
-    return tuple(name for name in names if name in there)

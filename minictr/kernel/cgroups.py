@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
+    from minictr.kernel.cgroup_readings import Readings
     from minictr.kernel.cgroup_usage import Usage as Usage
     from minictr.steps import Support
 
@@ -54,6 +55,7 @@ __all__ = [
     "processes",
     "remove",
     "remove_way",
+    "take",
     "thaw",
     "usage",
     "write",
@@ -240,9 +242,16 @@ def usage(places: Iterable[Place]) -> Usage:
     return read_usage(places)
 
 
+def take(places: Iterable[Place]) -> Readings:
+    """The text of the files that say what PLACES used, to be understood when they are gone; see ``cgroup_readings``."""
+    from minictr.kernel.cgroup_readings import take as take_readings
+
+    return take_readings(places)
+
+
 def final_files(place: Place) -> tuple[str, ...]:
     """The files that :func:`usage` reads of PLACE: copied before it is removed, they tell the same."""
-    from minictr.kernel.cgroup_usage import final_files as files_of
+    from minictr.kernel.cgroup_readings import final_files as files_of
 
     return files_of(place)
 

@@ -11,7 +11,7 @@ import os
 from minictr.errors import StepFailed
 from minictr.kernel import ops
 
-__all__ = ["read", "rows", "status", "write"]
+__all__ = ["of_pid_namespace", "read", "rows", "status", "write"]
 
 MAGIC = 0x9FA0  # PROC_SUPER_MAGIC, linux/magic.h
 
@@ -46,3 +46,21 @@ def rows(text: str) -> dict[str, str]:
     """Lines of ``Name:<tab>value``, as a status file has them."""
     found = (line.partition(":") for line in text.splitlines())
     return {name: value.strip() for name, _, value in found}
+
+
+def of_pid_namespace(pid: int) -> tuple[int, ...]:
+    """Every process in the pid namespace of PID; PID alone where that is our own."""
+    try:
+        wanted = os.readlink(f"/proc/{pid}/ns/pid")
+        if wanted == os.readlink("/proc/self/ns/pid"):
+            return (pid,)
+    except OSError:
+        return ()
+    found = []
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            if os.readlink(f"/proc/{name}/ns/pid") == wanted:
+                found.append(int(name))
+        except OSError:
+            continue
+    return tuple(sorted(found))

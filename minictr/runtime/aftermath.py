@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from minictr.kernel.cgroup_usage import Usage
+    from minictr.kernel.cgroup_readings import Readings
     from minictr.kernel.cgroups import Place
     from minictr.runtime.identity import ProcessIdentity
     from minictr.runtime.program import Program
@@ -45,8 +45,8 @@ class Aftermath:
         """OWN: the journal is this container's alone, and its record; else the process's ledger."""
         self.journal, self.own, self.places, self.name = journal, own, places, name
 
-    def __call__(self) -> Usage | None:
-        usage = self._readings()
+    def __call__(self) -> Readings | None:
+        readings = self._readings()
         try:
             self._take_back()
             if self.own:
@@ -58,16 +58,16 @@ class Aftermath:
         except (MinictrError, OSError):
             if self.own:
                 self.journal.close()
-        return usage
+        return readings
 
-    def _readings(self) -> Usage | None:
+    def _readings(self) -> Readings | None:
         """What its cgroups tell; a reading that cannot be had must not keep them from being removed."""
         if not self.places:
             return None
         from minictr.kernel import cgroups
 
         try:
-            return cgroups.usage(self.places)
+            return cgroups.take(self.places)
         except (MinictrError, OSError):
             return None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from minictr.errors import SpecError, TimeoutExpired
-from minictr.features import PROFILES
 from minictr.plan import plan as make_plan
 from minictr.runtime.launch import START_TIMEOUT, launch
 from minictr.runtime.pipes import Streams
@@ -46,6 +45,8 @@ class Container:
         import os
 
         if isinstance(features, str):
+            from minictr.features.profiles import PROFILES
+
             if features not in PROFILES:
                 raise SpecError(f"profile {features!r} is not one of {', '.join(PROFILES)}")
             features = PROFILES[features]

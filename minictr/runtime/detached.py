@@ -184,6 +184,10 @@ class DetachedStart(Start):
             **self.ours,
         )
 
+    def _identify(self) -> ProcessIdentity:
+        """It is the monitor's child, who may have reaped it: looked for."""
+        return ProcessIdentity.of(self.pid)
+
     def _finals(self) -> list[tuple[int, str, str]]:
         """The last readings of the cgroups are copied by the monitor: nobody else may live to see them."""
         from minictr.kernel import cgroups

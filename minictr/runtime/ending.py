@@ -50,6 +50,7 @@ def wait(instance: Instance, timeout: float | None) -> ExitRecord | None:
 
     The exit record is opened before: one that is removed with its end can be read to the last.
     """
+    _ = instance.state  # now: it may be gone with its end
     with instance.record() as record:
         exit_fd = record.open_exit()
         try:
@@ -160,7 +161,7 @@ def remove(instance: Instance, *, force: bool) -> None:
     Raises WrongStatus for one that runs, without FORCE.
     """
     try:
-        names = [instance.name]
+        names = [instance.state.name]
         if instance.alive:
             if not force and not instance.state.held:  # one that waits for its start has done nothing yet
                 instance.must_be("exited", verb="rm")

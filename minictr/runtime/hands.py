@@ -134,13 +134,14 @@ def cgroup(
     from minictr.kernel import cgroups
 
     word = f"cgroup:{controller}"
-    if not cgroups.has(controller):
-        if controller not in IMPLIED:
-            cgroups.home(controller)  # says why not
+    assert start.journal is not None
+    try:
+        place = cgroups.locate(controller, start.group, parent, seen=bool(start.places))
+    except Unsupported:
+        if controller not in IMPLIED or cgroups.has(controller):
+            raise
         start.fds[word] = -1
         return
-    assert start.journal is not None
-    place = cgroups.locate(controller, start.group, parent)
     start.journal.write_ahead(("cgroup", place.version, controller, place.directory))
     start.on_failure.push(remove_cgroup, place.directory)
     shared = any(place.directory == other.directory for other in start.places.values())  # cpu,cpuacct; all of v2

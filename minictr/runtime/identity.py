@@ -10,6 +10,7 @@ from minictr.values import Value
 
 __all__ = ["ProcessIdentity", "boot_id"]
 
+NSEC_PER_TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")  # 10 ms
 ENOENT, ESRCH, EMFILE = 2, 3, 24
 CURES = {EMFILE: "raise the limit of open files: ulimit -n"}
 _boot = ""
@@ -37,6 +38,16 @@ class ProcessIdentity(Value):
         if found is None:
             raise ProcessLookupError(ESRCH, f"there is no process {pid}")
         return cls(pid, found[1], boot_id())
+
+    @classmethod
+    def born(cls, pid: int, before: int, after: int) -> ProcessIdentity:
+        """A child of ours, not reaped yet, that was cloned between BEFORE and AFTER by CLOCK_BOOTTIME (ns).
+
+        As a rule both are in one clock tick, and that is its start time. To read it in /proc costs the kernel the
+        entries of a new directory there, and their end with the process: 150 us of a start.
+        """
+        tick = before // NSEC_PER_TICK
+        return cls(pid, tick, boot_id()) if tick == after // NSEC_PER_TICK else cls.of(pid)
 
     @property
     def alive(self) -> bool:

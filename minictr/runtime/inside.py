@@ -12,7 +12,7 @@ from minictr.kernel.handles import shut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from typing import IO, Any
 
     from minictr.runtime.copying import Copied
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from minictr.runtime.process import Process
     from minictr.runtime.result import Result
 
-__all__ = ["attach", "commit", "copy_in", "copy_out", "diff", "execute", "popen"]
+__all__ = ["attach", "commit", "copy_in", "copy_out", "diff", "execute", "logs", "popen"]
 
 
 def execute(instance: Instance, args: Sequence[str], **options: Any) -> Result:
@@ -66,6 +66,24 @@ def attach(instance: Instance, stdin: int = 0, stdout: int = 1, stderr: int = 2,
         events.tell(instance.store, instance.id, instance.name, "attach")
         status = tie(client, stdin, stdout, stderr, **options)
     return None if status is None else os.waitstatus_to_exitcode(status)
+
+
+def logs(
+    instance: Instance,
+    *,
+    since: int | None = None,
+    until: int | None = None,
+    tail: int | None = None,
+    follow: bool = False,
+) -> Iterator[tuple[int, str, bytes]]:
+    """What it wrote: (nanoseconds since 1970, "stdout" or "stderr", data). ``since``, ``until``: nanoseconds;
+    ``tail``: the last so many lines; ``follow``: go on until it ends. Raises SpecError where no log is kept."""
+    if not instance.state.detached or not instance.state.log[1]:
+        why = "output goes to who started it" if not instance.state.detached else "it was made with --log-driver none"
+        raise SpecError(f"logs {instance.label}: it has no log: {why}")
+    from minictr.runtime.logs import read
+
+    return read(instance.directory, since=since, until=until, tail=tail, follow=follow)
 
 
 def copy_in(instance: Instance, source: str, dest: str, **options: Any) -> Copied:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 
 from minictr.errors import MinictrError, NoSuchContainer, SpecError, StateError, WrongStatus
-from minictr.runtime import ending, events, inside
+from minictr.runtime import inside
 from minictr.runtime.ended import ExitRecord
 from minictr.runtime.identity import ProcessIdentity
 from minictr.runtime.listing import frozen
 from minictr.runtime.record import Record
-from minictr.runtime.state import State
+from minictr.runtime.state import Brief, State
 from minictr.runtime.store import SHORT, Store
 
 TYPE_CHECKING = False
@@ -38,10 +38,12 @@ class Instance:
     An instance is no handle: it holds nothing open, and another process may end or remove the container meanwhile.
     """
 
-    def __init__(self, store: Store, identity: str, state: State | None = None) -> None:
-        self.store, self.id = store, identity
+    def __init__(self, store: Store, identity: str, state: State | None = None, *, listed: bool = False) -> None:
+        """LISTED: one of many, of which a glance is wanted until more is asked for."""
+        self.store, self.id, self.listed = store, identity, listed
         self.directory = os.path.join(store.containers, identity)
         self._state = state
+        self._brief: Brief | State | None = state
 
     # --- what it is ---
 
@@ -65,31 +67,42 @@ class Instance:
     def refresh(self) -> State:
         """Read it again."""
         with self.record() as record:
-            self._state = State.of(record)
-        return self._state
+            self.take(State.of(record))
+        return self.state
+
+    @property
+    def brief(self) -> Brief | State:
+        """What tells whether it runs: all of its state; of one in a list less, until that is asked for. Raises as it
+        does."""
+        if not self.listed:
+            return self.state
+        if self._brief is None:
+            with self.record() as record:
+                self._brief = Brief.of(record)
+        return self._brief
 
     def take(self, state: State) -> None:
         """STATE is what has just been written down."""
-        self._state = state
+        self._state = self._brief = state
 
     @property
     def name(self) -> str:
-        return self.state.name
+        return self.brief.name
 
     @property
     def label(self) -> str:
         """What a person knows it by."""
-        return self.state.name or self.id[:SHORT]
+        return self.name or self.id[:SHORT]
 
     @property
     def process(self) -> ProcessIdentity:
         """Its first process."""
-        return self.state.process
+        return self.brief.process
 
     @property
     def alive(self) -> bool:
         """Whether its first process is there: that of a later life, if it was started again since we read its state."""
-        read_before = self._state is not None
+        read_before = self._brief is not None
         if self.process.alive or not read_before:
             return self.process.alive
         try:
@@ -113,9 +126,9 @@ class Instance:
         knows how)."""
         if not self.alive:
             return "exited" if self.exit_record() is not None and self.exit_code is not None else "dead"
-        if self.state.held:
+        if self.brief.held:
             return "created"
-        groups = ((group.controller, group.version, group.directory) for group in self.state.groups)
+        groups = ((group.controller, group.version, group.directory) for group in self.brief.groups)
         return "paused" if frozen(groups) else "running"
 
     def exit_record(self) -> ExitRecord | None:
@@ -166,12 +179,16 @@ class Instance:
             from minictr.kernel import cgroups
 
             return cgroups.processes(place.directory)
-        return _of_namespace(self.process.pid)
+        from minictr.kernel.procfs import of_pid_namespace
+
+        return of_pid_namespace(self.process.pid)
 
     # --- what can be done with it ---
 
     def must_be(self, *wanted: str, verb: str) -> str:
-        """Its status, if it is one of WANTED; otherwise WrongStatus naming VERB and the cure."""
+        """Its status, if it is one of WANTED; otherwise WrongStatus naming VERB and the cure. StateError when not all
+        of its state can be read: nothing is done to such a one."""
+        _ = self.state
         status = self.status
         if status in wanted:
             return status
@@ -186,6 +203,8 @@ class Instance:
 
     def kill(self, signal: int = SIGKILL, *, every: bool = False) -> None:
         """Send SIGNAL to its first process, whose init passes it on; with ``every`` to each of its processes."""
+        from minictr.runtime import ending
+
         self.must_be(*LIVE, verb="kill")
         if every:
             for pid in self.processes():
@@ -195,10 +214,12 @@ class Instance:
                     pass
         else:
             ending.send(self, signal)
-        events.tell(self.store, self.id, self.name, "kill", signal=signal)
+        self._tell("kill", signal=signal)
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Wait for its end: the returncode, None when nobody knows it. Raises TimeoutError after TIMEOUT seconds."""
+        from minictr.runtime import ending
+
         ended = ending.wait(self, timeout)
         return None if ended is None or ended.status is None else os.waitstatus_to_exitcode(ended.status)
 
@@ -207,16 +228,20 @@ class Instance:
 
         Nothing happens to one that is over already.
         """
+        from minictr.runtime import ending
+
         seconds = self.state.stop_timeout if timeout is None else timeout
         with self.record() as record, record.editing():
             record.mark_stopped()
             if self.alive:
                 ending.finish(self, signal or self.state.stop_signal, 0 if self.state.held else seconds)
-                events.tell(self.store, self.id, self.name, "stop")
+                self._tell("stop")
         self.settle()
 
     def settle(self) -> None:
         """It is over: wait until its monitor and the cleanup are done, or do what they did not. StateError."""
+        from minictr.runtime import ending
+
         ending.settle(self)
 
     def pause(self) -> None:
@@ -228,13 +253,13 @@ class Instance:
         if place is None:
             raise SpecError(f"pause {self.label}: it was started without the feature freezer")
         cgroups.freeze(place)
-        events.tell(self.store, self.id, self.name, "pause")
+        self._tell("pause")
 
     def unpause(self) -> None:
         """Let it go on."""
         self.must_be("paused", verb="unpause")
         self.thaw()
-        events.tell(self.store, self.id, self.name, "unpause")
+        self._tell("unpause")
 
     def thaw(self) -> None:
         """Undo a freeze, if there is one; whatever it is that runs."""
@@ -249,6 +274,7 @@ class Instance:
     exec = inside.execute
     popen = inside.popen
     attach = inside.attach
+    logs = inside.logs
     copy_in = inside.copy_in
     copy_out = inside.copy_out
     diff = inside.diff
@@ -270,14 +296,16 @@ class Instance:
                 self.store.drop_name(name, self.id)
                 raise
             self.store.drop_name(state.name, self.id)
-            self._state = state.replace(spec=spec)
-        events.tell(self.store, self.id, name, "rename", old=state.name)
+            self.take(state.replace(spec=spec))
+        self._tell("rename", old=state.name)
 
     def remove(self, *, force: bool = False) -> None:
         """Remove what is left of it; with FORCE end it first, and remove it even if its state cannot be read.
 
         Raises WrongStatus for one that runs, without FORCE.
         """
+        from minictr.runtime import ending
+
         ending.remove(self, force=force)
 
     def start(self) -> None:
@@ -303,25 +331,10 @@ class Instance:
 
         return top(self)
 
-    def logs(
-        self,
-        *,
-        since: int | None = None,
-        until: int | None = None,
-        tail: int | None = None,
-        follow: bool = False,
-    ) -> Iterator[tuple[int, str, bytes]]:
-        """What it wrote: (nanoseconds since 1970, "stdout" or "stderr", data). ``since``, ``until``: nanoseconds;
-        ``tail``: the last so many lines; ``follow``: go on until it ends. Raises SpecError where no log is kept."""
-        if not self.state.detached or not self.state.log[1]:
-            why = "output goes to who started it" if not self.state.detached else "it was made with --log-driver none"
-            raise SpecError(f"logs {self.label}: it has no log: {why}")
-        from minictr.runtime.logs import read
-
-        return read(self.directory, since=since, until=until, tail=tail, follow=follow)
-
     def events(self, since: int = 0, *, follow: bool = False) -> Iterator[dict[str, Any]]:
         """What happened to it from SINCE (nanoseconds since 1970) on; with FOLLOW what will happen too, without end."""
+        from minictr.runtime import events
+
         found = events.follow(self.store, since) if follow else events.read(self.store, since)
         return (event for event in found if event.get("id") == self.id)
 
@@ -331,6 +344,11 @@ class Instance:
 
         return inspect(self)
 
+    def _tell(self, action: str, **more: Any) -> None:
+        from minictr.runtime import events
+
+        events.tell(self.store, self.id, self.name, action, **more)
+
     def __repr__(self) -> str:
         return f"<Instance {self.id[:SHORT]}>"
 
@@ -339,24 +357,6 @@ class Instance:
 
     def __hash__(self) -> int:
         return hash(self.id)
-
-
-def _of_namespace(pid: int) -> tuple[int, ...]:
-    """Every process in the pid namespace of PID; PID alone where that is our own."""
-    try:
-        wanted = os.readlink(f"/proc/{pid}/ns/pid")
-        if wanted == os.readlink("/proc/self/ns/pid"):
-            return (pid,)
-    except OSError:
-        return ()
-    found = []
-    for name in filter(str.isdecimal, os.listdir("/proc")):
-        try:
-            if os.readlink(f"/proc/{name}/ns/pid") == wanted:
-                found.append(int(name))
-        except OSError:
-            continue
-    return tuple(sorted(found))
 
 
 def find(word: str, root: str = "") -> Instance:
@@ -380,10 +380,10 @@ def containers(*, all: bool = False, root: str = "") -> list[Instance]:
     store.check()
     found: list[tuple[int, Instance]] = []
     for identity in store.ids():
-        instance = Instance(store, identity)
+        instance = Instance(store, identity, listed=True)
         try:
             if all or instance.running:
-                found.append((instance.state.created, instance))
+                found.append((instance.brief.created, instance))
         except MinictrError:
             if all and os.path.isdir(instance.directory):
                 found.append((0, instance))

@@ -32,7 +32,6 @@ from minictr.features.users import Identity
 from minictr.kernel.core import lib
 from minictr.kernel.handles import shut
 from minictr.plan import plan
-from minictr.runtime.container import CACHED, started, to_the_end
 from minictr.runtime.filters import with_program
 from minictr.runtime.launch import START_TIMEOUT, Start, reap
 from minictr.runtime.process import Process, is_over
@@ -49,8 +48,8 @@ if TYPE_CHECKING:
 
     from minictr.kernel.cgroups import Place
     from minictr.runtime.console import Console
-    from minictr.runtime.container import Result
     from minictr.runtime.instance import Instance
+    from minictr.runtime.result import Result
 
 __all__ = ["REPEATED", "Target", "exec_popen", "exec_program", "exec_run", "exec_spec", "join", "target_of"]
 
@@ -62,6 +61,7 @@ REPEATED = frozenset(
 ).union(LABELS)
 ROOTS = ("pivot_root", "chroot")
 PIDFD_JOINS = (5, 8)  # setns(2) on a pidfd
+CACHED = 32  # compiled programs that are kept
 
 
 class Target(Value):
@@ -338,6 +338,8 @@ def exec_popen(
 
     The process is that one program: to kill it ends neither the container nor what it started in there.
     """
+    from minictr.runtime.container import started
+
     program = exec_program(target, args, tty=console is not None, **options)
 
     def start(fds: dict[str, int]) -> Process:
@@ -363,5 +365,7 @@ def exec_run(
 
     After ``timeout`` seconds that one program is killed.
     """
+    from minictr.runtime.container import to_the_end
+
     how = (input, capture_output, timeout, check, text, encoding, errors)
     return to_the_end(lambda **streams: exec_popen(target, args, **{**options, **streams}), *how)

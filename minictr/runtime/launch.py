@@ -101,6 +101,7 @@ class Start:
         self.on_failure = Undo()
         self.after_clone: list[Callable[[], None]] = []
         self.flags, self.pid, self.pidfd, self.status = 0, 0, -1, -1
+        self.cloned = 0, 0  # the child was, between these, by CLOCK_BOOTTIME
         self.report = self.region = self.go = -1
         self._open: list[int] = []
 
@@ -217,13 +218,17 @@ class Start:
     def _write_down(self) -> None:
         """Who the child is, before "go": a sweep ends it if we should be killed."""
         if self.journal is not None:
-            from minictr.runtime.identity import ProcessIdentity
-
             try:
-                self.identity = ProcessIdentity.of(self.pid)
+                self.identity = self._identify()
             except ProcessLookupError:
                 return  # it died, and a monitor has reaped it: the report says of what
             self.journal.write_ahead(("process", self.identity.pid, self.identity.start, self.identity.boot))
+
+    def _identify(self) -> ProcessIdentity:
+        """Who the child is: ours to reap, so it was born when we cloned it."""
+        from minictr.runtime.identity import ProcessIdentity
+
+        return ProcessIdentity.born(self.pid, *self.cloned)
 
     def _pipe(self) -> tuple[int, int]:
         ends = os.pipe()
@@ -232,6 +237,7 @@ class Start:
 
     def _spawn(self, keep: set[int]) -> None:
         words = [step.feature for _, step in self.program.parent if step.phase == CLONE]
+        before = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         try:
             self.pid, self.pidfd = self._clone_child(keep)
         except StepFailed as err:
@@ -240,6 +246,7 @@ class Start:
             raise clone_failed(err, words) from err
         finally:
             self._restore()
+        self.cloned = before, time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         index = next((index for index, step in self.program.parent if step.phase == CLONE), 0)
         self.clock.stamp(index, Step("clone3", CLONE, {}, "clone", " ".join(words)), _now())
 

@@ -51,9 +51,9 @@ def close_entry(journal: Record) -> None:
 
 def _is_good(record: Record) -> bool:
     """Whether RECORD is of the store that is in use now, and was not removed under us."""
-    from minictr.runtime.store import Store
+    from minictr.runtime.store import root_path
 
-    return record.store.path == Store().path and record.is_there()
+    return record.store.path == root_path() and record.is_there()
 
 
 def _opened() -> Record:

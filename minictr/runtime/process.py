@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import IO, Any, Self
 
+    from minictr.kernel.cgroup_readings import Readings
     from minictr.kernel.cgroup_usage import Usage
     from minictr.runtime.timeline import Clock, Timeline
 
@@ -71,8 +72,8 @@ class Process:
         self.partial: dict[int, list[bytes]] = {}
         self.unsent: memoryview = memoryview(b"")
         self.text: tuple[str, str] | None = None  # encoding and errors, where the streams are text
-        self.usage: Usage | None = None
-        self.aftermath: Callable[[], Usage | None] | None = None
+        self.readings: Readings | None = None
+        self.aftermath: Callable[[], Readings | None] | None = None
         self.clock, self._status_fd, self._first = clock, status_fd, first
         self._reaping = allocate_lock()
         if _dropped:
@@ -81,6 +82,10 @@ class Process:
     @property
     def timeline(self) -> Timeline:
         return self.clock.timeline()
+
+    @property
+    def usage(self) -> Usage | None:
+        return None if self.readings is None else self.readings.usage()
 
     @property
     def behind_init(self) -> bool:
@@ -167,7 +172,7 @@ class Process:
         self.elapsed = (time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW) - self.clock.begin_ns) / 1e9
         try:
             if self.aftermath is not None:
-                self.usage = self.aftermath()
+                self.readings = self.aftermath()
         finally:
             self.returncode = returncode  # last but one: whoever sees it sees the rest too
             self._close_fds()

@@ -9,6 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from minictr.kernel.cgroup_readings import Readings
     from minictr.kernel.cgroup_usage import Usage
     from minictr.runtime.process import Process
     from minictr.runtime.timeline import Clock, Timeline
@@ -34,17 +35,23 @@ class Result(Value):
     clock: Clock
     stdout: Any = None
     stderr: Any = None
-    usage: Usage | None = None
+    readings: Readings | None = None
+
+    @property
+    def usage(self) -> Usage | None:
+        return None if self.readings is None else self.readings.usage()
 
     @property
     def oom_killed(self) -> bool:
         """Whether the kernel killed a process of it at its memory limit. False where it has no group of that kind."""
-        return self.usage is not None and self.usage.oom_kills > 0
+        usage = self.usage
+        return usage is not None and usage.oom_kills > 0
 
     @property
     def pids_limit_hits(self) -> int:
         """How often a fork was refused at its limit of processes."""
-        pids = self.usage and self.usage.pids
+        usage = self.usage
+        pids = usage and usage.pids
         return (pids and pids.hits) or 0
 
     @property
@@ -78,7 +85,7 @@ class Result(Value):
             process.rusage,
             process.clock,
             *captured,
-            process.usage,
+            process.readings,
         )
 
     def judged(self, timeout: float | None, check: bool) -> Result:

@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["NOBODY", "WIDEST", "Group", "State", "spec_text"]
+__all__ = ["NOBODY", "WIDEST", "Brief", "Group", "State", "spec_text"]
 
 NOBODY = ProcessIdentity(0, 0, "")
 WIDEST = ProcessIdentity(1 << 22, 1 << 63, "0" * 36)  # as long a text as any: PID_MAX_LIMIT, linux/threads.h
@@ -77,15 +77,13 @@ class State(Value):
     @classmethod
     def of(cls, record: Record) -> State:
         """What RECORD says. Raises StateError naming the file for anything that is not a state of ours."""
-        data, path = record.load(), f"{record.directory}/state.json"
-        if not data:
-            raise StateError(f"{path}: not there: the container was never made to its end")
+        data, path = _loaded(record)
         fields = {name: value for name, value in data.items() if name != "schema"}
         try:
             fields["spec"] = _spec(fields["spec"])
             for name in ("process", "monitor"):
                 fields[name] = ProcessIdentity(*_typed(fields[name], (int, int, str)))
-            fields["groups"] = tuple(Group(*_typed(row, (str, int, str))) for row in _list(fields["groups"]))
+            fields["groups"] = _groups(fields["groups"])
             fields["log"] = _typed(fields["log"], (int, int))
             fields["command_line"] = tuple(map(_str, _list(fields["command_line"])))
             state = cls(**fields)
@@ -95,9 +93,44 @@ class State(Value):
             if type(state.created) is not int or type(state.stop_timeout) not in (int, float):
                 raise ValueError("created and stop_timeout are numbers")
         except (KeyError, TypeError, ValueError, MinictrError) as err:
-            said = f"{err} is missing" if isinstance(err, KeyError) else str(err)
-            raise StateError(f"{path}: is not as minictr writes it: {said}") from err
+            raise _wrong(path, err) from err
         return state
+
+
+class Brief(Value):
+    """As much of a state as tells who a container is and whether it runs: a fifth of the work, for the spec's features
+    are not made. The fields are those of :class:`State`."""
+
+    name: str
+    created: int
+    held: bool
+    process: ProcessIdentity
+    groups: tuple[Group, ...]
+
+    @classmethod
+    def of(cls, record: Record) -> Brief:
+        """What RECORD says. Raises StateError naming the file."""
+        data, path = _loaded(record)
+        try:
+            if type(data["held"]) is not bool or type(data["created"]) is not int:
+                raise ValueError("held is true or false, created a number")
+            process = ProcessIdentity(*_typed(data["process"], (int, int, str)))
+            return cls(_str(data["spec"]["name"]), data["created"], data["held"], process, _groups(data["groups"]))
+        except (KeyError, TypeError, ValueError) as err:
+            raise _wrong(path, err) from err
+
+
+def _loaded(record: Record) -> tuple[dict[str, Any], str]:
+    """What RECORD says as plain data, and the path of the file."""
+    data, path = record.load(), f"{record.directory}/state.json"
+    if not data:
+        raise StateError(f"{path}: not there: the container was never made to its end")
+    return data, path
+
+
+def _wrong(path: str, err: Exception) -> StateError:
+    said = f"{err} is missing" if isinstance(err, KeyError) else str(err)
+    return StateError(f"{path}: is not as minictr writes it: {said}")
 
 
 def spec_text(spec: Spec) -> str:
@@ -125,6 +158,10 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Value):
         return [getattr(value, name) for name in value._fields]
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _groups(value: Any) -> tuple[Group, ...]:
+    return tuple(Group(*_typed(row, (str, int, str))) for row in _list(value))
 
 
 def _list(value: Any) -> list[Any]:

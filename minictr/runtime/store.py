@@ -18,7 +18,7 @@ import os
 from minictr.errors import NoSuchContainer, SpecError, StateError
 from minictr.kernel.handles import shut
 
-__all__ = ["ID_DIGITS", "SHORT", "Store", "choose_root"]
+__all__ = ["ID_DIGITS", "SHORT", "Store", "choose_root", "root_path"]
 
 ID_DIGITS = 64  # hexadecimal digits of an id, as docker's
 SHORT = 12  # how many of them are shown
@@ -36,11 +36,17 @@ def choose_root(path: str) -> None:
     _chosen = os.path.abspath(path)
 
 
+def root_path(root: str | os.PathLike[str] = "") -> str:
+    """Where state lives: ROOT, or what was chosen, or what the environment says."""
+    path = os.fspath(root) or _chosen or os.environ.get("MINICTR_ROOT", "") or default_root()
+    return path if path == _chosen else os.path.abspath(path)  # that one is absolute
+
+
 class Store:
     """The containers of one root directory. Nothing is made on disk before the first container is."""
 
     def __init__(self, root: str | os.PathLike[str] = "") -> None:
-        self.path = os.path.abspath(os.fspath(root) or _chosen or os.environ.get("MINICTR_ROOT", "") or default_root())
+        self.path = root_path(root)
         self.containers = os.path.join(self.path, "containers")
         self.names = os.path.join(self.path, "names")
 

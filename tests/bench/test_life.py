@@ -100,6 +100,8 @@ def test_a_crowd_runs_is_listed_and_goes(lab: Lab) -> None:
     assert (first["by"], second["by"]) == ("library", "command")
     for one in (first, second):
         assert one["running"] == len(one["nanoseconds"]) == len(one["kib"]) == crowd.FEWEST
+        assert len(one["cpu"]) == crowd.FEWEST
+        assert min(one["cpu"]) > 0
         assert len(one["ps_command"]) == len(one["ps_library"]) == crowd.LISTINGS
         assert one["left"] == []
     said = answers(found)
@@ -140,8 +142,9 @@ def test_a_crowd_that_slows_down_is_told(factor: float, answer: str) -> None:
         "by": "library",
         "running": 40,
         "nanoseconds": nanoseconds,
-        "ps_command": [round(factor * 2e8)] * 3,
-        "ps_library": [1],
+        "cpu": [5_000_000] * 40,
+        "ps_command": [(round(factor * 2e8), round(factor * 1.9e8))] * 3,
+        "ps_library": [(1, 1)],
         "kib": [64] * 40,
         "removed_ns": 1,
         "left": [],
@@ -150,6 +153,8 @@ def test_a_crowd_that_slows_down_is_told(factor: float, answer: str) -> None:
     assert said["start of the 40th within 1.5 of the 10th, by the library"] == answer
     assert said["minictr ps of 40 under 0.3 s"] == answer
     assert said["mc.containers() of 40 under 0.3 s"] == said["40 at once"] == said["nothing left of them"] == "yes"
+    waited = {**found, "ps_command": [(700_000_000, 70_000_000)] * 3}
+    assert answers(crowd.part([waited], options(containers=40)))["minictr ps of 40 under 0.3 s"] == "unresolved"
     said = answers(crowd.part([{**found, "running": 39, "left": ["process 7"]}], options(containers=40)))
     assert said["40 at once"] == said["nothing left of them"] == "no"
 
@@ -202,7 +207,8 @@ def test_each_controller_is_measured_by_itself(lab: Lab) -> None:
     limits = {name: controllers.LIMITS[name] for name in ("pids", "memory")}
     found, orders = in_turn(lab, controllers.commands(lab, limits), rounds=2, warmup=1, seed=1)
     assert list(found) == ["none", "none again", "pids", "memory", "all"]
-    assert all(len(one.nanoseconds) == 2 and not one.failed for one in found.values())
+    assert all(len(one.nanoseconds) == len(one.cpu) == 2 and not one.failed for one in found.values())
+    assert all(min(one.cpu) > 0 for one in found.values())
     assert [sorted(order) for order in orders] == [sorted(found)] * 2
 
 
@@ -214,16 +220,28 @@ def test_what_this_host_has_not_is_told(monkeypatch: pytest.MonkeyPatch) -> None
     assert found.keys() | missing.keys() == controllers.LIMITS.keys()
 
 
-def test_what_a_controller_adds_is_taken_within_rounds() -> None:
-    found = series(none=[3, 5, 4], pids=[3.1, 5.1, 4.1], memory=[3.5, 5.5, 4.5], all=[3.5, 5.5, 4.5])
-    found["pids"].nanoseconds[0] += 50_000  # a round that was disturbed
+def test_what_a_controller_adds_is_what_it_takes_in_quiet_rounds() -> None:
+    found = series(none=[3, 3, 9], pids=[3.1, 3.1, 30])
     assert controllers.added(found, "pids", 1).estimate == pytest.approx(0.1)
-    said = answers(controllers.part({**found, "cpu": Series("cpu", failed="no such controller")}, [], 1))
-    assert said == {
+    found["none"].cpu, found["pids"].cpu = [1_000_000, 2_000_000, 1_500_000], [1_200_000, 2_200_000, 1_700_000]
+    assert controllers.worked(found, "pids", 1).estimate == pytest.approx(0.2)
+
+
+def test_each_controller_has_two_promises() -> None:
+    found = series(none=[3] * 9, pids=[3.1] * 9, memory=[3.5] * 9, all=[3.5] * 9)
+    for name, cpu in (("none", 1.0), ("pids", 1.4), ("memory", 1.2), ("all", 1.9)):
+        found[name].cpu = [round(cpu * 1e6)] * 9
+    found["cpu"] = Series("cpu", failed="no such controller")
+    part = controllers.part(found, [], 1)
+    assert answers(part) == {
         "pids adds at most 0.3 ms": "yes",
+        "pids adds at most 0.3 ms of processor time": "no",
         "memory adds at most 0.3 ms": "no",
-        "all 2 add at most 0.3 ms each": "yes",
+        "memory adds at most 0.3 ms of processor time": "yes",
+        "all 2 add, each, at most 0.3 ms": "yes",
+        "all 2 add, each, at most 0.3 ms of processor time": "no",
     }
+    assert any("no such controller" in line for line in part.lines)
 
 
 # --- the whole ---

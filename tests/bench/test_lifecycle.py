@@ -63,13 +63,22 @@ def test_the_containers_are_what_was_planned(small_lab: Lab) -> None:
     assert all(record.complete for record in found.records.values())
 
 
+def test_the_whole_profile_leaves_nothing_out(small_lab: Lab) -> None:
+    for name in ("minictr-lib-whole", "minictr-cli-whole"):
+        assert run.ARMS[name](small_lab).WITHOUT == ()  # type: ignore[attr-defined]
+    found = run.measure(small_lab, [*FLOORS, "minictr-lib-whole"], rounds=1, warmup=0, seed=1)
+    record = found.records["minictr-lib-whole"]
+    assert record.complete, record.failed
+    assert [text for text in record.differences if "/sys/fs/cgroup" in text]
+
+
 def test_an_init_is_the_only_difference_of_one_with_init(small_lab: Lab) -> None:
     found = run.measure(small_lab, [*FLOORS, "floor-init", "minictr-lib"], rounds=1, warmup=0, seed=1)
     assert [text.split(" (")[0] for text in found.records["floor-init"].differences] == ["an init as pid 1"]
     assert [text.split(" (")[0] for text in found.records["minictr-lib"].differences] == ["an init as pid 1"]
 
 
-@pytest.mark.parametrize("name", ["bwrap", "crun", "lxc-execute", "runc", "minictr-cli"])
+@pytest.mark.parametrize("name", ["bwrap", "crun", "lxc-execute", "runc", "minictr-cli", "minictr-cli-whole"])
 def test_a_peer_runs_in_its_own_namespaces_and_leaves_nothing(name: str, small_lab: Lab) -> None:
     arm = run.ARMS[name](small_lab)
     if arm.available():

@@ -113,3 +113,25 @@ def test_windows_at_both_ends() -> None:
     assert stats.windows([1, 2, 3, 10, 20, 30], 3) == (2, 20)
     with pytest.raises(ValueError, match="at least 8 values, not 6"):
         stats.windows([1, 2, 3, 4, 5, 6], 4)
+
+
+def test_a_difference_is_taken_within_rounds() -> None:
+    # differences 1, 1, 30: what disturbs one round moves neither the median nor much of the interval
+    found = stats.paired_difference([11, 21, 60], [10, 20, 30])
+    assert found.estimate == 1
+    assert found.low == 1
+
+
+def test_a_quiet_difference_is_that_of_low_quantiles() -> None:
+    # 10 % of 11 values is the second smallest: 2 and 5
+    values, base = [5.0 + one for one in range(-1, 10)], [2.0 + one for one in range(-1, 10)]
+    assert stats.quiet_difference(values, base).estimate == pytest.approx(3)
+    noisy = [value if value < 6 else value * 50 for value in values]
+    assert stats.quiet_difference(noisy, base).estimate == pytest.approx(3)
+    assert stats.quiet_difference([4.0] * 9, [1.0] * 9) == stats.Interval(3, 3, 3)
+
+
+def test_an_unpaired_ratio_is_that_of_medians() -> None:
+    found = stats.unpaired_ratio([20, 30, 10], [10, 10, 10, 10])
+    assert found.estimate == 2
+    assert (found.low, found.high) == (1, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minictr import Cgroup
 from minictr.errors import SpecError, StepFailed, Unsupported
 from minictr.kernel import cgroup1, cgroup2, cgroup_files, cgroup_weights, cgroups
+from minictr.kernel.cgroup_readings import Readings
 from minictr.kernel.cgroup_usage import DeviceIo, HugetlbUsage
 from minictr.kernel.cgroups import Place
 
@@ -314,6 +317,68 @@ def test_copies_of_the_final_files_tell_the_same(copies: dict[tuple[int, str], P
         for name in names:
             (copy / name).write_bytes((Path(place.directory) / name).read_bytes())
         assert cgroups.usage([place.replace(directory=str(copy))]) == cgroups.usage([place])
+
+
+def test_readings_tell_the_same_when_the_group_is_gone(copies: dict[tuple[int, str], Place]) -> None:
+    for version in (1, 2):
+        places = [place for (each, _), place in copies.items() if each == version]
+        taken, now = cgroups.take(places), cgroups.usage(places)
+        for place in places:
+            for name in os.listdir(place.directory):
+                os.unlink(f"{place.directory}/{name}")
+        assert taken.usage() == now
+        assert taken.bitten  # forks were refused
+        assert cgroups.usage(places) != now
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "bitten"),
+    [
+        ("pids.events", "max 0\n", False),
+        ("pids.events", "max 3\n", True),
+        ("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n", False),
+        ("memory.oom_control", "oom_kill_disable 1\nunder_oom 0\noom_kill 0\n", False),
+        ("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n", True),
+        ("memory.events", "low 5\nhigh 9\nmax 7\noom 1\noom_kill 0\noom_group_kill 0\n", False),
+        ("memory.events", "max 7\noom_kill 1\n", True),
+        ("cpu.stat", "nr_periods 9\nnr_throttled 0\nthrottled_time 0\n", False),
+        ("cpu.stat", "nr_periods 9\nnr_throttled 1\nthrottled_time 77\n", True),
+        ("cpu.stat", "usage_usec 5\nthrottled_usec 7\n", True),
+        ("cpuacct.usage", "max 3\n", False),
+    ],
+)
+def test_a_limit_that_bit_is_seen_without_understanding_all(file: str, text: str, bitten: bool) -> None:
+    assert Readings([], {"/there": {file: text.encode()}}).bitten is bitten
+
+
+def test_readings_longer_than_expected(tmp_path: Path) -> None:
+    (tmp_path / "memory.stat").write_text("".join(f"name{number} {number}\n" for number in range(20_000)))
+    (tmp_path / "memory.failcnt").write_text("7\n")
+    (tmp_path / "memory.limit_in_bytes").write_text("")
+    (tmp_path / "memory.oom_control").mkdir()  # EISDIR: cannot be read
+    place = Place(1, "memory", str(tmp_path))
+    memory = cgroups.take([place]).usage().memory
+    assert memory is not None
+    assert (memory.stat["name19999"], memory.limit_hits, memory.limit, memory.oom_kills) == (19999, 7, None, None)
+
+
+def test_readings_of_a_live_group_are_those_of_usage(requires) -> None:
+    requires.root()
+    fds = len(os.listdir("/proc/self/fd"))
+    with Cgroup("minictr-test-readings", memory="64M", pids=10) as cg:
+        places = list(cg.places.values())
+        taken, now = cgroups.take(places).usage(), cgroups.usage(places)
+        assert len(os.listdir("/proc/self/fd")) == fds
+    assert taken.pids == now.pids
+    assert taken.memory is not None and now.memory is not None
+    assert (taken.memory.limit, taken.memory.stat.keys()) == (64 << 20, now.memory.stat.keys())
+
+
+def test_readings_of_what_is_not_there(tmp_path: Path) -> None:
+    place = Place(1, "memory", str(tmp_path / "gone"))
+    taken = cgroups.take([place, place.replace(controller="hugetlb")])
+    assert not taken.bitten
+    assert taken.usage().oom_kills == 0
 
 
 def test_readings_of_nothing(tmp_path: Path) -> None:

@@ -148,6 +148,65 @@ def test_a_start_that_fails_leaves_a_kept_one_as_it_was(box, store, own_rootfs):
     assert time.time_ns() > c.state.created
 
 
+def test_a_list_makes_no_features(box, store, monkeypatch):
+    """What is listed is read without its spec, and is the same as what all of the state says."""
+    c = box.start(["sleep", "60"])
+    monkeypatch.setattr("minictr.runtime.state.feature_from", lambda plain: pytest.fail("a feature was made"))
+    (listed,) = mc.containers()
+    assert (listed.name, listed.status, listed.pid) == ("lab", "running", c.pid)
+    c.pause()
+    assert [one.status for one in mc.containers()] == ["paused"]
+    c.unpause()
+    monkeypatch.undo()
+    assert listed.state == c.state
+    assert (listed.name, listed.process, listed.brief) == (c.name, c.process, c.state)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"held": false', '"held": 0'),
+        ('"created": ', '"created": "'),
+        ('"process": [', '"process": ["'),
+        ('"groups": [[', '"groups": [[7, '),
+        ('"name": "lab"', '"name": 7'),
+        ('"groups": ', '"group": '),
+    ],
+)
+def test_a_list_leaves_out_what_cannot_be_read(box, store, old, new):
+    c = box.start(["sleep", "60"])
+    path = Path(c.directory, "state.json")
+    text = path.read_text()
+    changed = text.replace(old, new)
+    assert changed != text
+    path.write_text(changed)
+    try:
+        assert mc.containers() == []
+        (listed,) = mc.containers(all=True)
+        for act in (lambda: listed.status, listed.kill, listed.pause, listed.stop, listed.remove, listed.wait):
+            with pytest.raises(mc.StateError, match=r"/state\.json: "):
+                act()
+    finally:
+        path.write_text(text)
+    assert mc.containers() == [c]
+
+
+def test_what_is_listed_is_not_acted_on_when_its_features_cannot_be_read(box, store):
+    c = box.start(["sleep", "60"])
+    path = Path(c.directory, "state.json")
+    text = path.read_text()
+    path.write_text(text.replace('"feature": "umask"', '"feature": "umask2"'))
+    try:
+        (listed,) = mc.containers()
+        assert (listed.name, listed.status) == ("lab", "running")
+        for act in (listed.kill, listed.pause, listed.stop, listed.remove, listed.wait, lambda: listed.exec(["true"])):
+            with pytest.raises(mc.StateError, match="umask2"):
+                act()
+    finally:
+        path.write_text(text)
+    assert c.status == "running"
+
+
 def test_a_life_that_another_process_began(box, store):
     """What was read of it is of its last life: who holds it sees the new one, and acts on that."""
     first = box.start(["bash", "-c", "sleep 60"])

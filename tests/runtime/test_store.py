@@ -13,6 +13,7 @@ import pytest
 
 import minictr as mc
 from minictr.errors import NoSuchContainer, SpecError, StateError, StepFailed
+from minictr.runtime import identity
 from minictr.runtime.ended import EXIT_ROOM, ExitRecord
 from minictr.runtime.identity import ProcessIdentity
 from minictr.runtime.record import Record
@@ -130,6 +131,26 @@ def test_a_journal_is_read_to_its_last_whole_line(store):
         record.settled()
         assert record.rows() == [("committed",)]
         record.forget()
+
+
+def test_a_childs_start_is_told_by_when_it_was_cloned(monkeypatch):
+    """Against what /proc says, for many; where a clock tick ended meanwhile it is read there."""
+    read = []
+    real = identity._stat
+    monkeypatch.setattr(identity, "_stat", lambda pid: read.append(pid) or real(pid))
+    guessed = 0
+    for _ in range(50):
+        before = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        pid = os.posix_spawn("/bin/true", ["true"], {})
+        after = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        read.clear()
+        told = ProcessIdentity.born(pid, before, after)
+        guessed += not read
+        assert told == ProcessIdentity.of(pid)
+        os.waitpid(pid, 0)
+    assert guessed > 0
+    pid = os.getpid()
+    assert ProcessIdentity.born(pid, 0, 10**10) == ProcessIdentity.of(pid)
 
 
 def test_state_round_trip(store):
