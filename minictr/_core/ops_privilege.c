@@ -90,6 +90,8 @@ long mc_op_no_new_privs(struct mc_machine *m MC_UNUSED, struct mc_op *op MC_UNUS
     return MC_CALL5(__NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 }
 
+enum mc_seccomp_ask { MC_ASK_NOTHING, MC_ASK_MODE, MC_ASK_ERROR };
+
 long mc_op_seccomp(struct mc_machine *m, struct mc_op *op)
 {
     struct sock_fprog program;
@@ -97,8 +99,11 @@ long mc_op_seccomp(struct mc_machine *m, struct mc_op *op)
     program.len = (unsigned short)((size_t)op->arg[0] / sizeof(struct sock_filter));
     program.filter = (struct sock_filter *)(m->blob + op->str[0]);
     long ret = MC_CALL3(__NR_seccomp, SECCOMP_SET_MODE_FILTER, op->arg[1], &program);
-    /* read back where the filter lets the question through: mode 2, or the error that it answers; never mode 0 */
-    if (ret >= 0 && op->arg[2] && MC_CALL5(__NR_prctl, PR_GET_SECCOMP, 0, 0, 0, 0) == 0)
+    if (ret < 0 || op->arg[2] == MC_ASK_NOTHING)
+        return ret;
+    /* read back: the mode where the filter lets the question through, else the error that it answers */
+    long mode = MC_CALL5(__NR_prctl, PR_GET_SECCOMP, 0, 0, 0, 0);
+    if (op->arg[2] == MC_ASK_MODE ? mode != SECCOMP_MODE_FILTER : mode >= 0)
         return -MC_EPERM;
     return ret;
 }

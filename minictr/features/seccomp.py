@@ -31,6 +31,7 @@ CONTENT = "f63b810cd02a73e1"
 # prctl(2)'s number, and AUDIT_ARCH_*, by machine: linux/audit.h
 PRCTL = {"x86_64": (157, 0xC000003E), "aarch64": (167, 0xC00000B7), "riscv64": (167, 0xC00000F3)}
 PR_GET_SECCOMP = 21  # linux/prctl.h
+NOTHING, MODE, ERROR = 0, 1, 2  # enum mc_seccomp_ask
 RET_ERRNO, RET_LOG, RET_ALLOW = 0x00050000, 0x7FFC0000, 0x7FFF0000  # SECCOMP_RET_*
 
 
@@ -80,8 +81,8 @@ class Seccomp(Feature):
         bits = 0
         for flag in self.flags:
             bits |= FLAGS[flag]
-        program = self.program if isinstance(self.program, bytes) else None  # not yet: then it cannot be executed
-        ask = int(program is not None and may_ask(program))
+        program = self.program if isinstance(self.program, bytes) else b""  # not yet; the kernel refuses to load that
+        ask = expected(program)
         yield self.step("seccomp", phase, self.told(), program=program, flags=bits, ask=ask)
 
     def told(self) -> str:
@@ -96,13 +97,16 @@ class Seccomp(Feature):
         return f"Seccomp({told}{f', flags={self.flags!r}' if self.flags else ''})"
 
 
-def may_ask(program: bytes) -> bool:
-    """Whether PROGRAM lets the question be put which mode is in force, and an answer tell that it is."""
+def expected(program: bytes) -> int:
+    """What the question which mode is in force must be answered with, once PROGRAM is: MODE, ERROR, or NOTHING where it
+    must not be put."""
     number, arch = PRCTL.get(os.uname().machine, (-1, 0))
     if number < 0:
-        return False
+        return NOTHING
     try:
         ret = answer(program, data(number, arch, (PR_GET_SECCOMP,)))
     except (SpecError, KeyError):
-        return False  # the kernel will refuse it, and say so
-    return ret in (RET_ALLOW, RET_LOG) or (ret & 0xFFFF0000 == RET_ERRNO and ret != RET_ERRNO)
+        return NOTHING  # the kernel will refuse it, and say so
+    if ret in (RET_ALLOW, RET_LOG):
+        return MODE
+    return ERROR if ret & 0xFFFF0000 == RET_ERRNO and ret != RET_ERRNO else NOTHING

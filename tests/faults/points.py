@@ -87,6 +87,7 @@ _GROUPS = {
     "prlimit64 setrlimit getrlimit setpriority getpriority ioprio_set sched_setattr": "EPERM",
     "keyctl add_key": "EDQUOT ENOSYS",
     "seccomp bpf": "ENOMEM EINVAL EACCES",
+    "landlock_create_ruleset landlock_add_rule landlock_restrict_self": "EPERM ENOMEM EINVAL",
 }
 ERRNOS = {name: tuple(errors.split()) for names, errors in _GROUPS.items() for name in names.split()}
 

@@ -179,12 +179,12 @@ def test_exec_has_the_containers_filter(box, calls, tmp_path):
         instance.remove(force=True)
 
 
-@pytest.mark.parametrize("flt", ["default", "docker"])
+@pytest.mark.parametrize("flt", ['"default"', '"docker"', "mc.SeccompFilter('allow').deny('prctl')"])
 def test_a_success_that_was_none_ends_the_start(box, requires, tmp_path, flt):
     """seccomp(2) that is made to do nothing and say 0: the mode is read back, and the program does not run."""
     strace = requires("strace")
     code = (
-        f"import minictr as mc\nbox = mc.Container({box.rootfs!r}).without('init').with_(mc.Seccomp({flt!r}))\n"
+        f"import minictr as mc\nbox = mc.Container({box.rootfs!r}).without('init').with_(mc.Seccomp({flt}))\n"
         "print('ran', box.run(['true']).returncode)"
     )
     for inject, ran in ((("-e", "inject=seccomp:retval=0"), False), ((), True)):

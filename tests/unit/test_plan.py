@@ -346,5 +346,5 @@ def test_leaving_a_feature_out_removes_its_steps_and_nothing_else(feature: Featu
     touched = {step.feature for step in (*diff.added, *diff.removed)}
     # what stands beside it may say so: the environment, init's flags, the last signal, the order of the filter
     # and a cgroup namespace need not wait for a group where there is none
-    assert touched <= {feature.name, "exec", "init", "start", "cgroupns"}
+    assert touched <= {feature.name, "exec", "init", "start", "cgroupns", "seccomp"}
     assert feature.name not in {step.feature for step in less}
