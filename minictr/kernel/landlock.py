@@ -89,7 +89,7 @@ class Ruleset(Handle):
         The file is meant, not its name: what takes its place later is not allowed. ``narrow``: rights that only a
         directory has are left out where PATH is none. Raises SpecError; StepFailed: ENOENT, EINVAL, ELOOP, EACCES.
         """
-        text = os.fspath(path)
+        text = os.fsdecode(path)
         wanted = self.access if names is None else rights.normal(tuple(names), ACCESS, f"landlock {text}")
         about = f"{text}: {' '.join(wanted)}"
         flags = ops.NARROW if narrow or names is None else 0

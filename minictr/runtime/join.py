@@ -134,11 +134,7 @@ def exec_spec(
         spec = spec.with_(Identity(user))
     if cwd:
         spec = spec.with_(JoinedCwd(cwd))
-    if privileged:
-        confining = ("no_new_privs", "landlock", "seccomp", *LABELS)
-        spec = spec.replace(features=tuple(f for f in spec.features if f.name not in confining))
-        spec = spec.with_(Capabilities(CAPABILITIES, drop_only=True))
-    spec = spec.with_(*labels)
+    spec = (unconfined(spec) if privileged else spec).with_(*labels)
     if cap_add or cap_drop:
         from minictr.parse.settings import adjusted_capabilities
 
@@ -146,6 +142,13 @@ def exec_spec(
     if tty:
         spec = spec.with_(Session(), JoinedTty())
     return spec
+
+
+def unconfined(spec: Spec) -> Spec:
+    """SPEC as docker's ``--privileged`` has it, as far as a program alone can be."""
+    confining = ("no_new_privs", "landlock", "seccomp", *LABELS)
+    spec = spec.replace(features=tuple(f for f in spec.features if f.name not in confining))
+    return spec.with_(Capabilities(CAPABILITIES, drop_only=True))
 
 
 def left_out(target: Target, without: Collection[str]) -> None:
