@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Profiles:
-    """The profiles as attributes: ``profiles.DEFAULT``, ``.DOCKER``, ``.LXC``, ``.BARE``, ``.LANDLOCK``, each a tuple."""
+    """The profiles as attributes: ``profiles.DEFAULT``, ``.DOCKER``, ``.LXC``, ``.BARE``, ``.LANDLOCK``: tuples."""
 
     def __getattr__(self, name: str) -> tuple[Feature, ...]:
         found = PROFILES.get(name.lower())

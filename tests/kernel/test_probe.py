@@ -163,7 +163,7 @@ def test_an_ordinary_user_without_user_namespaces(in_child: Any) -> None:
         (38, MOUNT_SETATTR, ("readonly", "bind", "readonly_paths"), "ENOSYS", "needs Linux 5.12"),
         (1, KEYCTL, ("keyring",), "EPERM", "seccomp filter"),
         (38, KEYCTL, ("keyring",), "ENOSYS", "CONFIG_KEYS"),
-        (38, CLONE3, ("net", "umask"), "ENOSYS", ""),
+        (1, CLONE3, ("net", "umask"), "EPERM", "be root"),
     ],
 )
 def test_an_older_kernel_or_an_outer_container(
