@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["read_isolation"]
 
-EAGAIN, EINVAL = 11, 22
+ENOENT, EAGAIN, EINVAL = 2, 11, 22
 TRIES = 5
 MODES = ("none", "strict", "filter")  # SECCOMP_MODE_*, linux/seccomp.h
 # the numbers that the first namespaces have on every machine: PROC_*_INIT_INO, linux/proc_ns.h
@@ -191,13 +191,14 @@ def _seccomp(target: Target, rows: dict[str, str]) -> Seccomp:
 
 
 def _label(target: Target) -> str:
-    """ "" where no security module labels processes: then attr/current has nothing to say (EINVAL)."""
-    try:
-        return target.text("attr/current").strip("\0\n ")
-    except OSError as err:
-        if err.errno == EINVAL:
-            return ""
-        raise
+    """The label, or nothing where no security module gives one: attr/current has nothing to say then (EINVAL)."""
+    for name in ("attr/apparmor/current", "attr/current"):  # the second is the first module's that has one
+        try:
+            return target.text(name).strip("\0\n ")
+        except OSError as err:
+            if err.errno not in (ENOENT, EINVAL):
+                raise
+    return ""
 
 
 def _dumpable(target: Target, user: User) -> bool:

@@ -102,6 +102,10 @@ CURES: dict[tuple[str, int], str] = {
     ("exec_label", errno.EPERM): "what was read back is not the label that was asked for: refused",
     ("exec_label", errno.EMEDIUMTYPE): "something that is not procfs is mounted over /proc: refused",
     ("exec_label", errno.EXDEV): "something is mounted over a part of /proc (CVE-2019-16884): refused",
+    (
+        "verify_label",
+        errno.EACCES,
+    ): "Landlock, in force already, denies /proc: allow reading it, or add no_new_privs: then it comes last",
     ("verify_label", errno.EPERM): "the label is gone, or another: was its profile removed? refused",
     ("verify_label", errno.EINVAL): "the label is gone: was its profile removed? refused",
     ("verify_paths", errno.EPERM): "something was mounted over a masked or read-only path: refused",

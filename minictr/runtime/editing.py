@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Editing"]
 
 EAGAIN = 11
+NO_ROOM = (28, 30, 122)  # ENOSPC, EROFS, EDQUOT
 
 
 class Editing:
@@ -24,9 +25,23 @@ class Editing:
     def __init__(self, record: Record, timeout: float = 30) -> None:
         self.record, self.timeout, self.fd = record, timeout, -1
 
+    def _opened(self) -> int:
+        """The file "lock"; where none can be made, and so by nobody, "exit": a full disk must keep nobody from stop."""
+        try:
+            return os.open("lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=self.record.fd)
+        except OSError as err:
+            if err.errno not in NO_ROOM:
+                raise
+            for name in ("lock", "exit"):
+                try:
+                    return os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.record.fd)
+                except FileNotFoundError:
+                    pass
+            raise
+
     def __enter__(self) -> None:
         try:
-            self.fd = os.open("lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=self.record.fd)
+            self.fd = self._opened()
         except OSError as err:
             raise StateError(f"open {self.record.directory}/lock: {os.strerror(err.errno or 0)}") from err
         deadline = time.monotonic() + self.timeout

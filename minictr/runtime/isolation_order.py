@@ -102,8 +102,12 @@ def _numbers(text: str) -> set[int]:
 
 
 def same_label(mine: Any, wanted: Any) -> bool:
-    """A label confines as its policy says, which is not to be seen: only the same one is as strong."""
-    return bool(mine == wanted or wanted == "" or wanted.startswith("unconfined"))
+    """A label confines as its policy says, which is not to be seen: only the same one is as strong. AppArmor's also
+    under its name alone, where it is enforced, and in a stack of them, of which all must allow."""
+    if mine == wanted or wanted == "" or wanted.startswith("unconfined"):
+        return True
+    names, _, mode = mine.partition(" (")
+    return bool(mode == "enforce)" and wanted in names.split("//&"))
 
 
 def devices_within(mine: Any, wanted: Any) -> bool:

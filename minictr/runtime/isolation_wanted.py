@@ -69,12 +69,6 @@ def seccomp(_feature: Any) -> Iterator[Row]:
     yield from (("seccomp.mode", "filter"), ("seccomp.filters", 1))
 
 
-def apparmor(feature: Any) -> Iterator[Row]:
-    if not feature.profile.startswith("&"):  # what it is stacked on, the caller's, is not known here
-        name = feature.profile
-        yield "lsm_label", name if name == "unconfined" else f"{name} (enforce)"
-
-
 def rlimits(feature: Any) -> Iterator[Row]:
     for name, soft, hard in feature.limits:
         yield f"rlimits.{name}", (soft, hard)
@@ -144,7 +138,7 @@ PROMISES: dict[str, Callable[[Any], Iterator[Row]]] = {
     "capabilities": capabilities,
     "no_new_privs": lambda _: iter([("no_new_privs", True)]),
     "seccomp": seccomp,
-    "apparmor": apparmor,
+    "apparmor": lambda feature: iter([("lsm_label", feature.profile.removeprefix("&"))]),
     "selinux": lambda feature: iter([("lsm_label", feature.context)]),
     "masked_paths": lambda feature: iter([("masked", feature.paths)]),
     "readonly_paths": lambda feature: iter([("readonly", feature.paths)]),

@@ -116,19 +116,12 @@ def exec_spec(
     if isinstance(args, str) or not args:
         raise SpecError(f"args must be a list of strings, not {args!r}")
     left_out(target, without)
-    # a container of the library's may be told by its wishes: what is written down has the program already
-    target = target.replace(spec=with_program(target.spec))
     names = target.spec.names.difference(without)
     kinds = tuple(kind for kind in target.spec.features if isinstance(kind, Namespace) and kind.name in names)
     mounts = any(kind.name == "mnt" for kind in kinds)
     # a new root in a mount namespace of its own is that namespace's, and comes with it
     enter = "chroot" in names or ("pivot_root" in names and not mounts)
-    stays_out = controllers(target.spec, without)
-    groups = tuple(
-        (controller, place.version, place.directory)
-        for controller, place in target.places.items()
-        if controller not in stays_out
-    )
+    groups = joined_groups(target, without)
     pivoted = "pivot_root" in names
     features: list[Feature] = [Join(target.pid, kinds, at_once(), enter, pivoted, groups, detach)]
     features += (repeated(feature) for feature in target.spec.features if feature.name in names & REPEATED)
@@ -141,11 +134,7 @@ def exec_spec(
         spec = spec.with_(Identity(user))
     if cwd:
         spec = spec.with_(JoinedCwd(cwd))
-    if privileged:
-        confining = ("no_new_privs", "landlock", "seccomp", *LABELS)
-        spec = spec.replace(features=tuple(f for f in spec.features if f.name not in confining))
-        spec = spec.with_(Capabilities(CAPABILITIES, drop_only=True))
-    spec = spec.with_(*labels)
+    spec = (unconfined(spec) if privileged else spec).with_(*labels)
     if cap_add or cap_drop:
         from minictr.parse.settings import adjusted_capabilities
 
@@ -153,6 +142,13 @@ def exec_spec(
     if tty:
         spec = spec.with_(Session(), JoinedTty())
     return spec
+
+
+def unconfined(spec: Spec) -> Spec:
+    """SPEC as docker's ``--privileged`` has it, as far as a program alone can be."""
+    confining = ("no_new_privs", "landlock", "seccomp", *LABELS)
+    spec = spec.replace(features=tuple(f for f in spec.features if f.name not in confining))
+    return spec.with_(Capabilities(CAPABILITIES, drop_only=True))
 
 
 def left_out(target: Target, without: Collection[str]) -> None:
@@ -176,6 +172,16 @@ def controllers(spec: Spec, without: Collection[str]) -> frozenset[str]:
         if isinstance(feature, Controller) and feature.name in without:
             found.update(feature.controllers())
     return frozenset(found)
+
+
+def joined_groups(target: Target, without: Collection[str]) -> tuple[tuple[str, int, str], ...]:
+    """(controller, version, directory) of TARGET's groups but for WITHOUT."""
+    stays_out = controllers(target.spec, without)
+    return tuple(
+        (controller, place.version, place.directory)
+        for controller, place in target.places.items()
+        if controller not in stays_out
+    )
 
 
 def at_once() -> bool:
@@ -232,7 +238,8 @@ def _program(target: Target, args: Sequence[str], options: dict[str, Any]) -> Pr
     kept = _programs.get(key)
     if kept is not None and kept.target is target.spec and kept.seen == seen(kept.program.plan.spec):
         return kept.program
-    spec = exec_spec(target, args, **options)
+    # a container of the library's may be told by its wishes: what is written down has the program already
+    spec = exec_spec(target.replace(spec=with_program(target.spec)), args, **options)
     mark = seen(spec)
     who: Any = spec.get("user")
     program = Program(plan(look_up_user(spec) if who is not None and who.uid == -1 else spec))

@@ -177,9 +177,9 @@ class Record(Handle):
         the old rows stay, and do no harm: they announce what is gone.
         """
         self._close_journal()
-        for name in ("exit.new", "state.json.new"):  # of a start that came to nothing
-            self._unlink(name)
         try:
+            for name in ("exit.new", "state.json.new"):  # of a start that came to nothing
+                self._unlink(name)
             replace_text(self.fd, "journal", "committed\n")
         except OSError:
             pass

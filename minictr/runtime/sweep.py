@@ -67,7 +67,7 @@ def sweep(store: Store, *, names: bool = False) -> list[str]:
 
 
 def _names(store: Store) -> list[str]:
-    """Names whose container is gone."""
+    """Names whose container is gone, or has another."""
     told = []
     try:
         names = os.listdir(store.names)
@@ -78,7 +78,22 @@ def _names(store: Store) -> list[str]:
         if owner and not store.has(owner):
             store.drop_name(name, owner)
             told.append(f"name {name} of container {owner[:SHORT]}")
+        elif owner and _is_second(store, name, owner):
+            store.drop_name(name, owner)
+            told.append(f"name {name} of container {owner[:SHORT]}: its renaming was never finished")
     return told
+
+
+def _is_second(store: Store, name: str, owner: str) -> bool:
+    """Whether NAME is one that a renaming of OWNER was to take or to give back, when it was killed."""
+    try:
+        with Record.at(store, owner) as record:
+            if not record.is_written or record.load().get("spec", {}).get("name", name) == name:
+                return False
+            with record.editing():  # one who is just renaming it has come to an end
+                return bool(record.load()["spec"]["name"] != name)
+    except (MinictrError, LookupError, AttributeError, TypeError):
+        return False  # damaged, or removed this moment
 
 
 def sweep_one(record: Record) -> list[str]:

@@ -156,6 +156,12 @@ class Undone(Run):
     def words(self) -> list[str]:
         return ["minictr", "run", *self.options, "--", "/nosuch"]
 
+    def enumerate(self) -> list[Call]:
+        """From the execve that fails on: what comes before is that of a start."""
+        made = super().enumerate()
+        asked = (index for index, call in enumerate(made) if (call.name, call.about) == ("execve", "/nosuch"))
+        return made[next(asked) :]
+
 
 class Started(Detached):
     """``start`` of a container that was created."""
@@ -181,7 +187,7 @@ class Started(Detached):
 
 
 class End(Detached):
-    """A container in the background comes to its end: what is tried is its monitor, from its first call to its last."""
+    """A container in the background comes to its end: what is tried is its monitor, from the commit on."""
 
     name = "minictr's monitor"
     to_the_end = True
@@ -190,8 +196,10 @@ class End(Detached):
     def words(self) -> list[str]:
         return ["minictr", "run", "-d", *self.options, "--", "/state"]
 
-    def tries(self, call: Call) -> bool:
-        return call.process == MONITOR
+    def enumerate(self) -> list[Call]:
+        made = [call for call in super().enumerate() if call.process == MONITOR]
+        said = [index for index, call in enumerate(made) if call.name == "sendmsg"]
+        return made[said[1] :]  # the second message is the commit
 
     def settle(self, told: Told, point: Point | None) -> Outcome:
         """Nobody may be told another exit code than the program's; that nobody knows it is a clear failure."""

@@ -2,8 +2,7 @@
 
 strace's own fault injection counts calls by thread, so with ``-f`` one number hits a call in every process of a start
 at once; and it leaves out the call, which for close(2) is what no kernel does: a close that fails has closed. Here
-exactly one call of one process is hit, the call is told with its path, and a failing close closes. It costs a start
-some 50 ms, strace's attaching and leaving alone the double. x86-64, Linux 5.3.
+exactly one call of one process is hit, the call is told with its path, and a failing close closes. x86-64, Linux 5.3.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from states import Lab, make_lab
 
 __all__ = ["tiny", "wrong"]
 
-WORKERS = max(2, os.cpu_count() or 2)
+WORKERS = (os.cpu_count() or 1) + 1  # a try waits as well, for what is dying
 AGAIN = 3  # times that a point is tried, which no call was at: a start may make one call less than another
 FAILS, KILLED = "one call fails", "SIGKILL"
 

@@ -39,4 +39,4 @@ def test_another_runtime(tiny, requires, name):
     """For the table; a fault of theirs is no failure of ours."""
     if not requires.has(name):
         pytest.skip(f"{name} is not installed")
-    wrong(OTHERS[name], tiny, KILLED, OTHER)
+    print(told(wrong(OTHERS[name], tiny, KILLED, OTHER), tiny.directory))  # shown with -rP

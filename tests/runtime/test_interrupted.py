@@ -125,3 +125,15 @@ def test_a_new_life_that_was_never_handed_over_is_ended(store) -> None:
         assert record.own()
         assert record.rows() == [("committed",)]
         record.forget("lab")
+
+
+def test_a_renaming_that_was_never_finished_leaves_one_name(store) -> None:
+    """Killed before the new name is written down, or after: the one that is written stays, gc says so."""
+    with over(store) as record:
+        store.take_name("new", record.id)
+        assert sweep(store) == []
+        told = sweep(store, names=True)
+        assert told == [f"name new of container {record.id[:12]}: its renaming was never finished"]
+        assert os.listdir(store.names) == ["lab"]
+        assert sweep(store, names=True) == []
+        record.forget("lab")

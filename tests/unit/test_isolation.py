@@ -165,6 +165,24 @@ def test_a_limit_that_is_not_there_is_none():
     assert weaker(hidden, {"limits.pids.max": 10}) == ("limits.pids.max: cannot be told: not mounted",)
 
 
+@pytest.mark.parametrize(
+    ("label", "wanted", "holds"),
+    [
+        ("box (enforce)", "box", True),
+        ("box (complain)", "box", False),
+        ("outer//&box (enforce)", "box", True),
+        ("boxer (enforce)", "box", False),
+        ("unconfined", "box", False),
+        ("", "box", False),
+        ("u:r:t:s0", "u:r:t:s0", True),
+        ("u:r:other:s0", "u:r:t:s0", False),
+        ("", "unconfined", True),
+    ],
+)
+def test_labels(label, wanted, holds):
+    assert (weaker(BASE.replace(lsm_label=label), {"lsm_label": wanted}) == ()) is holds
+
+
 def test_memory_with_swap_is_counted_as_the_kernel_does():
     rows = rows_of((mc.Memory("1M", swap="1M"),))
     v1 = BASE.replace(limits=Fixed({"memory.max": 1 << 20, "memory.memsw": 2 << 20}), cgroups=BASE.cgroups)
