@@ -200,5 +200,5 @@ def _take(instance: Instance, record: Record) -> None:
         kill(instance.state.monitor)
     except StateError:
         pass  # nobody knows who it is
-    if not record.own(STARTER):
+    if not record.own(SETTLE):  # a cleanup that the monitor has begun holds it too
         raise StateError(f"rm {instance.id[:SHORT]}: another process holds {record.directory}: end that one")

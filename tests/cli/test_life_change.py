@@ -95,7 +95,7 @@ def test_update_is_all_or_nothing(run_cli, detached):
     "words",
     [
         [], ["web"], ["-m", "64m"], ["web", "-m", "lots"], ["web", "--cpus", "0"], ["web", "--cpus", "-1"],
-        ["web", "--pids-limit", "x"], ["web", "--cpuset-cpus", "9999"], ["web", "--blkio-weight", "100"],
+        ["web", "--pids-limit", "x"], ["web", "--cpuset-cpus", "9999"], ["web", "--blkio-weight", "5"],
         ["web", "--device", "/dev/null"], ["web", "--memory-swap", "1m", "-m", "2m"], ["nosuch", "-m", "64m"],
         ["web", "--cgroup-conf", "cgroup.procs=1"], ["web", "--cgroup-parent", "x"], ["web", "--cpu-quota", "1"],
     ],
