@@ -93,7 +93,9 @@ class Record(Handle):
             record = cls.at(store, identity)
             if record.own():
                 return record
-        except BaseException:
+        except BaseException as err:
+            if record is None and isinstance(err, StateError) and not store.has(identity):
+                return None  # it was gone before it was opened
             try:
                 os.rmdir(os.path.join(store.containers, identity))
             except OSError:

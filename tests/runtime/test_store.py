@@ -122,6 +122,23 @@ def test_the_owner_is_who_holds_the_lock(store):
         again.forget()
 
 
+def test_a_sweep_may_be_faster_than_the_lock(store, monkeypatch):
+    """Of one who starts at the same time: between the making of the directory and its opening."""
+    original, removed = Record.at, []
+
+    def at(store: Store, identity: str) -> Record:
+        if not removed:
+            removed.append(identity)
+            assert sweep(store) == [f"container {identity[:12]}: its start was never finished"]
+        return original(store, identity)
+
+    monkeypatch.setattr(Record, "at", at)
+    record = Record.new(store)
+    assert removed
+    assert record.id not in removed
+    record.forget()
+
+
 def test_a_journal_is_read_to_its_last_whole_line(store):
     with Record.new(store) as record:
         record.write_ahead(("cgroup", 1, "pids", "/a b"), ("directory", "/caf\udce9"))
