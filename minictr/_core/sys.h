@@ -68,8 +68,8 @@ static inline long mc_call(long nr, long a, long b, long c, long d, long e, long
 #define MC_CALL1(nr, a) MC_CALL6(nr, a, 0, 0, 0, 0, 0)
 #define MC_CALL0(nr) MC_CALL6(nr, 0, 0, 0, 0, 0, 0)
 
-/* clone3(2) with a stack of its own: the child calls fn(arg), which must not return; the parent gets the pid. */
-static inline long mc_clone3(struct clone_args *args, void (*fn)(void *), void *arg)
+/* clone3(2) or clone(2), whose child calls fn(arg) on the stack it was given, which must not return. */
+static inline long mc_clone_call(long nr, long a, long b, long c, void (*fn)(void *), void *arg)
 {
 #if defined(__x86_64__)
     long ret;
@@ -84,12 +84,14 @@ static inline long mc_clone3(struct clone_args *args, void (*fn)(void *), void *
                      "ud2\n"
                      "1:"
                      : "=a"(ret)
-                     : "a"((long)__NR_clone3), "D"(args), "S"(sizeof(*args)), "r"(r12), "r"(r13)
+                     : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r12), "r"(r13)
                      : "rcx", "r11", "memory");
+    return ret;
 #elif defined(__aarch64__)
-    register long x8 __asm__("x8") = __NR_clone3;
-    register long x0 __asm__("x0") = (long)args;
-    register long x1 __asm__("x1") = (long)sizeof(*args);
+    register long x8 __asm__("x8") = nr;
+    register long x0 __asm__("x0") = a;
+    register long x1 __asm__("x1") = b;
+    register long x2 __asm__("x2") = c;
     register void (*x9)(void *) __asm__("x9") = fn;
     register void *x10 __asm__("x10") = arg;
     __asm__ volatile("svc 0\n\t"
@@ -100,12 +102,28 @@ static inline long mc_clone3(struct clone_args *args, void (*fn)(void *), void *
                      "brk #1\n"
                      "1:"
                      : "+r"(x0)
-                     : "r"(x8), "r"(x1), "r"(x9), "r"(x10)
+                     : "r"(x8), "r"(x1), "r"(x2), "r"(x9), "r"(x10)
                      : "memory");
-    long ret = x0;
+    return x0;
 #endif
+}
+
+/* clone3(2) with a stack of its own; the parent gets the pid.
+ *
+ * In a container of docker or of ours clone3 "does not exist" (its flags are in memory, where no filter looks).
+ * clone(2) does the same without CLONE_CLEAR_SIGHAND: callers have all signals blocked, and the child executes. What
+ * clone cannot be told (a cgroup, a time namespace) stays refused. */
+static inline long mc_clone3(struct clone_args *args, void (*fn)(void *), void *arg)
+{
+    long nr = __NR_clone3, ret = mc_clone_call(nr, (long)args, sizeof(*args), 0, fn, arg);
+    uint64_t flags = args->flags & ~CLONE_CLEAR_SIGHAND;
+    if (ret == -38 /* ENOSYS */ && !(flags >> 32) && !(flags & CSIGNAL)) {
+        nr = __NR_clone;
+        ret = mc_clone_call(nr, (long)(flags | args->exit_signal), (long)(args->stack + args->stack_size),
+                            (long)args->pidfd, fn, arg);
+    }
     if (ret < 0)
-        mc_failed_nr = __NR_clone3;
+        mc_failed_nr = (int)nr;
     return ret;
 }
 

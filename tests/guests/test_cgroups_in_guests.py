@@ -18,7 +18,7 @@ GUEST_TESTS = {
     "selinux": ("tests/guests/inside_selinux.py", "tests/kernel/test_labels.py"),
 }
 
-pytestmark = [pytest.mark.guest, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.guest, pytest.mark.slow, pytest.mark.timeout(290)]
 
 
 @pytest.mark.parametrize("mode", guest.MODES)
@@ -28,7 +28,7 @@ def test_in_guest(mode: str, guest_kernel: str, told: list[str]) -> None:
         found = sorted(map(str, guest.ROOT.glob(pattern)))
         assert found, f"GUEST_TESTS names no file: {pattern}"
         files += found
-    outcome = guest.run(mode, guest.pytest_command([*files, "-q", "--timeout=30"]), deadline=150)
+    outcome = guest.run(mode, guest.pytest_command([*files, "-q", "--timeout=30"]), deadline=210)
     if not outcome.junit:
         pytest.fail(
             f"pytest did not end in the guest ({outcome.code})\n{outcome.output}\n{outcome.console}", pytrace=False

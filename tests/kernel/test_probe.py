@@ -68,6 +68,7 @@ def test_as_root_on_this_kernel(requires: Any) -> None:
     """The tests of these modules do each of these things: none was found missing here."""
     requires.root()
     requires.landlock()
+    support("umask")  # the first child of a process leaves the sealed program open, for all that follow
     before = look()
     began = time.monotonic()
     found = supports()
@@ -163,7 +164,7 @@ def test_an_ordinary_user_without_user_namespaces(in_child: Any) -> None:
         (38, MOUNT_SETATTR, ("readonly", "bind", "readonly_paths"), "ENOSYS", "needs Linux 5.12"),
         (1, KEYCTL, ("keyring",), "EPERM", "seccomp filter"),
         (38, KEYCTL, ("keyring",), "ENOSYS", "CONFIG_KEYS"),
-        (38, CLONE3, ("net", "umask"), "ENOSYS", ""),
+        (1, CLONE3, ("net", "umask"), "EPERM", "be root"),
     ],
 )
 def test_an_older_kernel_or_an_outer_container(
