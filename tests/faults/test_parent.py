@@ -119,7 +119,7 @@ def one(worker: Worker, case: Case, *options: str) -> str:
     rows = dict(line.partition(":")[::2] for line in out.splitlines())
     if seconds > 4.5:
         return f"{name}: hangs: {told}"
-    if kind and kind not in ("StepFailed", "SpecError", "CommandNotFound", "CommandNotExecutable"):
+    if kind and kind not in ("StepFailed", "StateError", "SpecError", "CommandNotFound", "CommandNotExecutable"):
         return f"{name}: {kind}: {text}"
     if not kind and (rows["CapEff"].strip(), rows["NoNewPrivs"].strip()) != ("00000000000405fb", "1"):
         return f"{name}: starts with {[rows[row] for row in SETS]}"
