@@ -35,11 +35,10 @@ def test_out_of_memory(group: Any) -> None:
         assert events.wait(0.05) == ()
         with start(FILL, place) as process:
             seen = set()
-            while "oom_kill" not in seen:
+            while not seen >= {"oom", "oom_kill"}:  # one may be counted while the file is read: then it comes next
                 found = events.wait(10)
                 assert found, f"only {seen}"
                 seen |= {event.kind for event in found}
-            assert "oom" in seen
             assert process.wait(5) == -9
         events.wait(0.6)
         assert events.wait(0.05) == ()

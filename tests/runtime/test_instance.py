@@ -151,13 +151,13 @@ def test_a_start_that_fails_leaves_a_kept_one_as_it_was(box, store, own_rootfs):
 def test_a_list_makes_no_features(box, store, monkeypatch):
     """What is listed is read without its spec, and is the same as what all of the state says."""
     c = box.start(["sleep", "60"])
-    monkeypatch.setattr("minictr.runtime.state.feature_from", lambda plain: pytest.fail("a feature was made"))
-    (listed,) = mc.containers()
-    assert (listed.name, listed.status, listed.pid) == ("lab", "running", c.pid)
-    c.pause()
-    assert [one.status for one in mc.containers()] == ["paused"]
-    c.unpause()
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr("minictr.runtime.state.feature_from", lambda plain: pytest.fail("a feature was made"))
+        (listed,) = mc.containers()
+        assert (listed.name, listed.status, listed.pid) == ("lab", "running", c.pid)
+        c.pause()
+        assert [one.status for one in mc.containers()] == ["paused"]
+        c.unpause()
     assert listed.state == c.state
     assert (listed.name, listed.process, listed.brief) == (c.name, c.process, c.state)
 
