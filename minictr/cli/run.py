@@ -54,7 +54,7 @@ def run(opts: dict[str, Any], command: tuple[str, ...]) -> int:
         process, timed_out = attempt(program, chosen)
     else:
         process, timed_out = as_far_as_possible(spec, opts["best_effort"], chosen)
-    if process.readings is not None and process.readings.bitten:
+    if process.signal or (process.readings is not None and process.readings.bitten):
         tell_limits(process, spec)
     return told(process, timed_out, chosen, opts.get("name", command[0]))
 
@@ -115,13 +115,11 @@ def only_detached(opts: dict[str, Any]) -> None:
 
 
 def tell_limits(process: Process, spec: Spec) -> None:
-    """A limit that killed or bit is said, a line each."""
+    """A limit that killed or bit, and a filter that killed, is said, a line each."""
     from minictr.cli.entry import complain
     from minictr.cli.verdict import verdict
 
-    usage = process.usage
-    assert usage is not None
-    for line in verdict(usage, spec, process.elapsed):
+    for line in verdict(process.usage, spec, process.elapsed, process.signal):
         complain("run", line)
 
 

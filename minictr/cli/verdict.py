@@ -14,12 +14,16 @@ if TYPE_CHECKING:
 
 __all__ = ["unreachable", "verdict"]
 
+SIGSYS = 31
 BITES = 0.05  # of its time spent throttled: less is the kernel's rounding
 
 
-def verdict(usage: Usage | None, spec: Spec, elapsed: float) -> list[str]:
-    """What a person should know of USAGE, the last readings of a container of SPEC that ran ELAPSED seconds."""
+def verdict(usage: Usage | None, spec: Spec, elapsed: float, signal: int = 0) -> list[str]:
+    """What a person should know of USAGE, the last readings of a container of SPEC that ran ELAPSED seconds and that
+    SIGNAL ended."""
     lines: list[str] = []
+    if signal == SIGSYS and "seccomp" in spec.names:
+        lines.append("killed by its seccomp filter: the kernel's log tells the system call (--security-opt seccomp=...)")
     if usage is None:
         return lines
     if usage.oom_kills:

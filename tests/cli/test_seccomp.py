@@ -78,6 +78,9 @@ def test_strict_kills_what_is_more_than_four_calls(run_cli, rootfs, requires):
     requires.root()
     done = run_cli("run", "--rootfs", rootfs, "--security-opt", "seccomp=strict", "--", "true")
     assert done.returncode == 128 + 31
+    assert done.stderr.startswith("minictr run: killed by its seccomp filter: ")
+    alone = run_cli("run", "--rootfs", rootfs, "--without", "seccomp", "--", "sh", "-c", "kill -SYS $$")
+    assert (alone.returncode, alone.stderr) == (128 + 31, "")
 
 
 def test_exec_is_filtered_as_its_container(started, run_cli):
