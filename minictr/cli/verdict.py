@@ -23,7 +23,9 @@ def verdict(usage: Usage | None, spec: Spec, elapsed: float, signal: int = 0) ->
     SIGNAL ended."""
     lines: list[str] = []
     if signal == SIGSYS and "seccomp" in spec.names:
-        lines.append("killed by its seccomp filter: the kernel's log tells the system call (--security-opt seccomp=...)")
+        lines.append(
+            "killed by its seccomp filter: the kernel's log tells the system call (--security-opt seccomp=...)"
+        )
     if usage is None:
         return lines
     if usage.oom_kills:
