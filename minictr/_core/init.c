@@ -54,9 +54,16 @@ static void payload_main(void *argument)
     mc_fail(m, ret < 0 ? ret : -MC_EINVAL); /* exec is the last op and does not return */
 }
 
-static void futex(uint32_t *word, int operation, uint32_t value)
+static void wake(uint32_t *word)
 {
-    mc_raw(__NR_futex, (long)word, operation, value, 0, 0, 0);
+    mc_raw(__NR_futex, (long)word, FUTEX_WAKE, 1, 0, 0, 0);
+}
+
+/* While WORD is 0, but not for long: a wake that failed is seen by nobody. */
+static void sleep_on(uint32_t *word)
+{
+    static const int64_t pause[2] = {0, 20 * 1000 * 1000}; /* struct timespec */
+    mc_raw(__NR_futex, (long)word, FUTEX_WAIT, 0, (long)pause, 0, 0);
 }
 
 /* What init may do for the rest of its life: whoever traces it gains nothing by it. */
@@ -200,7 +207,7 @@ long mc_op_init(struct mc_machine *m, struct mc_op *op)
         mc_leave(125);
     }
     __atomic_store_n(&m->region->init_locked, 1, __ATOMIC_SEQ_CST);
-    futex(&m->region->init_locked, FUTEX_WAKE, 1);
+    wake(&m->region->init_locked);
     init_main(program, status_fd);
 }
 
@@ -263,7 +270,7 @@ long mc_op_ready(struct mc_machine *m, struct mc_op *op)
     struct mc_region *region = m->region;
     if (has_init(m))
         while (!__atomic_load_n(&region->init_locked, __ATOMIC_SEQ_CST))
-            futex(&region->init_locked, FUTEX_WAIT, 0);
+            sleep_on(&region->init_locked);
     if (parent_is_gone(region->report_fd))
         return -MC_EPIPE;
     return MC_CALL3(__NR_close_range, 3 + op->arg[0], ~0U, 4 /* CLOSE_RANGE_CLOEXEC */);

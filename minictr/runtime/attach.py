@@ -267,14 +267,19 @@ def attach(
     return client.status if over else None
 
 
-def start(client: Client, *, spec: Spec | None = None, timeout: float = TIMEOUT) -> None:
+def start(
+    client: Client, *, spec: Spec | None = None, timeout: float = TIMEOUT, before: Callable[[], None] | None = None
+) -> None:
     """The second half of a two-phase start: returns when the program runs.
 
-    SPEC makes a program that cannot run a CommandNotFound or CommandNotExecutable with its reason. Raises StepFailed,
+    BEFORE is called when nothing is left to do but to let the program run. SPEC makes a program that cannot run a
+    CommandNotFound or CommandNotExecutable with its reason. Raises StepFailed (EALREADY when it has been started),
     StartTimeout.
     """
     report, region, hold = client.take_hold()
     try:
+        if before is not None:
+            before()
         try:
             os.write(hold, b"g")
         except BrokenPipeError:

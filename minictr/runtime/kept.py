@@ -10,7 +10,7 @@ import os
 import time
 
 from minictr.boot import booting, is_init
-from minictr.errors import StateError, WrongStatus
+from minictr.errors import StateError, StepFailed, WrongStatus
 from minictr.features.cgroup_devices import Io
 from minictr.features.cgroups import Cpu, Freezer, Memory
 from minictr.kernel.cgroup_places import has
@@ -35,6 +35,7 @@ __all__ = ["ACCOUNTING", "accounted", "make", "start", "start_again", "stop_sign
 
 ACCOUNTING: tuple[Feature, ...] = (Memory(), Cpu(), Io(), Freezer())
 SIGTERM = 15
+EALREADY = 114
 REBOOT_INTERVAL = 2.0  # seconds
 # systemd(1), "SIGNALS": SIGRTMIN+3 as glibc counts. busybox init: SIGUSR2 is power-off (TERM: reboot). sysvinit's
 # init: SIGINT is Ctrl-Alt-Del, a shutdown by its inittab; one that was asked to stop is not started again
@@ -160,7 +161,7 @@ def start(instance: Instance, *, start_timeout: float = START_TIMEOUT) -> None:
     Raises WrongStatus for one that runs, and what :func:`minictr.runtime.launch.launch` raises.
     """
     instance.refresh()
-    if instance.status != "created":
+    if instance.status != "created" and not waits(instance):
         start_again(instance, start_timeout=start_timeout)
         return
     from minictr.runtime.attach import Client
@@ -168,15 +169,33 @@ def start(instance: Instance, *, start_timeout: float = START_TIMEOUT) -> None:
 
     with instance.record() as record, record.editing():
         state = instance.refresh()
-        if not state.held:
-            raise WrongStatus(f"start {instance.label}: somebody else has just started it", instance.status)
-        # first of all: should we die here, it must not be taken for one that has done nothing yet
         state = state.replace(held=False, started=time.time_ns())
-        record.save(state.text())
-        instance.take(state)
-        events.tell(instance.store, instance.id, state.name, "start")  # before the monitor can tell that it died
-        with Client(record.fd) as client:
-            let_go(client, spec=state.spec, timeout=start_timeout)
+
+        def note() -> None:  # before the program runs: it must not be taken for one that has done nothing yet
+            events.tell(instance.store, instance.id, state.name, "start")  # before the monitor can tell that it died
+            record.save(state.text())
+            instance.take(state)
+
+        try:
+            with Client(record.fd) as client:
+                let_go(client, spec=state.spec, timeout=start_timeout, before=note)
+        except StepFailed as err:
+            if err.errno != EALREADY:
+                raise
+            raise WrongStatus(f"start {instance.label}: somebody else has just started it", instance.status) from err
+
+
+def waits(instance: Instance) -> bool:
+    """Whether INSTANCE, of which it is written that it runs, waits for its start still: who began it was killed."""
+    if instance.status != "running" or not instance.state.detached:
+        return False
+    from minictr.runtime.attach import HELD, Client
+
+    try:
+        with Client(instance.directory) as client:
+            return bool(client.attach() & HELD)
+    except StepFailed:
+        return False  # its monitor is gone, and with that the hold
 
 
 def reboot(instance: Instance, lived: float) -> None:

@@ -6,6 +6,7 @@ import os
 import tarfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -226,6 +227,27 @@ def test_a_life_that_another_process_began(box, store):
         first.wait(0.2)
     also.stop(timeout=5)
     assert (first.status, held.pid) == ("exited", 0)
+
+
+def test_a_start_that_was_cut_short_is_finished_by_the_next(box, store, monkeypatch):
+    """Killed when all was written down, and just before it let the program run."""
+    box.create(["sleep", "60"])
+
+    class Killed(BaseException):
+        pass
+
+    def cut(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("minictr.runtime.attach.os", SimpleNamespace(**{**vars(os), "write": cut}))
+        with pytest.raises(Killed):
+            mc.container("lab").start()
+    assert "sleep" not in str(mc.container("lab").top())
+    mc.container("lab").start()
+    assert "sleep 60" in str(mc.container("lab").top())
+    with pytest.raises(mc.WrongStatus, match="running"):
+        mc.container("lab").start()
 
 
 def test_stop_of_one_that_was_started_again_meanwhile(box, store):
