@@ -13,7 +13,7 @@ from minictr.cli.given import many, said, variables
 from minictr.cli.options import LANDLOCK, RESOURCES, RUN_OPTIONS
 from minictr.errors import SpecError
 from minictr.features import PROFILES, feature_class, make
-from minictr.features.capabilities import CAPABILITIES, Capabilities, NoNewPrivs
+from minictr.features.capabilities import CAPABILITIES, CONFINING, Capabilities, NoNewPrivs
 from minictr.features.cgroup_devices import Devices
 from minictr.features.cgroupfs import Cgroupfs
 from minictr.features.mounts import Bind, Shm, Sysfs
@@ -113,7 +113,7 @@ def privileged(spec: Spec, opts: Options) -> Spec:
     Namespaces, root, limits and user stay. What docker has not, and would be lost, stays too: init, core limit."""
     if not opts.get("privileged"):
         return spec
-    spec = spec.without("no_new_privs", "landlock", "seccomp", "apparmor", "selinux", "masked_paths", "readonly_paths")
+    spec = spec.without(*CONFINING, "masked_paths", "readonly_paths")
     for feature in (Devices(()), Sysfs("rw"), Cgroupfs("rw")):
         spec = spec.with_(feature) if feature.name in spec.names else spec
     return spec.with_(Capabilities(CAPABILITIES, drop_only=True))

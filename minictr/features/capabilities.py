@@ -57,6 +57,8 @@ CAPABILITIES = (
     "CHECKPOINT_RESTORE",
 )
 NUMBERS = {name: number for number, name in enumerate(CAPABILITIES)}
+# what else confines a program by itself, by feature name: it goes with --privileged, of run and of exec
+CONFINING = ("no_new_privs", "landlock", "seccomp", "apparmor", "selinux")
 ALL_BITS = -1  # every bit of an int64
 
 

@@ -150,10 +150,10 @@ def home(controller: str, *, seen: bool = False) -> Hierarchy:
     return found
 
 
-def has(controller: str) -> bool:
-    """Whether CONTROLLER has a hierarchy that is mounted here."""
+def has(controller: str, *, seen: bool = False) -> bool:
+    """Whether CONTROLLER has a hierarchy that is mounted here. ``seen``: as in :func:`home`."""
     try:
-        home(controller)
+        home(controller, seen=seen)
     except Unsupported:
         return False
     return True

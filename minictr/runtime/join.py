@@ -23,7 +23,7 @@ from __future__ import annotations
 import os
 
 from minictr.errors import MinictrError, SpecError, StepFailed
-from minictr.features.capabilities import CAPABILITIES, Capabilities
+from minictr.features.capabilities import CAPABILITIES, CONFINING, Capabilities
 from minictr.features.cgroups import Controller
 from minictr.features.join import Join, JoinedCwd, JoinedTty, JoinedUserNamespace
 from minictr.features.namespaces import Namespace, UserNamespace
@@ -54,11 +54,9 @@ if TYPE_CHECKING:
 __all__ = ["REPEATED", "Target", "exec_popen", "exec_program", "exec_run", "exec_spec", "join", "target_of"]
 
 # What confines a program and not its world, by feature name: done again by each that joins.
-LABELS = ("apparmor", "selinux")
-REPEATED = frozenset(
-    "env cwd umask rlimits oom_score_adj keyring personality session user capabilities no_new_privs landlock"
-    " seccomp".split()
-).union(LABELS)
+REPEATED = frozenset("env cwd umask rlimits oom_score_adj keyring personality session user capabilities".split()).union(
+    CONFINING
+)
 ROOTS = ("pivot_root", "chroot")
 PIDFD_JOINS = (5, 8)  # setns(2) on a pidfd
 CACHED = 32  # compiled programs that are kept
@@ -146,8 +144,7 @@ def exec_spec(
 
 def unconfined(spec: Spec) -> Spec:
     """SPEC as docker's ``--privileged`` has it, as far as a program alone can be."""
-    confining = ("no_new_privs", "landlock", "seccomp", *LABELS)
-    spec = spec.replace(features=tuple(f for f in spec.features if f.name not in confining))
+    spec = spec.replace(features=tuple(f for f in spec.features if f.name not in CONFINING))
     return spec.with_(Capabilities(CAPABILITIES, drop_only=True))
 
 

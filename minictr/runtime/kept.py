@@ -45,7 +45,8 @@ STOP_SIGNALS = {"systemd": 37, "busybox": 12, "init": 2}
 def accounted(spec: Spec, without: tuple[str, ...] = ()) -> Spec:
     """SPEC with the groups of a kept container, but for those WITHOUT, and what this host has not."""
     left = spec.names.union(without)
-    return spec.with_(*(one for one in ACCOUNTING if one.name not in left and has(one.name)))
+    wanted = [one for one in ACCOUNTING if one.name not in left]
+    return spec.with_(*(one for place, one in enumerate(wanted) if has(one.name, seen=place > 0)))
 
 
 def keep(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,18 @@ def guest_kernel(requires: Any) -> str:
     return subprocess.run(
         [requires("linux.uml"), "--version"], capture_output=True, text=True, check=True
     ).stdout.strip()
+
+
+@pytest.fixture
+def kept(run_cli: Any, box: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """``kept("run", ...)``: a verb on the containers of this test alone."""
+    environment = {**os.environ, "MINICTR_ROOT": str(tmp_path / "state")}
+
+    def verb(*arguments: str) -> Any:
+        return run_cli(*arguments, env=environment)
+
+    yield verb
+    verb("rm", "-f", "lab")
 
 
 @pytest.fixture

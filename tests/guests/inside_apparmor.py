@@ -11,8 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -222,18 +221,6 @@ def test_an_ordinary_user_may_not_list_profiles_and_may_ask_for_one() -> None:
 
 
 # --- a container that lasts ---
-
-
-@pytest.fixture
-def kept(run_cli: Any, box: mc.Container, tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    """``kept("run", ...)``: a verb on the containers of this test alone."""
-    environment = {**os.environ, "MINICTR_ROOT": str(tmp_path / "state")}
-
-    def verb(*arguments: str) -> Any:
-        return run_cli(*arguments, env=environment)
-
-    yield verb
-    verb("rm", "-f", "lab")
 
 
 @pytest.mark.timeout(90)

@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -139,18 +139,6 @@ def test_a_context_that_cannot_be_had(box: mc.Container, context: str, words: st
         run(box.with_(mc.SELinux(context)), "true")
     with pytest.raises(StepFailed, match=f"selinux context {context}: EINVAL.*step 2 of .*{words}"):
         run(box.with_(mc.SELinux(LAB, context)), "true")
-
-
-@pytest.fixture
-def kept(run_cli: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    """``kept("run", ...)``: a verb on the containers of this test alone."""
-    environment = {**os.environ, "MINICTR_ROOT": str(tmp_path / "state")}
-
-    def verb(*arguments: str) -> Any:
-        return run_cli(*arguments, env=environment)
-
-    yield verb
-    verb("rm", "-f", "lab")
 
 
 @pytest.mark.timeout(90)
