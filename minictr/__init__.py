@@ -47,7 +47,7 @@ _HOMES = {
         " Session Tty Pdeathsig Init"
     ),
     "minictr.features.users": "Identity",
-    "minictr.features.capabilities": "Capabilities NoNewPrivs",
+    "minictr.features.capabilities": "Capabilities NoNewPrivs Securebits",
     "minictr.features.landlock": "Landlock",
     "minictr.features.seccomp": "Seccomp",
     "minictr.features.lsm": "AppArmor SELinux",

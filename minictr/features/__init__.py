@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 
 from minictr.errors import SpecError
-from minictr.features.capabilities import Capabilities, NoNewPrivs
+from minictr.features.capabilities import Capabilities, NoNewPrivs, Securebits
 from minictr.features.cgroup_devices import Device, Devices, Hugetlb, Io, Misc, Rdma
 from minictr.features.cgroupfs import Cgroupfs
 from minictr.features.cgroups import CgroupConf, CgroupParent, Cpu, Cpuset, Freezer, Memory, NamedCgroup, Pids
@@ -124,6 +124,7 @@ __all__ = [
     "Rlimits",
     "SELinux",
     "Seccomp",
+    "Securebits",
     "Session",
     "Shm",
     "Sysctl",
@@ -181,6 +182,7 @@ REGISTRY: dict[str, type[Feature]] = {
         Init,
         Identity,
         Capabilities,
+        Securebits,
         NoNewPrivs,
         Landlock,
         Seccomp,

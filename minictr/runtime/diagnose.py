@@ -87,6 +87,12 @@ CURES: dict[tuple[str, int], str] = {
     ("setattr", errno.EINVAL): "this file system cannot be id-mapped, or a flag is not supported by this kernel",
     ("capset", errno.EPERM): "a capability was asked for that this user does not have",
     ("ambient", errno.EPERM): "an ambient capability must be permitted and inheritable too",
+    (
+        "securebits",
+        errno.EPERM,
+    ): "needs CAP_SETPCAP, a bit that the caller has not locked, and a kernel that has it (exec_*: Linux 6.14)",
+    ("verify_securebits", errno.EPERM): "the securebits are not those asked for: refused",
+    ("bounding", errno.EPERM): "dropping from the bounding set needs CAP_SETPCAP: be root, or add userns",
     ("chdir", errno.ENOENT): "the directory does not exist in the container",
     ("chdir", errno.ESTALE): "the working directory would be outside the root (CVE-2024-21626): refused",
     ("write_file", errno.EMEDIUMTYPE): "something is mounted over /proc inside the root (CVE-2019-16884): refused",
