@@ -29,6 +29,7 @@ _HOMES = {
     "minictr.runtime.effort": "LeftOut best_effort",
     "minictr.runtime.front": "profiles",
     "minictr.runtime.isolation": "Isolation isolation",
+    "minictr.runtime.privilege": "privilege_of",
     "minictr.spec": "Spec",
     "minictr.plan": "Plan",
     "minictr.steps": "Step Feature Support",
