@@ -10,6 +10,7 @@
         log, log.1 ...     output of a detached container
         stopped            there when somebody asked it to end
         attach             socket of its monitor
+        exec               what its first exec compiled, for the next: see runtime/exec_cache.py
 
 A journal's line is words separated by tabs. A last line without its newline was never finished, and what it announces
 was never made.
