@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["entrance", "get", "numbers", "put", "read", "rows_of", "words", "write", "write_rows"]
 
 ENOENT, EINVAL = 2, 22
+BLOCK = 4096  # a page, as the kernel fills it; a larger buffer is memory asked for and given back each time
 
 
 def get(directory: str, file: str) -> str:
@@ -29,18 +30,19 @@ def get(directory: str, file: str) -> str:
     fd = os.open(f"{directory}/{file}", os.O_RDONLY | os.O_CLOEXEC)
     try:
         text = b""
-        while block := os.read(fd, 65536):
+        while block := os.read(fd, BLOCK):
             text += block
         return text.decode("utf-8", "surrogateescape")
     finally:
         shut(fd)
 
 
-def put(directory: str, file: str, text: str) -> None:
-    """Write TEXT in one write(2), which is how cgroup files want it. Raises OSError as it comes."""
+def put(directory: str, file: str, *texts: str) -> None:
+    """Write each of TEXTS in one write(2), which is how cgroup files want it. Raises OSError as it comes."""
     fd = os.open(f"{directory}/{file}", os.O_WRONLY | os.O_CLOEXEC | os.O_TRUNC)
     try:
-        os.write(fd, text.encode())
+        for text in texts:
+            os.write(fd, text.encode())
     finally:
         shut(fd)
 
