@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from minictr.errors import SpecError, StepFailed
-from minictr.kernel import capabilities, network, procfs
+from minictr.kernel import capabilities, namespaces, network, procfs
 from minictr.kernel.capabilities import NAMES, get, mask, names
 
 NOBODY = 65534
@@ -213,6 +213,18 @@ def test_a_locked_bit_stays(in_child: Any) -> None:
 
     bits = ("noroot", "noroot_locked", "no_setuid_fixup", "no_setuid_fixup_locked", "no_cap_ambient_raise")
     assert in_child(body) == ([1, 1], bits, True)
+
+
+def test_a_new_user_namespace_begins_without_them(in_child: Any) -> None:
+    """What the page says noroot is not: who may make a user namespace is root in it."""
+
+    def body() -> Any:
+        capabilities.set_securebits("noroot", "noroot_locked")
+        before = capabilities.securebits()
+        namespaces.unshare("userns")
+        return before, capabilities.securebits(), shown("CapEff") != 0
+
+    assert in_child(body) == (("noroot", "noroot_locked"), (), True)
 
 
 def test_securebits_want_privilege_and_exec_bits_none(as_nobody: Any) -> None:

@@ -226,3 +226,18 @@ def test_root_of_a_user_namespace_has_them(with_setpriv, sh) -> None:
     box = mc.Container(with_setpriv).with_(mc.UserNamespace(uid_map=rows, gid_map=rows), mc.Securebits(("noroot",)))
     assert bits_of(box, sh).endswith(": noroot")
     assert bits_of(box.without("securebits"), sh).endswith(": [none]")
+
+
+def test_securebits_and_sets_are_the_same_by_what_an_earlier_exec_compiled(
+    with_setpriv, run_cli, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setenv("MINICTR_ROOT", str(tmp_path / "state"))
+    options = ("--securebits", "+noroot", "--cap-add", "KILL", "-u", "1000")
+    assert (
+        run_cli("run", "-d", "--name", "web", "--rootfs", with_setpriv, *options, "--", "sleep", "1000").returncode == 0
+    )
+    try:
+        first, second = (run_cli("exec", "web", "setpriv", "--dump").stdout for _ in range(2))
+        assert first == second and "Securebits: noroot\n" in first and "Ambient capabilities: kill\n" in first
+    finally:
+        run_cli("rm", "-f", "web")
