@@ -99,7 +99,7 @@ def securebits(texts: Iterable[str]) -> Securebits:
     for text in texts:
         for word in text.split(","):
             if word[:1] not in ("+", "-"):
-                raise SpecError(f"securebits: {shown(word)} has no sign: +{word or 'noroot'} sets it, - clears it")
+                raise SpecError(f"securebits: {shown(word)} has no sign: +NAME sets it, -NAME clears it")
             wanted |= dict.fromkeys(normal((word[1:],)), word[0] == "+")
     return Securebits(*(tuple(name for name, on in wanted.items() if on is sign) for sign in (True, False)))
 

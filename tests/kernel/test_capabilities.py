@@ -217,13 +217,13 @@ def test_a_locked_bit_stays(in_child: Any) -> None:
 
 
 def test_a_new_user_namespace_begins_without_them(in_child: Any) -> None:
-    """What the page says noroot is not: who may make a user namespace is root in it."""
+    """What the page says they are not: none of them holds in a user namespace that is made later."""
 
     def body() -> Any:
         capabilities.set_securebits("noroot", "noroot_locked")
         own, new = (
             subprocess.run([*words, "setpriv", "--dump"], check=True, capture_output=True, text=True).stdout
-            for words in ((), ("unshare", "-r"))
+            for words in ((), ("unshare", "-U"))
         )
         return [next(line for line in text.splitlines() if line.startswith("Securebits")) for text in (own, new)]
 
