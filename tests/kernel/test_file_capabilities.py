@@ -149,7 +149,9 @@ def test_what_is_too_deep_or_closed_or_late_is_told(root: Path, as_nobody: Any) 
     assert not found.complete and found.left_out == (("/d" * 256, "deeper than 256 directories"),)
     assert len(found.files) == 4
     (root / "etc").chmod(0o700)
-    found = as_nobody(lambda: privileged_files(str(root)))
+    fd = os.open(root, os.O_PATH | os.O_DIRECTORY)
+    found = as_nobody(lambda: privileged_files(fd))
+    os.close(fd)
     assert ("/etc", "Permission denied") in found.left_out and len(found.files) == 3
     late = privileged_files(str(root), timeout=-1)
     assert late.files == () and not late.complete and "time was over" in late.left_out[0][1]
