@@ -29,6 +29,7 @@ _HOMES = {
     "minictr.runtime.effort": "LeftOut best_effort",
     "minictr.runtime.front": "profiles",
     "minictr.runtime.isolation": "Isolation isolation",
+    "minictr.runtime.privilege": "privilege_of",
     "minictr.spec": "Spec",
     "minictr.plan": "Plan",
     "minictr.steps": "Step Feature Support",
@@ -47,7 +48,7 @@ _HOMES = {
         " Session Tty Pdeathsig Init"
     ),
     "minictr.features.users": "Identity",
-    "minictr.features.capabilities": "Capabilities NoNewPrivs",
+    "minictr.features.capabilities": "Capabilities NoNewPrivs Securebits",
     "minictr.features.landlock": "Landlock",
     "minictr.features.seccomp": "Seccomp",
     "minictr.features.lsm": "AppArmor SELinux",
