@@ -90,6 +90,8 @@ long mc_op_no_new_privs(struct mc_machine *m MC_UNUSED, struct mc_op *op MC_UNUS
     return MC_CALL5(__NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 }
 
+#define MC_WAIT_KILLABLE_RECV 32L /* SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, linux/seccomp.h */
+
 enum mc_seccomp_ask { MC_ASK_NOTHING, MC_ASK_MODE, MC_ASK_ERROR };
 
 long mc_op_seccomp(struct mc_machine *m, struct mc_op *op)
@@ -98,7 +100,15 @@ long mc_op_seccomp(struct mc_machine *m, struct mc_op *op)
     mc_zero(&program, sizeof(program));
     program.len = (unsigned short)((size_t)op->arg[0] / sizeof(struct sock_filter));
     program.filter = (struct sock_filter *)(m->blob + op->str[0]);
-    long ret = MC_CALL3(__NR_seccomp, SECCOMP_SET_MODE_FILTER, op->arg[1], &program);
+    int notifies = op->arg[3] >= 0; /* the socket that the listener is sent to */
+    long flags = op->arg[1], ret = notifies ? mc_messenger_start((int)op->arg[3]) : 0;
+    if (ret < 0)
+        return ret;
+    ret = MC_CALL3(__NR_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
+    if (ret == -MC_EINVAL && notifies) /* before Linux 5.19 a signal interrupts a call that is being decided */
+        ret = MC_CALL3(__NR_seccomp, SECCOMP_SET_MODE_FILTER, flags & ~MC_WAIT_KILLABLE_RECV, &program);
+    if (notifies)
+        ret = mc_messenger_send(ret);
     if (ret < 0 || op->arg[2] == MC_ASK_NOTHING)
         return ret;
     /* read back: the mode where the filter lets the question through, else the error that it answers */

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from minictr.bpf import answer, data
+from minictr.bpf import answer, data, instructions
 from minictr.errors import SpecError
 from minictr.features.check import frozen, sequence, shown, word
 from minictr.steps import EXEC, LOCK, Context, Feature, Step
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CONTENT", "FLAGS", "POLICIES", "Seccomp"]
 
+RET_USER_NOTIF = 0x7FC00000  # linux/seccomp.h
+NEW_LISTENER, WAIT_KILLABLE_RECV = 8, 32  # SECCOMP_FILTER_FLAG_*: Linux 5.0 and 5.19
 SOCK_FILTER = 8  # sizeof(struct sock_filter), linux/filter.h
 BPF_MAXINSNS = 4096  # linux/bpf_common.h
 FLAGS = {"log": 2, "spec_allow": 4}  # SECCOMP_FILTER_FLAG_*, linux/seccomp.h
@@ -41,6 +43,8 @@ class Seccomp(Feature):
     ``program``: a :class:`SeccompFilter`, one of "default", "docker", "lxc", "strict", or an array of struct
     sock_filter as bytes. ``flags``: "log" writes what is not allowed to the kernel's log (Linux 4.14), "spec_allow"
     does without the mitigation of speculative store bypass (4.17). ``source``: where a program comes from, for people.
+
+    A program that notifies is asked for by ``on_syscall=`` of a run (Linux 5.0): the step's listener is a socket then.
 
     With ``no_new_privs`` it is loaded last, just before execve; without, loading needs CAP_SYS_ADMIN, so it is loaded
     before the capabilities go (as in runc), and the program must then allow what the later steps do. Either way it must
@@ -82,8 +86,19 @@ class Seccomp(Feature):
         for flag in self.flags:
             bits |= FLAGS[flag]
         program = self.program if isinstance(self.program, bytes) else b""  # not yet; the kernel refuses to load that
-        ask = expected(program)
-        yield self.step("seccomp", phase, self.told(), program=program, flags=bits, ask=ask)
+        listener: int | str = -1
+        if self.notifies:
+            bits, listener = bits | NEW_LISTENER | WAIT_KILLABLE_RECV, "listener"
+        yield self.step(
+            "seccomp", phase, self.told(), program=program, flags=bits, ask=expected(program), listener=listener
+        )
+
+    @property
+    def notifies(self) -> bool:
+        """Whether the program asks a function of the caller's about some calls."""
+        if isinstance(self.program, bytes):
+            return notifying(self.program)
+        return not isinstance(self.program, str) and self.program.notifies
 
     def told(self) -> str:
         """What it is, in a few words."""
@@ -95,6 +110,13 @@ class Seccomp(Feature):
     def __repr__(self) -> str:
         told = f"<{self.told()}>" if isinstance(self.program, bytes) else repr(self.program)
         return f"Seccomp({told}{f', flags={self.flags!r}' if self.flags else ''})"
+
+
+def notifying(program: bytes) -> bool:
+    """Whether PROGRAM returns SECCOMP_RET_USER_NOTIF somewhere."""
+    if b"\xc0\x7f" not in program and b"\x7f\xc0" not in program:  # in either byte order: most have it nowhere
+        return False
+    return any(code & 0x1F == 0x06 and k & 0xFFFF0000 == RET_USER_NOTIF for code, _, _, k in instructions(program))
 
 
 def expected(program: bytes) -> int:

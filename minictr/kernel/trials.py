@@ -237,7 +237,7 @@ TRIALS: dict[str, dict[str, Trial]] = {
     },
     "seccomp": {
         "seccomp": Trial(
-            [("no_new_privs", {}), ("seccomp", {"program": ALLOW, "flags": 0, "ask": 1})],
+            [("no_new_privs", {}), ("seccomp", {"program": ALLOW, "flags": 0, "ask": 1, "listener": -1})],
             since="3.17",
             config="CONFIG_SECCOMP_FILTER",
         ),
