@@ -120,7 +120,7 @@ def check_notify(ctx: Context) -> None:
     if join.detached:
         raise SpecError("seccomp: notify: a detached program outlives the function that decides: do not detach it")
     if any(kind.name == "pid" for kind in join.kinds) and not ctx.has("no_new_privs"):
-        cure = "add no_new_privs to the container, or exec without seccomp"
+        cure = "give exec no_new_privs=True, or do without seccomp"
         raise SpecError(f"seccomp: notify without no_new_privs cannot join a pid namespace: {cure}")
 
 

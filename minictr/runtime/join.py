@@ -23,7 +23,7 @@ from __future__ import annotations
 import os
 
 from minictr.errors import MinictrError, SpecError, StepFailed
-from minictr.features.capabilities import CAPABILITIES, CONFINING, Capabilities
+from minictr.features.capabilities import CAPABILITIES, CONFINING, Capabilities, NoNewPrivs
 from minictr.features.cgroups import Controller
 from minictr.features.join import Join, JoinedCwd, JoinedTty, JoinedUserNamespace
 from minictr.features.namespaces import Namespace, UserNamespace
@@ -106,6 +106,7 @@ def exec_spec(
     cap_drop: Sequence[str] = (),
     labels: Sequence[Feature] = (),
     seccomp: SeccompFilter | str | None = None,
+    no_new_privs: bool = False,
     without: Collection[str] = (),
     detach: bool = False,
 ) -> Spec:
@@ -113,9 +114,10 @@ def exec_spec(
 
     ``user``, ``cwd``: others than the container's. ``env``: on top of its own. ``privileged``: every capability, no
     filter, no Landlock, no no_new_privs, no label. ``cap_add``, ``cap_drop``: as with run. ``labels``: AppArmor and
-    SELinux wishes instead of its own; ``seccomp``: a filter, or a policy's name, instead of its own. ``without``:
-    features of the container (or controllers of its cgroups) that are not joined or not done again. ``detach``: the
-    container's first process becomes its parent. Raises SpecError.
+    SELinux wishes instead of its own; ``seccomp``: a filter, or a policy's name, instead of its own;
+    ``no_new_privs``: also where the container's own programs are without it. ``without``: features of the container (or
+    controllers of its cgroups) that are not joined or not done again. ``detach``: the container's first process becomes
+    its parent. Raises SpecError.
     """
     if isinstance(args, str) or not args:
         raise SpecError(f"args must be a list of strings, not {args!r}")
@@ -141,6 +143,8 @@ def exec_spec(
     spec = (unconfined(spec) if privileged else spec).with_(*labels)
     if seccomp is not None:
         spec = spec.with_(Seccomp(seccomp))
+    if no_new_privs:
+        spec = spec.with_(NoNewPrivs())
     if cap_add or cap_drop:
         from minictr.parse.settings import adjusted_capabilities
 
