@@ -226,7 +226,7 @@ def _memory(listener: int, id: int, pid: int) -> int:
         raise ProcessLookupError(ESRCH, "the process is in a pid namespace that this one does not see")
     try:
         memory = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # it is reaped, or waits for that
         raise Gone(ESRCH, "the process is gone") from None
     try:
         must_be_valid(listener, id)

@@ -1,0 +1,549 @@
+"""``on_syscall``: a function of this process decides calls of a program, proved by what the program gets."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from joined import target_of
+
+import minictr as mc
+from minictr.runtime.join import exec_run
+from minictr.runtime.supervisor import AT_ONCE
+
+HERE = Path(__file__).resolve().parent
+MKDIR32, GETPID32 = 39, 20
+NODES = ("mknod", "mknodat")
+DIRECTORIES = ("mkdir", "mkdirat")
+STARTS = [
+    ("default", ()),
+    ("default", ("init",)),
+    ("default", ("no_new_privs",)),
+    ("default", ("no_new_privs", "init")),
+    ("default", ("pid",)),
+    ("docker", ()),
+    ("bare", ()),
+]
+
+
+def asking(*names: str) -> mc.Seccomp:
+    return mc.Seccomp(mc.SeccompFilter("allow").notify(*names))
+
+
+def path_of(call: mc.Syscall) -> str:
+    """The path argument of mknod, mkdir and the like."""
+    return call.string(call.args[call.name.endswith("at")])
+
+
+@pytest.fixture(scope="module")
+def asks(lab, requires):
+    """tests/runtime/asks.c as /bin/asks."""
+    program = lab / "bin" / "asks"
+    gcc = requires("gcc")
+    flags = ("-O1", "-Wall", "-Wextra", "-Werror", "-static", "-pthread")
+    subprocess.run([gcc, *flags, "-o", program, HERE / "asks.c"], check=True)
+    return program
+
+
+@pytest.fixture(scope="module")
+def made(box):
+    """A container that asks about mkdir, and has a place for directories."""
+    return box.with_(mc.Tmpfs("/asked"), asking(*DIRECTORIES))
+
+
+OF_A_START = ("seccomp notify", "eventfd", "socket:", "memfd:minictr-start")
+
+
+def held() -> tuple[list[str], int]:
+    """The descriptors that a start with a function has, and how many threads there are."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found.append(os.readlink(f"/proc/self/fd/{name}"))
+        except FileNotFoundError:
+            pass  # of the listing itself
+    return sorted(link for link in found if any(word in link for word in OF_A_START)), threading.active_count()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(eventually):
+    """No thread and no descriptor is left by a container that is over."""
+    before = held()
+    yield
+    eventually(lambda: held() == before)
+
+
+@pytest.mark.parametrize(("profile", "without"), STARTS)
+def test_it_decides(lab, sh, profile, without):
+    """An errno, a value without a deed, and the deed itself; whatever else is in the container."""
+    box = mc.Container(lab, features=profile).without(*without)
+    asked = []
+
+    def handler(call):
+        asked.append(path_of(call))
+        if call.name in NODES:
+            return 0 if asked[-1] == "/dev/mine" else mc.Errno("EXDEV")
+        return mc.CONTINUE
+
+    box = box.with_(asking(*NODES, *DIRECTORIES))
+    box = box.with_(mc.Tmpfs("/asked")) if profile != "bare" else box
+    place = "/asked" if profile != "bare" else "/tmp"
+    script = f"mknod /dev/mine c 1 3 && test ! -e /dev/mine && ! mknod /dev/other c 1 3; cd {place} && mkdir made"
+    script += " && rmdir made && echo was made"
+    done = box.run(["bash", "-c", script], on_syscall=handler, capture_output=True, text=True, timeout=30)
+    assert done.stdout == "was made\n", done
+    assert "Invalid cross-device link" in done.stderr
+    assert asked == ["/dev/mine", "/dev/other", "made"]
+    assert done.handler_errors == ()
+
+
+def test_in_a_user_namespace(lab, sh):
+    box = mc.Container(lab).with_(mc.UserNamespace(), asking(*NODES))
+    script = "mknod /dev/mine c 1 3 && echo as told"
+    assert sh(box, script, on_syscall=lambda call: 0 if path_of(call) == "/dev/mine" else mc.Errno("EIO")) == "as told"
+
+
+def test_a_file_that_the_container_cannot_see(box, tmp_path, sh):
+    secret = tmp_path / "secret"
+    secret.write_text("from outside\n")
+
+    def handler(call):
+        if call.string(call.args[1]) != "/secret":
+            return mc.CONTINUE
+        with open(secret) as file:
+            return call.add_fd(file, cloexec=True)
+
+    open_files = box.with_(asking("openat"))
+    assert sh(open_files, "cat /secret; exec 7</secret; readlink /proc/self/fd/7", on_syscall=handler) == (
+        f"from outside\n{secret}"
+    )
+    assert "No such file" in sh(box, "cat /secret 2>&1", code=1)
+
+
+def test_a_descriptor_and_another_answer(box, sh, tmp_path):
+    """At a number of our choice, while the call says something else."""
+    (tmp_path / "given").write_text("given\n")
+
+    def handler(call):
+        fd = os.open(tmp_path / "given", os.O_RDONLY)
+        try:
+            assert call.add_fd(fd, at=9, answer=False) == 9
+            assert call.waits
+        finally:
+            os.close(fd)
+        return 0o123
+
+    # a word of the shell's own, so the shell has it: what was "the mask before" is what is said
+    assert sh(box.with_(asking("umask")), "umask; cat <&9", on_syscall=handler) == "0123\ngiven"
+
+
+@pytest.mark.parametrize("without", [(), ("no_new_privs",), ("init",)])
+def test_every_call_of_the_program_and_none_of_the_start(box, sh, without):
+    """The first that is asked about is the execve of the program itself; the start's own calls are not shown."""
+    names = []
+
+    def handler(call):
+        names.append((call.name, call.pid))
+        return mc.CONTINUE
+
+    everything = box.without(*without).with_(mc.Seccomp(mc.SeccompFilter("notify")))
+    assert sh(everything, "echo ran", on_syscall=handler) == "ran"
+    assert names[0][0] == "execve"
+    assert len({pid for _, pid in names}) == 1
+    assert {"write", "exit_group", "mmap"} <= {name for name, _ in names}
+    assert {"capset", "setresuid", "seccomp", "close_range"}.isdisjoint(name for name, _ in names)
+
+
+def test_the_execve_of_the_start(box, lab):
+    tried = []
+
+    def handler(call):
+        tried.append(call.string(call.args[0]))
+        return mc.Errno("EPERM") if tried[-1] == "/bin/true" or tried[-1] == "/usr/bin/true" else mc.CONTINUE
+
+    def broken(call):
+        raise RuntimeError("a mistake")
+
+    guarded = box.with_(asking("execve"))
+    assert guarded.run(["env", "echo"], on_syscall=handler, stdout=mc.DEVNULL).returncode == 0
+    assert [Path(path).name for path in tried][-1] == "echo"
+    for function in (handler, broken):
+        with pytest.raises(mc.CommandNotExecutable, match="exec .*EPERM"):
+            guarded.run(["true"], on_syscall=function)
+
+
+def test_nothing_of_it_is_in_the_program(box, sh):
+    """No listener, no socket, no thread and no child that it did not make."""
+    judged = box.with_(asking(*NODES))
+    script = (
+        "ls -l /proc/self/fd; cat /proc/self/task/*/children; echo threads /proc/$$/task/*; ls /proc | tr '\\n' ' '"
+    )
+    said = sh(judged, script, on_syscall=lambda _: 0)
+    assert "seccomp" not in said
+    assert "socket" not in said
+    assert len([line for line in said.splitlines() if " -> " in line]) == 4  # with the directory itself
+    (threads,) = (line.split()[1:] for line in said.splitlines() if line.startswith("threads"))
+    assert len(threads) == 1
+    status = sh(judged, "cat /proc/self/status", on_syscall=lambda _: 0)
+    assert "Seccomp:\t2\n" in status
+
+
+def test_addresses_and_numbers(made, asks):
+    """What a program gets for an address that is none is what the kernel says, and no mistake of the function's."""
+
+    def handler(call):
+        assert call.signed(0) == -100  # AT_FDCWD
+        assert (call.arch, call.args[2]) == (os.uname().machine, 0o700)
+        return mc.Errno(errno.EXDEV) if call.string(call.args[1]) else 0
+
+    done = made.run(["asks", "bad"], on_syscall=handler, capture_output=True, text=True)
+    assert (done.stdout, done.handler_errors) == (f"{errno.EFAULT}\n", ())
+
+
+def test_i386(box, lab, requires, sh):
+    if os.uname().machine != "x86_64":
+        pytest.skip("numbers and ABIs of x86_64")
+    program = lab / "bin" / "calls"
+    if not program.exists():
+        flags = ("-O1", "-Wall", "-Wextra", "-Werror", "-static", "-no-pie")
+        subprocess.run([requires("gcc"), *flags, "-o", program, HERE / "calls.c"], check=True)
+    if box.without("seccomp").run(["calls", "32", str(GETPID32)], capture_output=True).returncode:
+        pytest.skip("not exercisable here: this kernel runs no i386 system calls")
+    seen = []
+
+    def handler(call):
+        seen.append((call.name, call.arch, call.string(call.args[0]), call.args[1]))
+        return mc.Errno("EXDEV")
+
+    path = int.from_bytes(b"/ab\0", "little")
+    judged = box.with_(asking("mkdir"))
+    for abi, number in (("32", MKDIR32), ("64", 83)):
+        assert sh(judged, f"calls {abi} {number} @{path} 448", on_syscall=handler) == f"-{errno.EXDEV}"
+    assert seen == [("mkdir", "x86", "/ab", 0o700), ("mkdir", "x86_64", "/ab", 0o700)]
+
+
+# --- what goes wrong ---
+
+
+@pytest.mark.parametrize("answer", [None, True, "0", -1, -4095, 1 << 63, 1.0, mc.Errno])
+def test_what_is_no_answer_is_a_refusal(made, answer):
+    done = made.run(["mkdir", "/asked/x"], on_syscall=lambda _: answer, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "Operation not permitted" in done.stderr
+    (error,) = done.handler_errors
+    assert isinstance(error, (TypeError, mc.SpecError)), error
+
+
+@pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt, SystemExit, OSError])
+def test_a_function_that_raises(made, kind):
+    def handler(call):
+        raise kind("a mistake of mine")
+
+    with made.popen(["bash", "-c", "mkdir /asked/x || mkdir /asked/y"], on_syscall=handler, stderr=mc.PIPE) as process:
+        _, err = process.communicate()
+        assert err.count(b"Operation not permitted") == 2
+        assert [type(error) for error in process.handler_errors] == [kind, kind]
+    with pytest.raises(mc.CalledProcessError) as caught:
+        made.run(["mkdir", "/asked/x"], on_syscall=handler, check=True, stderr=mc.DEVNULL)
+    assert "a mistake of mine" in caught.value.__notes__[0]
+    assert type(caught.value.result.handler_errors[0]) is kind
+
+
+def test_errors_are_kept_but_not_all(made):
+    def handler(call):
+        raise ValueError
+
+    done = made.run(["bash", "-c", "for i in {1..40}; do mkdir /asked/x; done"], on_syscall=handler, stderr=mc.DEVNULL)
+    assert len(done.handler_errors) == 32
+
+
+def test_an_answer_is_given_once(made, sh):
+    kept = []
+
+    def handler(call):
+        kept.append(call)
+        return 0
+
+    sh(made, "mkdir /asked/x", on_syscall=handler)
+    (call,) = kept
+    assert not call.waits
+    for use in (lambda: call.string(call.args[1]), lambda: call.read(call.args[1], 1), lambda: call.add_fd(0)):
+        with pytest.raises(ProcessLookupError):
+            use()
+    assert call.name in repr(call)
+
+
+class Slow:
+    """A handler that sleeps until it is let go, and tells what it met."""
+
+    def __init__(self) -> None:
+        self.entered, self.go, self.left = threading.Event(), threading.Event(), threading.Event()
+        self.waits = None
+
+    def __call__(self, call: mc.Syscall) -> object:
+        self.entered.set()
+        try:
+            assert self.go.wait(20)
+            self.waits = call.waits
+            path_of(call)
+            return 0
+        finally:
+            self.left.set()
+
+
+def test_a_timeout_while_it_sleeps(made):
+    slow = Slow()
+    try:
+        with pytest.raises(mc.TimeoutExpired) as caught:
+            made.run(["mkdir", "/asked/x"], on_syscall=slow, timeout=0.3)
+        assert caught.value.result.signal == signal.SIGKILL
+        assert slow.entered.is_set()
+        assert not slow.left.is_set()
+    finally:
+        slow.go.set()
+    assert slow.left.wait(5)
+    assert slow.waits is False
+
+
+def test_a_program_that_is_killed_while_it_is_decided(made):
+    """The function learns it; that is no mistake of its own."""
+    slow = Slow()
+    with made.popen(["mkdir", "/asked/x"], on_syscall=slow) as process:
+        assert slow.entered.wait(20)
+        os.kill(process.pid, signal.SIGKILL)
+        assert select_over(process)
+        slow.go.set()
+        assert slow.left.wait(5)
+        process.wait()
+        assert (slow.waits, process.handler_errors) == (False, ())
+
+
+def select_over(process: mc.Process) -> bool:
+    """Whether it ends soon; it is not reaped."""
+    from minictr.runtime.process import is_over
+
+    return is_over(process.pidfd, 10)
+
+
+def test_a_start_that_hangs_in_the_function(box):
+    slow = Slow()
+    try:
+        with pytest.raises(mc.StartTimeout, match="exec"):
+            box.with_(asking("execve")).run(["true"], on_syscall=slow, start_timeout=0.3)
+    finally:
+        slow.go.set()
+    assert slow.left.wait(5)
+
+
+def test_it_does_not_hold_up_the_event_loop(made):
+    async def main() -> tuple[mc.Result, int]:
+        slow, ticks = Slow(), 0
+        running = asyncio.create_task(made.run_async(["mkdir", "/asked/x"], on_syscall=slow))
+        while not slow.entered.is_set() or ticks < 5:
+            ticks += 1
+            await asyncio.sleep(0.01)
+        slow.go.set()
+        return await running, ticks
+
+    done, ticks = asyncio.run(main())
+    assert done.returncode == 0
+    assert ticks >= 5
+
+
+def test_many_threads_ask_at_once(made, asks):
+    """As many as there may be are decided at the same time: each waits here for all the others."""
+    together = threading.Barrier(AT_ONCE)
+    seen = Counter()
+
+    def handler(call):
+        together.wait(20)
+        seen[call.pid] += 1
+        return int(path_of(call).rpartition("/")[2])
+
+    done = made.run(["asks", str(2 * AT_ONCE)], on_syscall=handler, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.handler_errors) == (f"{sum(range(2 * AT_ONCE))}\n", ())
+    assert set(seen.values()) == {1}
+    assert len(seen) == 2 * AT_ONCE
+
+
+def test_two_containers_have_each_its_own(made, sh):
+    found = {}
+
+    def run(word):
+        script = f"mkdir /asked/{word} && echo {word}"
+        found[word] = sh(made, script, on_syscall=lambda call: 0 if word in path_of(call) else mc.Errno("EIO"))
+
+    threads = [threading.Thread(target=run, args=(word,)) for word in ("one", "other")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {"one": "one", "other": "other"}
+
+
+def test_who_is_left_behind_is_refused(lab, tmp_path, eventually):
+    """Without a pid namespace a process outlives the container's; nobody answers it any more: ENOSYS."""
+    box = mc.Container(lab).without("pid", "pids").with_(mc.Bind(str(tmp_path), "/out"), asking(*DIRECTORIES))
+    script = "(while test -e /out/wait; do sleep 0.02; done; mkdir /out/x 2>/out/said; echo over >>/out/said) & exit 0"
+    (tmp_path / "wait").touch()
+    assert box.run(["bash", "-c", script], on_syscall=lambda _: 0).returncode == 0
+    (tmp_path / "wait").unlink()
+    eventually(lambda: (tmp_path / "said").exists() and "over" in (tmp_path / "said").read_text())
+    assert "Function not implemented" in (tmp_path / "said").read_text()
+
+
+ORPHANS = """
+import os
+import sys
+import minictr as mc
+lab, out = sys.argv[1:]
+flt = mc.Seccomp(mc.SeccompFilter("allow").notify("mkdir", "mkdirat"))
+box = mc.Container(lab).without("init", "pids").with_(mc.Bind(out, "/out"), flt)
+script = "mkdir /out/a; while mkdir /out/b 2>/out/said; do sleep 0.02; done; echo over >>/out/said"
+def handler(call):
+    os.write(1, b"asked ")
+    return 0
+box.popen(["bash", "-c", script], on_syscall=handler).wait()
+"""
+
+
+def test_a_supervisor_that_is_killed(lab, tmp_path, eventually):
+    command = [sys.executable, "-P", "-c", ORPHANS, str(lab), str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as supervisor:
+        assert supervisor.stdout.read(6) == b"asked "
+        supervisor.kill()
+    eventually(lambda: (tmp_path / "said").exists() and "over" in (tmp_path / "said").read_text())
+    assert "Function not implemented" in (tmp_path / "said").read_text()
+
+
+NESTED = """
+import sys
+import minictr as mc
+from minictr.kernel import process, seccomp
+process.no_new_privs()
+program = mc.SeccompFilter("allow").notify("mknod").program
+seccomp.load(program, flags=seccomp.NEW_LISTENER)
+try:
+    mc.run(["true"], seccomp=mc.SeccompFilter("allow").notify("mknod"), on_syscall=lambda call: 0)
+except mc.StepFailed as err:
+    print(err)
+"""
+
+
+def test_there_can_be_one_only():
+    done = subprocess.run([sys.executable, "-P", "-c", NESTED], capture_output=True, text=True, timeout=30, check=True)
+    assert "EBUSY" in done.stdout
+    assert "one is all that the kernel lets be" in done.stdout
+
+
+def test_no_room_for_the_thread_that_sends(box):
+    with pytest.raises(mc.StepFailed, match=r"clone.*EAGAIN.*one more while it is loaded"):
+        box.with_(mc.Pids(2), asking("mknod")).run(["true"], on_syscall=lambda _: 0)
+    assert box.with_(mc.Pids(3), asking("mknod")).run(["true"], on_syscall=lambda _: 0).returncode == 0
+
+
+# --- exec ---
+
+
+@pytest.mark.parametrize("pids", [True, False])
+def test_exec(box, inside, pids):
+    which = box if pids else box.without("pid")
+    target = inside(which)
+    options = {"capture_output": True, "text": True, "timeout": 30, "seccomp": asking(*NODES).program}
+    seen = []
+
+    def handler(call):
+        seen.append(path_of(call))
+        return 0
+
+    for _ in range(2):  # the second by the kept program
+        done = exec_run(target, ["bash", "-c", "mknod /x c 1 3 && ls /proc/self/fd"], on_syscall=handler, **options)
+        assert done.stdout.split() == ["0", "1", "2", "3"], done
+    other = mc.SeccompFilter("allow").deny(*NODES, errno="EXDEV")
+    done = exec_run(target, ["mknod", "/x", "c", "1", "3"], **{**options, "seccomp": other})
+    assert "cross-device" in done.stderr
+    assert seen == ["/x", "/x"]
+    with pytest.raises(mc.SpecError, match="give on_syscall="):
+        exec_run(target, ["true"], **options)
+    with pytest.raises(mc.SpecError, match="no filter asks it"):
+        exec_run(target, ["true"], **{**options, "seccomp": other}, on_syscall=handler)
+
+
+def test_exec_repeats_the_container_s_own(box, made):
+    with made.popen(["sleep", "100"], on_syscall=lambda _: 0) as process:
+        target = target_of(process, made)
+        done = exec_run(target, ["mkdir", "/asked/x"], on_syscall=lambda _: mc.Errno("EXDEV"), capture_output=True)
+        assert b"cross-device" in done.stderr
+        with pytest.raises(mc.SpecError, match="give on_syscall="):
+            exec_run(target, ["true"])
+        assert exec_run(target, ["mkdir", "/asked/x"], without=("seccomp",)).returncode == 0
+
+
+def test_exec_without_no_new_privs(lab, inside):
+    """Its filter would be loaded before it is born in the container, by a thread that cannot be there."""
+    target = inside(mc.Container(lab, features="docker"))
+    options = {"seccomp": asking(*NODES).program, "on_syscall": lambda _: 0}
+    with pytest.raises(mc.SpecError, match="no_new_privs=True"):
+        exec_run(target, ["mknod", "/x", "c", "1", "3"], **options)
+    assert exec_run(target, ["mknod", "/x", "c", "1", "3"], no_new_privs=True, **options).returncode == 0
+
+
+def test_exec_in_a_kept_container(box):
+    with_nothing = box.replace(name="asked-about").start(["sleep", "100"])
+    try:
+        options = {"seccomp": asking(*NODES).program, "on_syscall": lambda call: 0}
+        assert with_nothing.exec(["mknod", "/x", "c", "1", "3"], **options).returncode == 0
+    finally:
+        with_nothing.remove(force=True)
+
+
+# --- before anything is touched ---
+
+
+def test_one_without_the_other(box, made):
+    with pytest.raises(mc.SpecError, match="give on_syscall="):
+        made.run(["true"])
+    for without in (box, box.without("seccomp"), box.with_(mc.Seccomp("docker"))):
+        with pytest.raises(mc.SpecError, match="no filter asks it"):
+            without.run(["true"], on_syscall=lambda _: 0)
+    with pytest.raises(mc.SpecError, match="str is no function"):
+        made.run(["true"], on_syscall="handler")
+
+
+def test_a_container_that_outlives_us(made):
+    for method in (made.start, made.create):
+        with pytest.raises(mc.SpecError, match="outlives the function"):
+            method(["true"])
+    assert not [one for one in mc.containers() if one.state.spec.rootfs == made.rootfs]
+
+
+@pytest.mark.parametrize("number", [0, -1, 4096, "ENOTHING", None, 1.5])
+def test_what_is_no_errno(number):
+    with pytest.raises(mc.SpecError):
+        mc.Errno(number)
+
+
+def test_values():
+    assert mc.Errno("ENOENT") == mc.Errno(2) == mc.Errno("2")
+    assert repr(mc.Errno(2)) == "Errno('ENOENT')"
+    assert repr(mc.CONTINUE) == "CONTINUE"
+    plan = mc.Container("", features=[asking("mknod"), mc.NoNewPrivs()]).plan()
+    step = next(step for step in plan if step.call == "seccomp")
+    assert (step.args["flags"], step.args["listener"]) == (8 | 32, "listener")
+
+
+def test_run_takes_a_filter():
+    flt = mc.SeccompFilter("allow").notify(*DIRECTORIES)
+    done = mc.run(["mkdir", "/nowhere/x"], seccomp=flt, on_syscall=lambda _: 0)
+    assert done.returncode == 0
+    done = asyncio.run(mc.run_async(["mkdir", "/x"], seccomp="lxc"))
+    assert done.returncode == 0
+    os.rmdir("/x")
