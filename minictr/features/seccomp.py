@@ -86,12 +86,12 @@ class Seccomp(Feature):
         for flag in self.flags:
             bits |= FLAGS[flag]
         program = self.program if isinstance(self.program, bytes) else b""  # not yet; the kernel refuses to load that
-        listener: int | str = -1
+        about, listener = self.told(), -1  # type: tuple[str, int | str]
         if self.notifies:
-            bits, listener = bits | NEW_LISTENER | WAIT_KILLABLE_RECV, "listener"
-        yield self.step(
-            "seccomp", phase, self.told(), program=program, flags=bits, ask=expected(program), listener=listener
-        )
+            bits |= NEW_LISTENER | WAIT_KILLABLE_RECV
+            about, listener = f"{about}, notifies", "listener"
+        ask = expected(program)
+        yield self.step("seccomp", phase, about, program=program, flags=bits, ask=ask, listener=listener)
 
     @property
     def notifies(self) -> bool:

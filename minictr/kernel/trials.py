@@ -134,6 +134,15 @@ OVERLAY = [
 CLOCKS = {"path": "/proc/self/timens_offsets", "data": b"monotonic 1 0\n", "magic": MAGIC}
 NET_SETTING = {"path": "/proc/sys/net/ipv4/ip_unprivileged_port_start", "data": b"0\n", "magic": MAGIC}
 
+
+def notification() -> str:
+    """Whether calls can be decided by a function (on_syscall)."""
+    from minictr.kernel.seccomp_notify import probe
+
+    found = probe()["seccomp_notify"]
+    return "notify" if found and not found.reason else f"notify: {found}"
+
+
 TRIALS: dict[str, dict[str, Trial]] = {
     "namespaces": {
         "mnt": Trial([("propagation", {"path": "/", "flags": MS_REC_PRIVATE})], NEWNS, since="2.4.19"),
@@ -240,6 +249,7 @@ TRIALS: dict[str, dict[str, Trial]] = {
             [("no_new_privs", {}), ("seccomp", {"program": ALLOW, "flags": 0, "ask": 1, "listener": -1})],
             since="3.17",
             config="CONFIG_SECCOMP_FILTER",
+            told=notification,
         ),
     },
     "landlock": {

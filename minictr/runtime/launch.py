@@ -120,6 +120,8 @@ class Start:
                 getattr(self, stage)()
         except BaseException as err:
             self.abort()
+            if self.supervisor is not None:
+                self.supervisor.annotate(err)
             if isinstance(err, OSError) and not isinstance(err, MinictrError):
                 where = f"start, {stage.replace('_', ' ')}"
                 raise StepFailed(where, err.errno or 0, cure=descriptors_cure(err)) from err

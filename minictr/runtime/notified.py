@@ -145,9 +145,8 @@ class Syscall:
         return f"<Syscall {self.name}({', '.join(map(hex, self.args))}) of {self.pid} on {self.arch}>"
 
 
-def decide(call: Syscall, handler: Handler) -> BaseException | None:
-    """Answer CALL with what HANDLER says; what it raised, for which the call fails with EPERM."""
-    error = None
+def decide(call: Syscall, handler: Handler, keep: Callable[[BaseException], None]) -> None:
+    """Answer CALL with what HANDLER says. What it raises is given to KEEP, and then the call fails with EPERM."""
     try:
         answer = handler(call)
         if not call._answered:
@@ -157,12 +156,11 @@ def decide(call: Syscall, handler: Handler) -> BaseException | None:
     except Gone:
         pass
     except BaseException as err:
-        error = err
+        keep(err)
         if not call._answered:
             seccomp_notify.respond(call._listener, call.id, error=EPERM)
     finally:
         call._answered = True
-    return error
 
 
 def told(answer: Any, call: Syscall) -> dict[str, Any]:

@@ -104,5 +104,5 @@ class Result(Value):
         if self.returncode:
             error = CalledProcessError(self.returncode, self.args, self.stdout, self.stderr, self)
             for raised in self.handler_errors[:1]:
-                error.add_note(f"its on_syscall function had raised {raised!r} (result.handler_errors)")
+                error.add_note(f"the on_syscall function had raised {raised!r} (result.handler_errors)")
             raise error

@@ -133,11 +133,9 @@ class Supervisor:
         try:
             while (call := self._next()) is not None:
                 busy = True
-                error = decide(call, self.handler)
+                decide(call, self.handler, self._keep)
                 with self._changed:
                     self._busy -= 1
-                    if error is not None and len(self.errors) < KEPT_ERRORS:
-                        self.errors.append(error)
                 busy = False
         finally:
             with self._changed:
@@ -147,6 +145,15 @@ class Supervisor:
                     self._over = True
                     self._close()
                 self._changed.notify_all()
+
+    def _keep(self, error: BaseException) -> None:
+        if len(self.errors) < KEPT_ERRORS:
+            self.errors.append(error)
+
+    def annotate(self, error: BaseException) -> None:
+        """Say in ERROR what the function had raised before."""
+        for raised in self.errors[:1]:
+            error.add_note(f"the on_syscall function had raised {raised!r}")
 
     def _next(self) -> Syscall | None:
         """The next call to decide, None when it is over. Another thread listens meanwhile, if there may be one more."""

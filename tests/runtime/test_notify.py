@@ -176,8 +176,11 @@ def test_the_execve_of_the_start(box, lab):
     assert guarded.run(["env", "echo"], on_syscall=handler, stdout=mc.DEVNULL).returncode == 0
     assert [Path(path).name for path in tried][-1] == "echo"
     for function in (handler, broken):
-        with pytest.raises(mc.CommandNotExecutable, match="exec .*EPERM"):
+        with pytest.raises(mc.CommandNotExecutable, match="exec .*EPERM") as caught:
             guarded.run(["true"], on_syscall=function)
+        told = getattr(caught.value, "__notes__", [])
+        assert [words for words in told if "a mistake" in words] == told
+        assert len(told) == (function is broken)
 
 
 def test_nothing_of_it_is_in_the_program(box, sh):
