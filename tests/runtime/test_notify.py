@@ -168,7 +168,8 @@ def test_i386(box, lab, requires, sh):
     if not program.exists():
         flags = ("-O1", "-Wall", "-Wextra", "-Werror", "-static", "-no-pie")
         subprocess.run([requires("gcc"), *flags, "-o", program, HERE / "calls.c"], check=True)
-    if box.without("seccomp").run(["calls", "32", str(GETPID32)], capture_output=True).returncode:
+    tried = box.without("seccomp").run(["calls", "32", str(GETPID32)], capture_output=True)
+    if (tried.returncode, tried.stdout) != (0, b"0\n"):  # killed, or taken for another number
         pytest.skip("not exercisable here: this kernel runs no i386 system calls")
     seen = []
 
