@@ -108,7 +108,7 @@ long mc_op_seccomp(struct mc_machine *m, struct mc_op *op)
     if (ret == -MC_EINVAL && notifies) /* before Linux 5.19 a signal interrupts a call that is being decided */
         ret = MC_CALL3(__NR_seccomp, SECCOMP_SET_MODE_FILTER, flags & ~MC_WAIT_KILLABLE_RECV, &program);
     if (notifies)
-        ret = mc_messenger_send(ret);
+        ret = mc_messenger_send(ret >= 0 && ret <= 2 ? -MC_EPERM : ret); /* a standard stream: it was not done */
     if (ret < 0 || op->arg[2] == MC_ASK_NOTHING)
         return ret;
     /* read back: the mode where the filter lets the question through, else the error that it answers */
