@@ -70,7 +70,7 @@ def launch(
     run = Start(program, dict(fds), preserve_fds, start_timeout, console, record, supervisor)
     run.through("prepare", "clone", "attach", "take_console", "take_listener", "await_exec", "register")
     first = bool(run.flags & CLONE_NEWPID) and run.status < 0
-    process = Process(run.pid, run.pidfd, program.plan.spec.argv, run.clock, status_fd=run.status, first=first)
+    process = Process(run.pid, run.pidfd, program.argv, run.clock, status_fd=run.status, first=first)
     process.supervisor = supervisor
     if run.journal is not None:
         from minictr.runtime.aftermath import Aftermath
@@ -151,6 +151,8 @@ class Start:
         """Check what the caller gave, and do the PREPARE and CLONE steps."""
         if ("console" in self.fds) != ("console" in self.program.fd_names):
             raise SpecError("a terminal needs both: the feature tty, and a Console given as console=")
+        if ("listener" in self.program.fd_names) != (self.supervisor is not None):
+            raise SpecError("a filter that notifies and a Supervisor given as supervisor= go together")
         if self.preserve < 0:
             raise SpecError(f"preserve_fds: {self.preserve} is not a number of descriptors from 3 on")
         for name in ("stdin", "stdout", "stderr"):
