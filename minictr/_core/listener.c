@@ -1,13 +1,12 @@
-/* A filter's listener on its way to the parent (seccomp_unotify(2)).
+/* A filter's listener on its way to the parent (seccomp_unotify(2)), where the filter does not let sendmsg(2) be.
  *
- * Whoever has loaded the filter may have no system call left that is not refused, fatal, or waiting for an answer that
- * nobody can give before the listener is out. So another thread, made before, and which the filter does not hold, sends
- * and closes it; the two share descriptors and talk by memory alone. It is gone when the program begins: a thread, and
- * not a process, for it needs nobody to reap it. */
+ * Whoever has loaded such a filter may have no system call left that is not refused, fatal, or waiting for an answer
+ * that nobody can give before the listener is out. So another thread, made before, and which the filter does not hold,
+ * sends and closes it; the two share descriptors and talk by memory alone. It is gone when the program begins: a
+ * thread, and not a process, for it needs nobody to reap it. */
 #include "machine.h"
 
 #define MC_MESSENGER_STACK 8192
-#define MC_MSG_NOSIGNAL 0x4000
 
 static char messenger_stack[MC_MESSENGER_STACK] __attribute__((aligned(16)));
 
@@ -24,7 +23,7 @@ static void messenger_main(void *argument MC_UNUSED)
     while (!__atomic_load_n(&messenger.loaded, __ATOMIC_SEQ_CST))
         mc_raw(__NR_nanosleep, (long)pause, 0, 0, 0, 0, 0);
     if (messenger.listener >= 0) {
-        messenger.result = mc_send(messenger.socket, "l", 1, &messenger.listener, 1, MC_MSG_NOSIGNAL);
+        messenger.result = mc_send_listener(messenger.socket, messenger.listener);
         mc_close(messenger.listener);
     }
     mc_close(messenger.socket);

@@ -119,9 +119,9 @@ def check_notify(ctx: Context) -> None:
         return
     if join.detached:
         raise SpecError("seccomp: notify: a detached program outlives the function that decides: do not detach it")
-    if any(kind.name == "pid" for kind in join.kinds) and not ctx.has("no_new_privs"):
-        cure = "give exec no_new_privs=True, or do without seccomp"
-        raise SpecError(f"seccomp: notify without no_new_privs cannot join a pid namespace: {cure}")
+    if any(kind.name == "pid" for kind in join.kinds) and not ctx.has("no_new_privs") and not wish.sends:
+        cure = "give exec no_new_privs=True, or let sendmsg be"
+        raise SpecError(f"seccomp: notify without no_new_privs and sendmsg cannot join a pid namespace: {cure}")
 
 
 def check_devices(ctx: Context) -> None:

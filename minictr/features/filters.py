@@ -159,6 +159,12 @@ class SeccompFilter(Value):
         given = (self.otherwise, self.bad_arch, self.newer, *(rule.action for rule in self.rules))
         return any(action is not None and action.kind == "notify" for action in given)
 
+    def lets(self, name: str) -> bool:
+        """Whether NAME is done, whatever its arguments are."""
+        cases = self.cases(name)
+        last = () if cases and not cases[-1][1].when else (self.otherwise,)
+        return {action.kind for action in (*(rule.action for _, rule in cases), *last)} <= {"allow", "log"}
+
     # --- ready-made ---
 
     @classmethod

@@ -34,7 +34,10 @@ CONTENT = "f63b810cd02a73e1"
 PRCTL = {"x86_64": (157, 0xC000003E), "aarch64": (167, 0xC00000B7), "riscv64": (167, 0xC00000F3)}
 PR_GET_SECCOMP = 21  # linux/prctl.h
 NOTHING, MODE, ERROR = 0, 1, 2  # enum mc_seccomp_ask
+SENDMSG = {"x86_64": 46, "aarch64": 211, "riscv64": 211}
+ARGUMENTS = 16  # where they begin in struct seccomp_data, linux/seccomp.h
 RET_ERRNO, RET_LOG, RET_ALLOW = 0x00050000, 0x7FFC0000, 0x7FFF0000  # SECCOMP_RET_*
+DONE = (RET_ALLOW, RET_LOG)
 
 
 class Seccomp(Feature):
@@ -86,12 +89,16 @@ class Seccomp(Feature):
         for flag in self.flags:
             bits |= FLAGS[flag]
         program = self.program if isinstance(self.program, bytes) else b""  # not yet; the kernel refuses to load that
-        about, listener = self.told(), -1  # type: tuple[str, int | str]
+        args = {"program": program, "flags": bits, "ask": expected(program), "listener": -1, "direct": 0}
+        about = self.told()
         if self.notifies:
-            bits |= NEW_LISTENER | WAIT_KILLABLE_RECV
-            about, listener = f"{about}, notifies", "listener"
-        ask = expected(program)
-        yield self.step("seccomp", phase, about, program=program, flags=bits, ask=ask, listener=listener)
+            about += ", notifies"
+            args |= {
+                "flags": bits | NEW_LISTENER | WAIT_KILLABLE_RECV,
+                "listener": "listener",
+                "direct": int(self.sends),
+            }
+        yield Step("seccomp", phase, args, self.name, about)
 
     @property
     def notifies(self) -> bool:
@@ -99,6 +106,13 @@ class Seccomp(Feature):
         if isinstance(self.program, bytes):
             return notifying(self.program)
         return not isinstance(self.program, str) and self.program.notifies
+
+    @property
+    def sends(self) -> bool:
+        """Whether sendmsg(2) is done whatever its arguments are: then the start sends a listener by itself."""
+        if isinstance(self.program, bytes):
+            return sending(self.program)
+        return not isinstance(self.program, str) and self.program.lets("sendmsg")
 
     def told(self) -> str:
         """What it is, in a few words."""
@@ -119,6 +133,15 @@ def notifying(program: bytes) -> bool:
     return any(code & 0x1F == 0x06 and k & 0xFFFF0000 == RET_USER_NOTIF for code, _, _, k in instructions(program))
 
 
+def sending(program: bytes) -> bool:
+    """Whether PROGRAM lets sendmsg(2) be done, without a look at its arguments."""
+    number = SENDMSG.get(os.uname().machine, -1)
+    try:
+        return number >= 0 and answer(program, data(number, PRCTL[os.uname().machine][1])[:ARGUMENTS]) in DONE
+    except (SpecError, KeyError):
+        return False  # they are looked at, or it is no program
+
+
 def expected(program: bytes) -> int:
     """What the question which mode is in force must be answered with, once PROGRAM is: MODE, ERROR, or NOTHING where it
     must not be put."""
@@ -129,6 +152,6 @@ def expected(program: bytes) -> int:
         ret = answer(program, data(number, arch, (PR_GET_SECCOMP,)))
     except (SpecError, KeyError):
         return NOTHING  # the kernel will refuse it, and say so
-    if ret in (RET_ALLOW, RET_LOG):
+    if ret in DONE:
         return MODE
     return ERROR if ret & 0xFFFF0000 == RET_ERRNO and ret != RET_ERRNO else NOTHING

@@ -76,7 +76,7 @@ def load(program: bytes, *, flags: int = 0) -> int:
         )
     about = f"{count} instructions"
     try:
-        result = ops.execute("seccomp", about=about, program=bytes(program), flags=flags, ask=0, listener=-1)
+        result = ops.execute("seccomp", about=about, program=bytes(program), flags=flags, ask=0, listener=-1, direct=0)
     except StepFailed as err:
         number = err.errno or 0
         raise StepFailed(err.what, number, cure=_CURES.get(number, "")) from err

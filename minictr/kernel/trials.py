@@ -140,7 +140,7 @@ def notification() -> str:
     from minictr.kernel.seccomp_notify import probe
 
     found = probe()["seccomp_notify"]
-    return "notify" if found and not found.reason else f"notify: {found}"
+    return "; ".join(filter(None, ("notify" if found else "without notify", found.reason)))
 
 
 TRIALS: dict[str, dict[str, Trial]] = {
@@ -246,7 +246,7 @@ TRIALS: dict[str, dict[str, Trial]] = {
     },
     "seccomp": {
         "seccomp": Trial(
-            [("no_new_privs", {}), ("seccomp", {"program": ALLOW, "flags": 0, "ask": 1, "listener": -1})],
+            [("no_new_privs", {}), ("seccomp", {"program": ALLOW, "flags": 0, "ask": 1, "listener": -1, "direct": 0})],
             since="3.17",
             config="CONFIG_SECCOMP_FILTER",
             told=notification,

@@ -4,7 +4,7 @@
 
     parent                               child
     offer(): a socket
-    clone3  ------------------------->   the filter is loaded, and its listener sent (_core/listener.c)
+    clone3  ------------------------->   the filter is loaded, and its listener sent
     take(): the listener <-----------
     threads: poll, receive               execve, the first call that the function may be asked about
     function(call), answer  <-------->   calls

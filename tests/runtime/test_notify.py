@@ -31,9 +31,11 @@ STARTS = [
 ]
 
 
+@pytest.mark.parametrize("beside", [(), ("sendmsg",)], ids=["sent", "sent-beside"])
 @pytest.mark.parametrize(("profile", "without"), STARTS)
-def test_it_decides(lab, sh, profile, without):
-    """An errno, a value without a deed, and the deed itself; whatever else is in the container."""
+def test_it_decides(lab, sh, profile, without, beside):
+    """An errno, a value without a deed, and the deed itself; whatever else is in the container, and whether the
+    listener is sent by the start itself or, where sendmsg would wait, by a thread beside."""
     box = mc.Container(lab, features=profile).without(*without)
     asked = []
 
@@ -43,7 +45,7 @@ def test_it_decides(lab, sh, profile, without):
             return 0 if asked[-1] == "/dev/mine" else mc.Errno("EXDEV")
         return mc.CONTINUE
 
-    box = box.with_(asking(*NODES, *DIRECTORIES))
+    box = box.with_(asking(*NODES, *DIRECTORIES, *beside))
     box = box.with_(mc.Tmpfs("/asked")) if profile != "bare" else box
     place = "/asked" if profile != "bare" else "/tmp"
     script = f"mknod /dev/mine c 1 3 && test ! -e /dev/mine && ! mknod /dev/other c 1 3; cd {place} && mkdir made"
@@ -55,8 +57,9 @@ def test_it_decides(lab, sh, profile, without):
     assert done.handler_errors == ()
 
 
-def test_in_a_user_namespace(lab, sh):
-    box = mc.Container(lab).with_(mc.UserNamespace(), asking(*NODES))
+@pytest.mark.parametrize("beside", [(), ("sendmsg",)])
+def test_in_a_user_namespace(lab, sh, beside):
+    box = mc.Container(lab).with_(mc.UserNamespace(), asking(*NODES, *beside))
     script = "mknod /dev/mine c 1 3 && echo as told"
     assert sh(box, script, on_syscall=lambda call: 0 if path_of(call) == "/dev/mine" else mc.Errno("EIO")) == "as told"
 
@@ -133,9 +136,10 @@ def test_the_execve_of_the_start(box, lab):
         assert len(told) == (function is broken)
 
 
-def test_nothing_of_it_is_in_the_program(box, sh):
+@pytest.mark.parametrize("beside", [(), ("sendmsg",)])
+def test_nothing_of_it_is_in_the_program(box, sh, beside):
     """No listener, no socket, no thread and no child that it did not make."""
-    judged = box.with_(asking(*NODES))
+    judged = box.with_(asking(*NODES, *beside))
     script = (
         "ls -l /proc/self/fd; cat /proc/self/task/*/children; echo threads /proc/$$/task/*; ls /proc | tr '\\n' ' '"
     )
@@ -268,12 +272,15 @@ def test_exec_repeats_the_container_s_own(box, made):
 
 
 def test_exec_without_no_new_privs(lab, inside):
-    """Its filter would be loaded before it is born in the container, by a thread that cannot be there."""
+    """The filter is loaded before it is born in the container: no thread beside can be made then."""
     target = inside(mc.Container(lab, features="docker"))
-    options = {"seccomp": asking(*NODES).program, "on_syscall": lambda _: 0}
+    command = ["mknod", "/x", "c", "1", "3"]
+    options = {"on_syscall": lambda _: 0}
+    assert exec_run(target, command, seccomp=asking(*NODES).program, **options).returncode == 0
+    both = asking(*NODES, "sendmsg").program
     with pytest.raises(mc.SpecError, match="no_new_privs=True"):
-        exec_run(target, ["mknod", "/x", "c", "1", "3"], **options)
-    assert exec_run(target, ["mknod", "/x", "c", "1", "3"], no_new_privs=True, **options).returncode == 0
+        exec_run(target, command, seccomp=both, **options)
+    assert exec_run(target, command, seccomp=both, no_new_privs=True, **options).returncode == 0
 
 
 def test_exec_in_a_kept_container(box):

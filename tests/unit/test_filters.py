@@ -49,6 +49,30 @@ def test_whether_a_program_notifies():
     assert not mc.Seccomp(b"\x06\x00\x00\x00\x00\x00\xff\x7f").notifies
 
 
+def test_whether_a_call_is_done_whatever_its_arguments():
+    """Of sendmsg it is what a start asks: with the filter in force it sends the listener, if it can."""
+    base = BASE.notify("mknod")
+    for flt, lets in (
+        (base, True),
+        (base.log("sendmsg"), True),
+        (base.deny("sendmsg").allow("sendmsg"), True),
+        (mc.SeccompFilter.docker().notify("mknod"), True),
+        (base.notify("sendmsg"), False),
+        (base.deny("sendmsg"), False),
+        (base.kill("sendmsg", when=(0, "==", 12345)), False),
+        (mc.SeccompFilter("notify"), False),
+        (mc.SeccompFilter("errno").notify("mknod").allow("sendmsg", when=(0, "<", 100)), False),
+    ):
+        assert flt.lets("sendmsg") is lets, flt.dump()
+        assert mc.Seccomp(flt).sends is lets
+        assert mc.Seccomp(flt.program).sends is lets, flt.dump()
+    looks = base.log("sendmsg", when=(2, "==", 1))
+    assert mc.Seccomp(looks).sends
+    assert not mc.Seccomp(looks.program).sends  # a program that looks at arguments is not followed any further
+    assert not mc.Seccomp("default").sends
+    assert not mc.Seccomp(b"\x06\x00\x00\x00\x00\x00\xc0\x7f").sends
+
+
 def test_the_last_word_counts():
     flt = BASE.deny("socket").allow("socket", when=(0, "==", 2)).deny("socket", errno="EACCES", when=(1, ">", 5))
     assert str(flt.explain("socket", 2, 9).action) == "errno EACCES"

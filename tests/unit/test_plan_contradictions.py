@@ -74,7 +74,10 @@ CONTRADICTIONS: list[tuple[Spec, tuple[str, ...]]] = [
     (BOX.with_(f.Device("/dev/null", "c", 1, 5)), ("/dev/null is made twice",)),
     (Spec(("a",), (f.Device("/dev/fuse", "c", 10, 229),)), ("device needs dev",)),
     (Spec(("a",), (Join(1, detached=True), f.NoNewPrivs(), ASKS)), ("notify", "detached", "do not detach it")),
-    (Spec(("a",), (Join(1, (f.PidNamespace(),)), ASKS)), ("notify without no_new_privs", "no_new_privs=True")),
+    (
+        Spec(("a",), (Join(1, (f.PidNamespace(),)), ASKS)),
+        ("notify without no_new_privs and sendmsg", "no_new_privs=True"),
+    ),
 ]
 
 
