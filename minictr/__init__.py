@@ -20,6 +20,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "minictr.runtime.container": "Container run run_async",
     "minictr.runtime.result": "Result",
+    "minictr.runtime.notified": "Syscall Errno CONTINUE",
     "minictr.runtime.process": "Process PIPE STDOUT DEVNULL",
     "minictr.runtime.console": "Console",
     "minictr.runtime.cgroup": "Cgroup",

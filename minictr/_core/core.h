@@ -224,6 +224,7 @@ long mc_capget(int pid, uint64_t *sets); /* effective, permitted, inheritable */
 long mc_capset(uint64_t effective, uint64_t permitted, uint64_t inheritable);
 long mc_prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d);
 long mc_seccomp(unsigned int operation, unsigned int flags, const char *program, uint32_t length);
+long mc_notif_sizes(uint16_t *sizes);
 long mc_landlock_abi(void);
 long mc_sethostname(const char *name, size_t length);
 long mc_setdomainname(const char *name, size_t length);

@@ -44,7 +44,12 @@ char **mc_pointers(char *packed, int64_t count);
 
 /* messages.c: packets with descriptors */
 long mc_send(int socket, const void *data, size_t length, const int32_t *fds, uint32_t n_fds, int flags);
+long mc_send_listener(int socket, int32_t listener);
 long mc_receive(int socket, void *data, size_t length, int32_t *fds, uint32_t n_fds, int flags);
+
+/* listener.c: of a stub only */
+long mc_messenger_start(int socket);
+long mc_messenger_send(long listener);
 
 /* paths.c: paths inside the root, never through a magic link */
 void mc_root_changes(void);

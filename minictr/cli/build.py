@@ -318,6 +318,9 @@ def filter_wish(spec: Spec, value: str) -> Seccomp:
     present = spec.get("capabilities")
     caps = present.bounding if isinstance(present, Capabilities) else CAPABILITIES
     made = said(f"--security-opt seccomp={value}", SeccompFilter.from_json, text, caps=caps)
+    if made.notifies:
+        reason = "SCMP_ACT_NOTIFY: a Python function is what decides here: minictr.run(..., seccomp=, on_syscall=)"
+        raise SpecError(f"--security-opt seccomp={value}: {reason}")
     return Seccomp(made, source=os.path.basename(value))
 
 

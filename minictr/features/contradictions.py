@@ -112,6 +112,18 @@ def check_groups(ctx: Context) -> None:
             raise SpecError(f"{label.replace(':', ' ')} is given twice: keep one")
 
 
+def check_notify(ctx: Context) -> None:
+    """A program that joins can only be asked about by who waits for it, and once it is born where it will be."""
+    wish, join = ctx.get("seccomp"), ctx.get("join")
+    if join is None or wish is None or not wish.notifies:
+        return
+    if join.detached:
+        raise SpecError("seccomp: notify: a detached program outlives the function that decides: do not detach it")
+    if any(kind.name == "pid" for kind in join.kinds) and not ctx.has("no_new_privs") and not wish.sends:
+        cure = "give exec no_new_privs=True, or let sendmsg be"
+        raise SpecError(f"seccomp: notify without no_new_privs and sendmsg cannot join a pid namespace: {cure}")
+
+
 def check_devices(ctx: Context) -> None:
     """A node that may not be made ends the start, and one that may not be opened is no wish of anybody."""
     nodes: dict[str, tuple[str, int, int]] = {}
@@ -235,6 +247,7 @@ CHECKS: tuple[Callable[[Context], None], ...] = (
     check_targets,
     check_handles,
     check_groups,
+    check_notify,
     check_devices,
     check_paths,
     check_sysctl,

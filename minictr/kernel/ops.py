@@ -99,7 +99,8 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     "landlock_path": ("ruleset:h", "path:s", "rights:i", "flags:i"),  # a rule; flags: NARROW, for what is no directory
     "landlock_port": ("ruleset:h", "port:i", "rights:i"),  # a rule; Linux 6.7
     "landlock_restrict": ("ruleset:h", "flags:i"),  # landlock_restrict_self(2)
-    "seccomp": ("program:b", "flags:i", "ask:i"),  # array of struct sock_filter; ask: read the mode back
+    # ask: read the mode back; a listener goes to a socket: direct, or by a thread that the filter does not hold
+    "seccomp": ("program:b", "flags:i", "ask:i", "listener:f", "direct:i"),
     # --- verify, then go ---
     "verify_caps": ("effective:i", "permitted:i", "inheritable:i", "bounding:i", "ambient:i"),
     "verify_ids": ("uid:i", "gid:i", "groups:b"),

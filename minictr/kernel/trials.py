@@ -135,6 +135,15 @@ OVERLAY = [
 CLOCKS = {"path": "/proc/self/timens_offsets", "data": b"monotonic 1 0\n", "magic": MAGIC}
 NET_SETTING = {"path": "/proc/sys/net/ipv4/ip_unprivileged_port_start", "data": b"0\n", "magic": MAGIC}
 
+
+def notification() -> str:
+    """Whether calls can be decided by a function (on_syscall)."""
+    from minictr.kernel.seccomp_notify import probe
+
+    found = probe()["seccomp_notify"]
+    return "; ".join(filter(None, ("notify" if found else "without notify", found.reason)))
+
+
 TRIALS: dict[str, dict[str, Trial]] = {
     "namespaces": {
         "mnt": Trial([("propagation", {"path": "/", "flags": MS_REC_PRIVATE})], NEWNS, since="2.4.19"),
@@ -243,9 +252,10 @@ TRIALS: dict[str, dict[str, Trial]] = {
     },
     "seccomp": {
         "seccomp": Trial(
-            [("no_new_privs", {}), ("seccomp", {"program": ALLOW, "flags": 0, "ask": 1})],
+            [("no_new_privs", {}), ("seccomp", {"program": ALLOW, "flags": 0, "ask": 1, "listener": -1, "direct": 0})],
             since="3.17",
             config="CONFIG_SECCOMP_FILTER",
+            told=notification,
         ),
     },
     "landlock": {

@@ -81,6 +81,11 @@ CURES: dict[tuple[str, int], str] = {
     ("landlock_restrict", errno.EPERM): "restricting itself needs no_new_privs or CAP_SYS_ADMIN",
     ("landlock_restrict", errno.E2BIG): "16 domains in one another are the kernel's limit",
     ("seccomp", errno.EACCES): "loading a filter needs no_new_privs or CAP_SYS_ADMIN",
+    (
+        "seccomp",
+        errno.EBUSY,
+    ): "a filter that notifies is in force already, in the caller: one is all that the kernel lets be",
+    ("seccomp", errno.EAGAIN): "at its limit of processes: a filter that notifies needs one more while it is loaded",
     ("seccomp", errno.EINVAL): "the program is not valid seccomp BPF, or longer than 4096 instructions",
     ("setgroups", errno.EPERM): "setgroups is denied in this user namespace: map more than one group",
     ("setresuid", errno.EINVAL): "that user is not mapped in the user namespace: extend --uidmap",
