@@ -132,6 +132,10 @@ KEPT_OPTIONS: tuple[Row, ...] = (
     (("--log-opt",), "log_opt", MANY, "KEY=VALUE", "max-size=SIZE, max-file=N.", KEPT),
     (("--stop-timeout",), "stop_timeout", VALUE, "TIME", "Until stop kills it; 10 seconds.", KEPT),
 )
+EXPLAIN: Row = (
+    *(("--explain-denials",), "explain_denials", OPTIONAL, "FILE"),
+    *("Tell what was denied, by which layer, and what would allow it; =FILE writes JSON.", RUNNING),
+)
 DETACH: Row = (("-d", "--detach"), "detach", FLAG, "", "In the background; prints the id.", KEPT)
 
 GROUPS = (CONTAINER, PROGRAM, FILES, PRIVILEGE, LANDLOCK, RESOURCES, NAMESPACES, RUNNING, KEPT, PLAN)
@@ -166,7 +170,7 @@ REFUSED: tuple[tuple[tuple[str, ...], str], ...] = (
 )
 
 TABLES = {
-    "run": (*RUN_OPTIONS, DETACH, *KEPT_OPTIONS),
+    "run": (*RUN_OPTIONS, EXPLAIN, DETACH, *KEPT_OPTIONS),
     "plan": PLAN_OPTIONS + RUN_OPTIONS,
     "create": RUN_OPTIONS + KEPT_OPTIONS,
 }

@@ -92,12 +92,15 @@ class Container:
         start_timeout: float = START_TIMEOUT,
         console: Console | None = None,
         cgroup: Cgroup | None = None,
+        explain_denials: bool = False,
     ) -> Process:
         """Start ARGS and return its :class:`Process` once it runs.
 
         ``stdin``, ``stdout``, ``stderr``: None (the caller's), PIPE, DEVNULL, a descriptor or a file.
         ``start_timeout``: seconds until a start that hangs is given up (:class:`StartTimeout`). ``cgroup``: groups of
         the caller's that it is started in, beside those of its own features; they stay when it is over.
+        ``explain_denials``: it is traced, and its ``denials`` tell what it was denied and why; each of its system calls
+        takes some 10 us longer then (docs/features/denials.md).
         """
         if cgroup is not None:
             from minictr.features.join import Groups
@@ -107,10 +110,16 @@ class Container:
                 for name, place in cgroup.places.items()
             )
             self = self.with_(Groups(rows))
-        program = self._program(args)
+        options: dict[str, Any] = {"start_timeout": start_timeout, "console": console}
+        if explain_denials:
+            from minictr.runtime.observed.start import Observer, compiled
+
+            program, options["observer"] = compiled(self.spec(args)), Observer(self.spec(args))
+        else:
+            program = self._program(args)
 
         def start(fds: dict[str, int]) -> Process:
-            return launch(program, fds, preserve_fds=preserve_fds, start_timeout=start_timeout, console=console)
+            return launch(program, fds, preserve_fds=preserve_fds, **options)
 
         return started(start, stdin, stdout, stderr, text, encoding, errors)
 

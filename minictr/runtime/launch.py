@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from minictr.kernel.cgroups import Place
     from minictr.runtime.console import Console
     from minictr.runtime.identity import ProcessIdentity
+    from minictr.runtime.observed.start import Observer
     from minictr.runtime.record import Record
 
 SIGKILL = 9
@@ -54,6 +55,7 @@ def launch(
     start_timeout: float = START_TIMEOUT,
     console: Console | None = None,
     record: Record | None = None,
+    observer: Observer | None = None,
 ) -> Process:
     """Start a compiled program, and return when it runs.
 
@@ -64,16 +66,28 @@ def launch(
     Raises :class:`StepFailed` (one kernel operation failed; everything was undone), :class:`CommandNotFound`,
     :class:`CommandNotExecutable`, :class:`StartTimeout`.
     """
-    run = Start(program, dict(fds), preserve_fds, start_timeout, console, record)
+    run = start_of(observer)(program, dict(fds), preserve_fds, start_timeout, console, record)
     run.through("prepare", "clone", "attach", "take_console", "await_exec", "register")
     first = bool(run.flags & CLONE_NEWPID) and run.status < 0
     process = Process(run.pid, run.pidfd, program.plan.spec.argv, run.clock, status_fd=run.status, first=first)
+    process.observer = observer
     if run.journal is not None:
         from minictr.runtime.aftermath import Aftermath
 
         own, places = run.record is not None, tuple(run.places.values())
         process.aftermath = Aftermath(run.journal, own, places, program.plan.spec.name)
     return process
+
+
+def start_of(observer: Observer | None) -> Callable[..., Start]:
+    """What starts: a :class:`Start`, or one that waits for its OBSERVER."""
+    if observer is None:
+        return Start
+    from functools import partial
+
+    from minictr.runtime.observed.start import ObservedStart
+
+    return partial(ObservedStart, observer)
 
 
 class Start:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from minictr.kernel.cgroup_readings import Readings
     from minictr.kernel.cgroup_usage import Usage
+    from minictr.runtime.observed.denials import Denial
+    from minictr.runtime.observed.start import Observer
     from minictr.runtime.timeline import Clock, Timeline
 
 PIPE, STDOUT, DEVNULL = -1, -2, -3  # the values of subprocess's
@@ -74,6 +76,7 @@ class Process:
         self.text: tuple[str, str] | None = None  # encoding and errors, where the streams are text
         self.readings: Readings | None = None
         self.aftermath: Callable[[], Readings | None] | None = None
+        self.observer: Observer | None = None
         self.clock, self._status_fd, self._first = clock, status_fd, first
         self._reaping = allocate_lock()
         if _dropped:
@@ -86,6 +89,14 @@ class Process:
     @property
     def usage(self) -> Usage | None:
         return None if self.readings is None else self.readings.usage()
+
+    @property
+    def denials(self) -> tuple[Denial, ...]:
+        """What it was denied and why, when it is over and was started with ``explain_denials``; else nothing.
+
+        Raises StepFailed when the observer was killed: then nothing is known.
+        """
+        return () if self.observer is None else self.observer.denials(self)
 
     @property
     def behind_init(self) -> bool:
@@ -171,6 +182,8 @@ class Process:
         self.signal = max(0, -returncode)
         self.elapsed = (time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW) - self.clock.begin_ns) / 1e9
         try:
+            if self.observer is not None:
+                self.observer.finish()
             if self.aftermath is not None:
                 self.readings = self.aftermath()
         finally:
