@@ -61,7 +61,7 @@ class Look:
         """The arguments as a person reads them; fills ``paths`` and ``extra``."""
         shape = SHAPES.get(self.call)
         if shape is None:
-            used = [value for value in self.args]
+            used = list(self.args)
             while used and used[-1] == 0:
                 used.pop()
             return ", ".join(str(value) if value < 4096 else hex(value) for value in used[:4])

@@ -28,6 +28,8 @@ def of_files(case: Case, feature: Any) -> Found | None:
         lacking = [name for name in rights if name in feature.denied and name not in allowed_at(case, feature, path)]
         if lacking:
             option = "--ro" if set(lacking) <= set(READ) else "--rw"
+            if place.get("mount", {}).get("fstype") == "proc":
+                path = place["mount"]["target"]  # a process's directory is another one the next time
             return Found("landlock", f"no rule allows {' '.join(lacking)} at {path}", f"{option} {path}")
     return None
 

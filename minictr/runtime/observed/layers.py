@@ -119,7 +119,7 @@ def modes(case: Case) -> Found | None:
             return Found("user namespace", f"{told}, who is nobody in this user namespace: no capability counts")
         if permissions.is_root(case.who) and found.caps:
             missing = " or ".join(f"CAP_{name}" for name in found.caps)
-            return Found("capability", f"{told}; {missing} is missing to {found.what} it", f"--cap-add {found.caps[0]}")
+            return Found("capability", f"{told}; {missing} is missing to {found.what} it", granted(case, found.caps[0]))
         uid = permissions.inside(case.who["uids"][3], case.who["uid_map"])
         return Found("file permissions", f"{told}; the program is uid {uid} and may not {found.what} it")
     return None
@@ -138,7 +138,7 @@ def wants(case: Case) -> tuple[int, int]:
         return SEARCH, 0
     if call in REMOVES or call in RENAMES or call in CREATES or call.startswith("mknod"):
         return 0, WRITE
-    if call in ("truncate", "truncate64", "connect"):
+    if call in ("truncate", "truncate64", "connect") or "xattr" in call:
         return WRITE, 0
     return (READ, 0) if call == "inotify_add_watch" else (0, 0)
 
@@ -151,10 +151,23 @@ def capability(case: Case) -> Found | None:
     if not name:
         return sticky(case)
     if not permissions.holds(case.who, name):
-        return Found("capability", f"CAP_{name} is missing", f"--cap-add {name}")
+        return Found("capability", f"CAP_{name} is missing", granted(case, name))
     if not case.who["initial"] and name in privileges.GLOBAL:
         return Found("user namespace", f"CAP_{name} is wanted in the host's user namespace", "--userns host")
+    for place in case.places if name in privileges.OF_FILES else ():
+        if place.get("there") and not permissions.mapped(case.who, place):
+            why = f"{place['path']}: its owner is nobody in this user namespace: no capability counts"
+            return Found("user namespace", why)
     return None
+
+
+def granted(case: Case, name: str) -> str:
+    """The option that gives the capability: what is kept already is given to root alone, and may be given up."""
+    feature = case.feature("capabilities")
+    add = f"--cap-add {name}" if feature is not None and name not in feature.bounding else ""
+    if permissions.is_root(case.who):
+        return add
+    return f"-u 0 {add}".rstrip()
 
 
 def sticky(case: Case) -> Found | None:
@@ -168,7 +181,7 @@ def sticky(case: Case) -> Found | None:
         if not permissions.owns(case.who, parent) and not permissions.owns(case.who, place):
             told = f"{parent['path']} has the sticky bit, and neither it nor the file is the program's"
             if permissions.is_root(case.who) and not permissions.holds(case.who, "FOWNER"):
-                return Found("capability", f"{told}; CAP_FOWNER is missing", "--cap-add FOWNER")
+                return Found("capability", f"{told}; CAP_FOWNER is missing", granted(case, "FOWNER"))
             return Found("file permissions", told)
     return None
 

@@ -16,6 +16,7 @@ from minictr.kernel.ptrace import ALWAYS, KILLED, TRAPPED, Tracer
 from minictr.kernel.seccomp_library import name_of, table
 from minictr.runtime.observed.calls import FORKS, OPENS, PATHS
 from minictr.runtime.observed.facts import Look, real_paths
+from minictr.runtime.observed.privileges import TABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,14 +27,6 @@ if TYPE_CHECKING:
 DISTINCT = 4096  # rows; more are counted only
 ENOENT, EPERM, EACCES, EAGAIN, EXDEV, EROFS = 2, 1, 13, 11, 18, 30
 BINDS = frozenset(("bind", "connect"))
-USES = frozenset(
-    """chown fchown lchown fchownat chmod fchmod fchmodat setuid setgid setreuid setregid setresuid setresgid
-    setgroups setfsuid setfsgid kill tgkill tkill mknod mknodat mount umount2 chroot sethostname setdomainname unshare
-    setns socket capset prctl setpriority sched_setscheduler sched_setattr setrlimit prlimit64 ptrace reboot settimeofday
-    clock_settime utimensat mlock mlockall syslog pivot_root swapon swapoff acct iopl ioperm setxattr lsetxattr fsetxattr
-    open_by_handle_at init_module finit_module delete_module bpf perf_event_open keyctl quotactl fanotify_init
-    clock_adjtime adjtimex ioctl setsockopt vhangup process_vm_readv process_vm_writev""".split()
-)
 
 
 class Observer:
@@ -49,7 +42,7 @@ class Observer:
         self.real: dict[str, str] = {}
         told = {*FORKS, *(OPENS if self.masked else ())}
         if self.recording:
-            told |= OPENS | PATHS | BINDS | USES
+            told |= OPENS | PATHS | BINDS | frozenset(TABLE)
         arches = [os.uname().machine, *(["x86"] if os.uname().machine == "x86_64" else ())]
         interest = {(arch, nr): ALWAYS for arch in arches for nr, name in table(arch).items() if name in told}
         errnos = {*request["errnos"], *((ENOENT,) if self.masked else ())} - {EAGAIN}

@@ -63,7 +63,7 @@ def allowed(who: Fact, node: Fact, wanted: int) -> bool:
         bits = node["mode"] >> 3
     else:
         bits = node["mode"]
-    return wanted & ~bits & 7 == 0
+    return not wanted & ~int(bits) & 7
 
 
 def overriding(node: Fact, wanted: int, *, directory: bool) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     Fact = dict[str, Any]
 
-__all__ = ["GLOBAL", "needed"]
+__all__ = ["GLOBAL", "OF_FILES", "TABLE", "needed"]
 
 EPERM, EACCES, ENOMEM = 1, 13, 12
 _TABLE = """
@@ -52,6 +52,7 @@ TABLE = {call: row.split()[0] for row in _TABLE.strip().splitlines() for call in
 # asked for in the host's user namespace: one of a container's own gives it to nobody
 GLOBAL = frozenset("SYS_TIME SYS_MODULE SYS_BOOT SYS_RAWIO SYS_PACCT SYS_TTY_CONFIG SYSLOG MKNOD PERFMON".split())
 GLOBAL |= {"BPF", "DAC_READ_SEARCH", "SYS_RESOURCE", "SYS_NICE", "IPC_LOCK"}
+OF_FILES = frozenset(("CHOWN", "FOWNER", "SETFCAP"))  # count on files whose owner the user namespace knows
 CLONE_NEWUSER, NAMESPACES = 0x10000000, 0x7E020080  # linux/sched.h: all of CLONE_NEW*, user included
 S_IFMT, NODES = 0o170000, (0o020000, 0o060000)
 AF_PACKET, SOCK_RAW = 17, 3
