@@ -146,7 +146,6 @@ fsmount fd hex
 fsconfig fd int str
 move_mount fd at fd at
 quotactl hex str
-open_tree_attr dirfd at hex
 landlock_create_ruleset -
 seccomp int hex
 """
