@@ -193,9 +193,6 @@ struct mc_monitor {
 
 enum mc_trace_limit { MC_TRACE_CALLS = 1024, MC_TRACE_ERRNOS = 4096, MC_TRACE_TASKS = 16384 };
 
-/* What is told of a system call, by its number: its failures, also its first end, or every one. */
-enum mc_trace_interest { MC_TRACE_FAILED, MC_TRACE_ONCE, MC_TRACE_ALWAYS };
-
 enum mc_trace_what {
     MC_TRACE_NOTHING, /* nobody has stopped */
     MC_TRACE_OVER,    /* nobody is left */
@@ -214,12 +211,12 @@ struct mc_trace_task {
 /* A tracer and what it was asked to tell; see trace.c. Tables by number have the native calls first, then those of
  * another architecture (i386). */
 struct mc_tracer {
-    uint8_t wanted[4096];   /* by errno: a call that failed so is told */
-    uint8_t interest[2048]; /* enum mc_trace_interest */
-    uint8_t seen[2048];     /* out: it was called by the program */
-    uint32_t begun;         /* out: the first execve is done */
-    uint32_t tasks;         /* out: threads that are known */
-    uint32_t lost;          /* out: how often a thread had no place in the table */
+    uint8_t wanted[4096]; /* by errno: a call that failed so is told */
+    uint8_t always[2048]; /* by number: it is told whether it failed or not */
+    uint8_t seen[2048];   /* out: it was called by the program */
+    uint32_t begun;       /* out: the first execve is done */
+    uint32_t tasks;       /* out: threads that are known */
+    uint32_t lost;        /* out: how often a thread had no place in the table */
     int32_t stopped, signal;
     /* what is told */
     int32_t what, tid;

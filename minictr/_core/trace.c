@@ -89,21 +89,20 @@ static int tell(struct mc_tracer *t, int what, int tid, const struct mc_trace_ta
     return 1;
 }
 
+/* Where the tables have the call that TASK is in; -1 for one beyond them. */
+static int row_of(const struct mc_trace_task *task)
+{
+    int foreign = task->arch != MC_NATIVE_ARCH;
+    return task->nr < 0 || task->nr >= MC_TRACE_CALLS ? -1 : foreign * MC_TRACE_CALLS + (int)task->nr;
+}
+
 /* Whether the end of a system call is to be told. */
 static int at_exit(struct mc_tracer *t, int tid, struct mc_trace_task *task, long result)
 {
-    int foreign = task->arch != MC_NATIVE_ARCH, is_new = 0;
-    uint8_t interest = MC_TRACE_FAILED;
+    int row = row_of(task);
     if (!t->begun || task->nr < 0)
         return 0;
-    if (task->nr < MC_TRACE_CALLS) {
-        is_new = !t->seen[foreign * MC_TRACE_CALLS + task->nr];
-        t->seen[foreign * MC_TRACE_CALLS + task->nr] = 1;
-        interest = t->interest[foreign * MC_TRACE_CALLS + task->nr];
-    }
-    if (result < 0 && result >= -4095 && t->wanted[-result])
-        return tell(t, MC_TRACE_CALL, tid, task, result);
-    if (interest == MC_TRACE_ALWAYS || (interest == MC_TRACE_ONCE && is_new))
+    if ((result < 0 && result >= -4095 && t->wanted[-result]) || (row >= 0 && t->always[row]))
         return tell(t, MC_TRACE_CALL, tid, task, result);
     return 0;
 }
@@ -122,6 +121,9 @@ static int at_syscall(struct mc_tracer *t, int tid)
         task->nr = (int64_t)info.entry.nr;
         for (int i = 0; i < 6; i++)
             task->args[i] = info.entry.args[i];
+        int row = row_of(task); /* now, and not at its end: some have none */
+        if (t->begun && row >= 0)
+            t->seen[row] = 1;
     }
     return 0;
 }
@@ -130,6 +132,9 @@ static int at_syscall(struct mc_tracer *t, int tid)
 static void at_exec(struct mc_tracer *t, int tid)
 {
     unsigned long former = 0;
+    struct mc_trace_task *task = task_of(t, tid);
+    if (!t->begun && task && row_of(task) >= 0)
+        t->seen[row_of(task)] = 1; /* the program's own filter has judged this one */
     t->begun = 1;
     mc_raw(__NR_ptrace, PTRACE_GETEVENTMSG, tid, 0, (long)&former, 0, 0);
     if (!former || (int)former == tid)

@@ -72,22 +72,26 @@ def told(process: Process, timed_out: bool, chosen: Settings, name: str) -> int:
     return TIMED_OUT if timed_out else exit_code(process)
 
 
-def attempt(program: Program, chosen: Settings, wish: Spec | None = None) -> tuple[Process, bool]:
-    """PROGRAM in a container of its own, from its start to its end; whether its time was over. WISH: the spec that it
-    was compiled from, where it is to be observed."""
+def attempt(
+    program: Program, chosen: Settings, wish: Spec | None = None, *, record: bool = False
+) -> tuple[Process, bool]:
+    """PROGRAM in a container of its own, from its start to its end; whether its time was over.
+
+    WISH: the spec that it was compiled from, where it is to be observed; ``record``: in all that it does.
+    """
     from minictr.runtime.launch import launch, new_record
 
     options: dict[str, Any] = {"preserve_fds": chosen.preserve_fds}
     if wish is not None:
         from minictr.runtime.observed.start import Observer
 
-        options["observer"] = Observer(wish)
+        options["observer"] = Observer(wish, record=record)
 
     def start(streams: dict[str, int], console: Console | None) -> Process:
-        record = new_record(program.plan.spec.name)
-        process = launch(program, streams, console=console, record=record, **options)
+        directory = new_record(program.plan.spec.name)
+        process = launch(program, streams, console=console, record=directory, **options)
         try:
-            chosen.write_ids(record.id, process.pid)
+            chosen.write_ids(directory.id, process.pid)
         except BaseException:
             process.close()
             raise

@@ -64,8 +64,8 @@ def settings(opts: dict[str, Any]) -> Settings:
     chosen = Settings(
         timeout=_seconds(opts["timeout"]) if "timeout" in opts else 0.0,
         stop_signal=_signal(opts.get("stop_signal", "TERM")),
-        trace=_file("--trace", opts.get("trace")),
-        denials=_file("--explain-denials", opts.get("explain_denials")),
+        trace=writable("--trace", opts.get("trace")),
+        denials=writable("--explain-denials", opts.get("explain_denials")),
         json_status_fd=_number("--json-status-fd", opts.get("json_status_fd", "-1"), least=-1),
         preserve_fds=_number("--preserve-fds", opts.get("preserve_fds", "0")),
         die_with_parent=bool(opts.get("die_with_parent")),
@@ -130,7 +130,7 @@ def _writable(option: str, fd: int) -> None:
         raise SpecError(f"{option}: file descriptor {fd} is not open for writing")
 
 
-def _file(option: str, path: str | None) -> str | None:
+def writable(option: str, path: str | None) -> str | None:
     """PATH if it can be written: its directory is there, and it is no directory itself."""
     if not path:
         return path

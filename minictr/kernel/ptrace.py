@@ -17,9 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["ALWAYS", "KILLED", "ONCE", "TRAPPED", "Stop", "Tracer", "memory", "obstacle", "text"]
+__all__ = ["ARCHES", "KILLED", "TRAPPED", "Stop", "Tracer", "memory", "obstacle", "text"]
 
-ONCE, ALWAYS = int(lib.MC_TRACE_ONCE), int(lib.MC_TRACE_ALWAYS)
 CALL, TRAPPED, KILLED = int(lib.MC_TRACE_CALL), int(lib.MC_TRACE_TRAPPED), int(lib.MC_TRACE_KILLED)
 OVER, NOTHING = int(lib.MC_TRACE_OVER), int(lib.MC_TRACE_NOTHING)
 CALLS = int(lib.MC_TRACE_CALLS)
@@ -47,16 +46,16 @@ class Stop(Value):
 class Tracer:
     """The tracer of one program. ``wanted``: errno values; a call that failed so is told of.
 
-    ``interest``: (arch, number) -> ONCE or ALWAYS: calls that are told of whether they fail or not. Raises StepFailed.
+    ``always``: (arch, number) of calls that are told of whether they fail or not.
     """
 
-    def __init__(self, wanted: Iterable[int], interest: dict[tuple[str, int], int] | None = None) -> None:
+    def __init__(self, wanted: Iterable[int], always: Iterable[tuple[str, int]] = ()) -> None:
         self._tracer = ffi.new("struct mc_tracer *")
         for number in wanted:
             self._tracer.wanted[number] = 1
-        for (arch, number), how in (interest or {}).items():
+        for arch, number in always:
             if 0 <= number < CALLS:
-                self._tracer.interest[_row(arch) + number] = how
+                self._tracer.always[_row(arch) + number] = 1
 
     def seize(self, pid: int) -> None:
         """Trace PID, which runs on, and whatever it will start. Raises StepFailed: EPERM with the reason, ESRCH."""
@@ -80,7 +79,7 @@ class Tracer:
 
     @property
     def seen(self) -> list[tuple[str, int]]:
-        """(arch, number) of every system call that ended since the first execve."""
+        """(arch, number) of every system call since the first execve, that one included."""
         native = os.uname().machine
         rows = ((native, 0), (FOREIGN.get(native, ""), CALLS))
         return [(arch, number) for arch, row in rows for number in range(CALLS) if self._tracer.seen[row + number]]

@@ -100,7 +100,7 @@ def test_a_capability_is_needed_where_the_kernel_asks_for_it(call, args, more, n
         ("openat", os.O_RDWR | os.O_TRUNC, True, ("self", ("read_file", "write_file", "truncate"))),
         ("openat", os.O_WRONLY | os.O_CREAT, False, ("parent", ("make_reg", "write_file"))),
         ("openat", os.O_PATH, True, ("", ())),
-        ("execve", 0, True, ("self", ("execute",))),
+        ("execve", 0, True, ("self", ("execute", "read_file"))),
         ("unlink", 0, True, ("parent", ("remove_file",))),
         ("newfstatat", 0, True, ("", ())),
     ],

@@ -182,7 +182,7 @@ def rights_of(call: str, args: tuple[int, ...], flags: int, is_dir: bool, there:
     if call in OPENS:
         return _open_rights(flags, is_dir, there)
     if call in ("execve", "execveat"):
-        return "self", ("execute",)
+        return "self", ("execute", "read_file")
     if call in CREATES:
         return "parent", (CREATES[call],)
     if call in ("mknod", "mknodat"):

@@ -25,6 +25,7 @@ __all__ = ["Look", "real_paths", "signed"]
 
 RESOLVE_IN_ROOT = 0x10  # linux/openat2.h
 AT_FDCWD = -100
+AT_EXECFN = 31  # linux/auxvec.h
 AF_UNIX, AF_INET, AF_INET6 = 1, 2, 10
 FAMILIES = {AF_UNIX: "unix", AF_INET: "inet", AF_INET6: "inet6"}
 AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH = 0x100, 0x1000
@@ -142,6 +143,36 @@ class Look:
             self.paths.append((path, True))
             return f"unix {quoted(path)}"
         return f"family {family}"
+
+    def executed(self) -> str:
+        """What an execve that is done opened: the program, its loader, and the script whose interpreter it is.
+
+        Its arguments were in memory that is gone; what the kernel mapped, and the name it was called by, are there.
+        """
+        self.paths = []
+        try:
+            with open(f"/proc/{self.pid}/maps", encoding="utf-8", errors="surrogateescape") as file:
+                mapped = [line.split(None, 5)[5].rstrip("\n") for line in file if len(line.split(None, 5)) == 6]
+            with open(f"/proc/{self.pid}/auxv", "rb") as vector:
+                words = vector.read()
+        except OSError:
+            return ""
+        size = 4 if self.narrow() else 8
+        numbers = [int.from_bytes(words[at : at + size], "little") for at in range(0, len(words), size)]
+        address = dict(zip(numbers[::2], numbers[1::2])).get(AT_EXECFN, 0)
+        name = os.fsdecode((text(self.pid, address) if address else b"") or b"")
+        if name:
+            mapped.append(os.path.normpath(name if name.startswith("/") else f"{self._link('cwd')}/{name}"))
+        self.paths = [(path, True) for path in dict.fromkeys(mapped) if path.startswith("/")]
+        return ", ".join(quoted(path) for path, _ in self.paths)
+
+    def narrow(self) -> bool:
+        """Whether it is a program of 32 bits: its auxiliary vector has shorter words."""
+        try:
+            with open(f"/proc/{self.pid}/exe", "rb") as file:
+                return file.read(5)[4:] == b"\x01"  # ELFCLASS32
+        except OSError:
+            return False
 
     def _link(self, name: str) -> str:
         try:

@@ -31,9 +31,10 @@ class FilterJudge:
         loaded: Any = spec.get("seccomp")
         capabilities: Any = spec.get("capabilities")
         self.caps = CAPABILITIES if capabilities is None else capabilities.bounding
-        self.program = instructions(loaded.program) if loaded is not None else []
+        known = loaded is not None and isinstance(loaded.program, bytes)
+        self.program = instructions(loaded.program) if known else []
         self.wish = None if wanted is None else wanted.program
-        self.source = "" if loaded is None else loaded.source
+        self.source = loaded.source if known else ""
         self._filters: dict[str, SeccompFilter | None] = {}
         self._cures: dict[Any, str] = {}
 
@@ -50,6 +51,14 @@ class FilterJudge:
         what = f"errno {errno_name(row['errno'])}" if row["how"] == "call" else row["how"]
         by = self.rule(row)
         return f"{self.source or 'its filter'}: {what}{f', by {by}' if by else ''}", self.cure(row)
+
+    def permits(self, row: dict[str, Any]) -> bool:
+        """Whether the rules as they were asked for let the call of ROW be done; true without a filter."""
+        if self.wish is None:
+            return True
+        made = self.filter("")
+        verdict = made and made.explain(row["number"], *row["args"], arch=row["arch"])
+        return bool(verdict and verdict.action is not None and verdict.action.kind in ("allow", "log"))
 
     def rule(self, row: dict[str, Any]) -> str:
         """Which rule says so, in words; "" where the rules are not known."""

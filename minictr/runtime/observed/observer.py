@@ -12,7 +12,7 @@ import signal
 import sys
 
 from minictr.jsontext import dumps, loads
-from minictr.kernel.ptrace import ALWAYS, KILLED, TRAPPED, Tracer
+from minictr.kernel.ptrace import KILLED, TRAPPED, Tracer
 from minictr.kernel.seccomp_library import name_of, table
 from minictr.runtime.observed.calls import FORKS, OPENS, PATHS
 from minictr.runtime.observed.facts import Look, real_paths
@@ -44,9 +44,9 @@ class Observer:
         if self.recording:
             told |= OPENS | PATHS | BINDS | frozenset(TABLE)
         arches = [os.uname().machine, *(["x86"] if os.uname().machine == "x86_64" else ())]
-        interest = {(arch, nr): ALWAYS for arch in arches for nr, name in table(arch).items() if name in told}
+        always = [(arch, nr) for arch in arches for nr, name in table(arch).items() if name in told]
         errnos = {*request["errnos"], *((ENOENT,) if self.masked else ())} - {EAGAIN}
-        self.tracer = Tracer(errnos, interest)
+        self.tracer = Tracer(errnos, always)
 
     def run(self, stopping: list[int]) -> None:
         """Until nobody is left, or STOPPING is filled by a signal and all that has stopped was looked at."""
@@ -69,7 +69,10 @@ class Observer:
         if not errno and not self.recording and name not in OPENS:
             return  # a fork that was done
         look = Look(stop.pid, name, stop.args)
-        told = look.arguments() if stop.what != KILLED else ""
+        if name in ("execve", "execveat") and not errno:
+            told = look.executed()
+        else:
+            told = look.arguments() if stop.what != KILLED else ""
         if self.recording or stop.what in (KILLED, TRAPPED) or self.matters(name, errno, look):
             self.note(stop, name, told, errno, look)
 
