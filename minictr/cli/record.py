@@ -115,7 +115,7 @@ def tell(found: Recording, path: str, command: tuple[str, ...]) -> None:
     if sys.stderr is None:
         return
     landlock = found.landlock
-    paths = "none (not in this kernel, or the program's own rules are kept)"
+    paths = "not recorded: it has rules of its own, or mounts, or this kernel cannot"
     if landlock is not None:
         paths = f"{len(landlock.ro)} read, {len(landlock.rw)} written, {len(landlock.rules)} listed"
     runs = "once" if found.runs == 1 else f"{found.runs} times, the last one with just this"

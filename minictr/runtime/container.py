@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from minictr.runtime.cgroup import Cgroup
     from minictr.runtime.console import Console
     from minictr.runtime.instance import Instance
+    from minictr.runtime.observed.record import Recording
     from minictr.steps import Feature
 
 CACHED = 32  # compiled programs a container keeps, by argv
@@ -176,6 +177,16 @@ class Container:
         from minictr.runtime.kept import keep
 
         return keep(self.spec(args), held=True, **options)
+
+    def record(self, args: Sequence[str], **options: Any) -> Recording:
+        """Run ARGS observed, and again with just what it needed, until nothing is missing: the least that it needs.
+
+        OPTIONS: ``once``, ``timeout`` in seconds for each run, ``stdout``, as
+        :func:`minictr.runtime.observed.record.record`. Its input is empty.
+        """
+        from minictr.runtime.observed.record import record
+
+        return record(self.spec(args), **options)
 
     async def run_async(self, args: Sequence[str], **options: Any) -> Result:
         """:meth:`run` for asyncio: waits for the pidfd in the event loop."""

@@ -116,7 +116,7 @@ CASES = {
         ["--with", "devices", "--cap-add", "MKNOD", "--device-cgroup-rule", "c 240:7 r"],
     ),
     "cgroup pids": (
-        ["--pids-limit", "4"], "for n in 1 2 3 4 5 6; do sleep 1 & done 2>/dev/null; wait", None, "EAGAIN",
+        ["--pids-limit", "4"], "for n in 1 2 3 4 5 6; do sleep 0.3 & done 2>/dev/null; wait", None, "EAGAIN",
         "cgroup pids", "--pids-limit N", ["--pids-limit", "40"],
     ),
     "user namespace": (

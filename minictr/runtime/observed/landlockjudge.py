@@ -10,10 +10,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["allowed_at", "of_files", "of_network", "of_scopes"]
+__all__ = ["MOUNTS", "allowed_at", "of_files", "of_mounts", "of_network", "of_scopes"]
 
 EPERM, EACCES = 1, 13
+MOUNTS = frozenset(("mount", "umount", "umount2", "move_mount", "pivot_root"))
 AF_UNIX, AF_INET, AF_INET6 = 1, 2, 10
+
+
+def of_mounts(case: Case, feature: Any) -> Found | None:
+    """In a domain that judges files no mount is changed, whatever capability is there. hook_sb_mount and its kin."""
+    if case.errno != EPERM or case.call not in MOUNTS or not feature.denied:
+        return None
+    return Found("landlock", "no mount may be changed in a domain that judges files", "--without landlock")
 
 
 def of_files(case: Case, feature: Any) -> Found | None:

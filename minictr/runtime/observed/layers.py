@@ -228,6 +228,7 @@ def landlock(case: Case) -> Found | None:
         return None
     return (
         landlockjudge.of_files(case, feature)
+        or landlockjudge.of_mounts(case, feature)
         or landlockjudge.of_network(case, feature)
         or landlockjudge.of_scopes(case, feature)
     )

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["capabilities_of", "ports_of", "rights_over"]
 
 DAC = ("DAC_OVERRIDE", "DAC_READ_SEARCH")
+# asked for in some cases only, that arguments do not tell, or that the moment after it does not
+UNSURE = frozenset("SYS_NICE SYS_RESOURCE NET_BIND_SERVICE NET_ADMIN IPC_LOCK SYS_PTRACE BPF PERFMON SETPCAP".split())
+UNSURE |= {"SETUID", "SETGID", "CHOWN"}
 SETS_IDS = frozenset(name for name, cap in privileges.TABLE.items() if cap in ("SETUID", "SETGID", "CHOWN"))
 
 
@@ -37,7 +40,7 @@ def capabilities_of(case: Case) -> Iterator[tuple[str, bool]]:
     name = privileges.TABLE.get(case.call, "")
     if name and permissions.holds(who, name):
         if privileges.needed(case.row, who):
-            yield name, case.call not in SETS_IDS
+            yield name, name not in UNSURE
         elif case.call in SETS_IDS and any(signed(value) not in (-1, 0) for value in case.row["args"][:3]):
             yield name, False  # the ids it had before are not known any more
     bare = {**who, "caps": who["caps"] & ~mask(DAC)}

@@ -18,6 +18,7 @@ from minictr.rights import ACCESS
 from minictr.runtime.observed import needs
 from minictr.runtime.observed.case import Case
 from minictr.runtime.observed.filterjudge import FilterJudge
+from minictr.runtime.observed.landlockjudge import MOUNTS
 from minictr.runtime.observed.layers import judged
 from minictr.runtime.observed.paths import rules_of
 from minictr.values import Value
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
     from minictr.features.filters import SeccompFilter
     from minictr.runtime.process import Process
     from minictr.spec import Spec
+    from minictr.steps import Feature
 
-__all__ = ["ALWAYS", "Recording", "recorded", "verified"]
+__all__ = ["ALWAYS", "Recording", "record", "recorded", "verified"]
 
 # Done by every program sooner or later, though not by each run of it: ends, and the way back from a signal handler.
 ALWAYS = ("execve", "exit", "exit_group", "restart_syscall", "rt_sigreturn")
@@ -41,7 +43,8 @@ EARLY = tuple(
     ioctl landlock_restrict_self openat openat2 ppoll prctl read readlinkat setgroups setresgid setresuid statx
     write""".split()
 )
-ROUNDS = 8
+ROUNDS = 12
+EPHEMERAL = range(32768, 61000)  # net.ipv4.ip_local_port_range, as it is in every new network namespace
 EPERM = Action("errno", 1)
 
 
@@ -88,12 +91,13 @@ class Recording(Value):
 
     @property
     def landlock(self) -> Landlock | None:
-        """The paths and ports; None where the program has Landlock's own rules, or this kernel has none."""
+        """Paths and ports; None where the spec has rules of its own, this kernel has none, or the program mounts."""
         if not self.landlocked:
             return None
         ro, rw, rules = rules_of(dict(self.rights))
         known = tuple(ACCESS)
-        return Landlock(ro=ro, rw=rw, rules=rules, access=known, bind=self.bind, connect=self.connect)
+        bind, connect = named(self.bind), named(self.connect)
+        return Landlock(ro=ro, rw=rw, rules=rules, access=known, bind=bind, connect=connect)
 
     @property
     def spec(self) -> Spec:
@@ -119,6 +123,10 @@ class Recording(Value):
             "minictr": rows,
         }
 
+    def features(self) -> tuple[Feature, ...]:
+        """The features of a container that is confined to what was recorded."""
+        return self.spec.features
+
     def options(self, path: str) -> list[str]:
         """The options of ``minictr run`` that confine to what was recorded, with the filter in the file PATH."""
         words = ["--security-opt", f"seccomp={path}", "--cap-drop", "ALL"]
@@ -133,9 +141,14 @@ class Recording(Value):
         for path, rights in landlock.rules:
             words += ["--landlock-rule", f"path-beneath:{','.join(rights)}:{path}"]
         for option, ports in (("--landlock-bind", landlock.bind), ("--landlock-connect", landlock.connect)):
-            for port in ports or ("none",):
+            for port in () if ports is None else ports or ("none",):
                 words += [option, str(port)]
         return words
+
+
+def named(ports: tuple[int, ...]) -> tuple[int, ...] | None:
+    """PORTS for Landlock's rules; None, which leaves them alone, where the kernel chose one: it will be another."""
+    return None if any(port in EPHEMERAL for port in ports) else ports
 
 
 def cases_of(process: Process, wish: Spec) -> list[Case]:
@@ -180,8 +193,13 @@ def recorded(process: Process, wish: Spec) -> Recording:
         tuple(sorted(ports["bind"])),
         tuple(sorted(ports["connect"])),
         process.returncode,
-        landlocked="landlock" not in wish.names and has_landlock(),
+        landlocked="landlock" not in wish.names and has_landlock() and not any(map(mounted, cases)),
     )
+
+
+def mounted(case: Case) -> bool:
+    """Whether it changed mounts: nothing in a domain of Landlock's may. landlock(7), "Filesystem topology"."""
+    return case.call in MOUNTS and not case.errno
 
 
 def has_landlock() -> bool:
@@ -200,6 +218,36 @@ def ordered(names: Iterable[str]) -> tuple[str, ...]:
 
 def rows(rights: dict[str, set[str]]) -> tuple[tuple[str, tuple[str, ...]], ...]:
     return tuple((path, tuple(name for name in ACCESS if name in rights[path])) for path in sorted(rights))
+
+
+def record(wish: Spec, *, once: bool = False, timeout: float | None = None, stdout: Any = None) -> Recording:
+    """Run the program of WISH observed, with no input: :meth:`Container.record`.
+
+    Raises CalledProcessError for one that fails, TimeoutExpired after TIMEOUT seconds, and what :func:`verified` does.
+    """
+    from minictr.errors import CalledProcessError
+    from minictr.runtime.container import started
+    from minictr.runtime.launch import launch
+    from minictr.runtime.observed.start import Observer, compiled
+    from minictr.runtime.process import DEVNULL
+
+    def run(spec: Spec, record: bool = False, out: Any = DEVNULL) -> Process:
+        program, observer = compiled(spec), Observer(spec, record=record)
+
+        def start(fds: dict[str, int]) -> Process:
+            return launch(program, fds, observer=observer)
+
+        with started(start, DEVNULL, out, None if record else DEVNULL, False, None, None) as process:
+            process.wait(timeout)
+        return process
+
+    process = run(wish, True, stdout)
+    if process.returncode:
+        raise CalledProcessError(process.returncode, wish.argv)
+    found = recorded(process, wish)
+    if once:
+        return found.replace(capabilities=ordered((*found.capabilities, *found.maybe)))
+    return verified(found, run)
 
 
 def verified(found: Recording, run: Callable[[Spec], Process]) -> Recording:
