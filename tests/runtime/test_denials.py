@@ -237,7 +237,7 @@ def test_children_and_their_children_are_seen(box):
 
 def test_it_is_confined_and_ends_as_without(box):
     script = "cat /proc/self/status; wc -l </proc/self/mountinfo; ls /proc/self/fd; exit 7"
-    fields = ("Cap", "NoNewPrivs", "Seccomp", "Uid", "Gid", "Groups", "Shd", "Sig", "Umask")
+    fields = ("Cap", "NoNewPrivs", "Seccomp", "Uid", "Gid", "Groups", "ShdPnd", "SigBlk", "SigIgn", "SigCgt", "Umask")
     told = []
     for explain in (False, True):
         result = box.run(["bash", "-c", script], explain_denials=explain, capture_output=True, text=True)

@@ -9,6 +9,7 @@ import pytest
 from minictr.features.capabilities import NUMBERS
 from minictr.features.cgroup_devices import Devices
 from minictr.runtime.observed import calls, layers, permissions, privileges
+from minictr.runtime.observed.case import Case
 from minictr.runtime.observed.permissions import READ, SEARCH, WRITE
 
 ALL = [[0, 0, 4294967295]]
@@ -113,6 +114,22 @@ def test_the_last_rule_of_a_device_list_decides():
     rules = Devices(("c 1:3 rwm", "c 10:* rw", "deny c 10:229 w")).rules
     assert layers.device_allowed(rules, "c", 10, 5, "w") and not layers.device_allowed(rules, "c", 10, 229, "w")
     assert layers.device_allowed(rules, "c", 10, 229, "r") and not layers.device_allowed(rules, "b", 1, 3, "r")
+
+
+@pytest.mark.parametrize(
+    ("label", "layer"),
+    [
+        ("lab (enforce)", "lsm"),
+        ("unconfined", None),
+        ("", None),
+        ("a:b:unconfined_t:s0", None),
+        ("a:b:lab_t:s0", "lsm"),
+    ],
+)
+def test_a_label_is_named_where_it_confines(label, layer):
+    row = {"call": "openat", "args": [0] * 6, "errno": 13, "extra": {}, "places": []}
+    found = layers.security_module(Case(row, {"label": label}, None, None))
+    assert (found and found.layer) == layer
 
 
 def test_every_shape_is_of_known_words():

@@ -111,7 +111,8 @@ class Look:
         flag = NOFOLLOW_AT.get(self.call)
         if flag is not None and self.args[flag] & AT_SYMLINK_NOFOLLOW:
             follow = False
-        if self.call in OPENS and self.args[2 if self.call == "openat" else 1] & os.O_NOFOLLOW:
+        flag = {"open": 1, "openat": 2}.get(self.call)
+        if flag is not None and self.args[flag] & os.O_NOFOLLOW:
             follow = False
         name = os.fsdecode(found)
         path = base if not name else os.path.normpath(name if name.startswith("/") else f"{base}/{name}")
