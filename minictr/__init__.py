@@ -26,6 +26,8 @@ _HOMES = {
     "minictr.runtime.cgroup": "Cgroup",
     "minictr.runtime.instance": "Instance container containers",
     "minictr.runtime.timeline": "Timeline Row",
+    "minictr.runtime.observed.denials": "Denial",
+    "minictr.runtime.observed.record": "Recording",
     "minictr.runtime.support": "support supports",
     "minictr.runtime.effort": "LeftOut best_effort",
     "minictr.runtime.front": "profiles",

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from minictr.kernel.cgroups import Place
     from minictr.runtime.console import Console
     from minictr.runtime.identity import ProcessIdentity
+    from minictr.runtime.observed.start import Observer
     from minictr.runtime.record import Record
     from minictr.runtime.supervisor import Supervisor
 
@@ -56,6 +57,7 @@ def launch(
     console: Console | None = None,
     record: Record | None = None,
     supervisor: Supervisor | None = None,
+    observer: Observer | None = None,
 ) -> Process:
     """Start a compiled program, and return when it runs.
 
@@ -67,11 +69,12 @@ def launch(
     Raises :class:`StepFailed` (one kernel operation failed; everything was undone), :class:`CommandNotFound`,
     :class:`CommandNotExecutable`, :class:`StartTimeout`.
     """
-    run = Start(program, dict(fds), preserve_fds, start_timeout, console, record, supervisor)
+    arguments = program, dict(fds), preserve_fds, start_timeout, console, record, supervisor
+    run = Start(*arguments) if observer is None else observer.start(*arguments)
     run.through("prepare", "clone", "attach", "take_console", "take_listener", "await_exec", "register")
     first = bool(run.flags & CLONE_NEWPID) and run.status < 0
     process = Process(run.pid, run.pidfd, program.argv, run.clock, status_fd=run.status, first=first)
-    process.supervisor = supervisor
+    process.supervisor, process.observer = supervisor, observer
     if run.journal is not None:
         from minictr.runtime.aftermath import Aftermath
 
