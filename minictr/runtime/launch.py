@@ -78,8 +78,7 @@ def launch(
     if run.journal is not None:
         from minictr.runtime.aftermath import Aftermath
 
-        own, places = run.record is not None, tuple(run.places.values())
-        process.aftermath = Aftermath(run.journal, own, places, program.plan.spec.name)
+        process.aftermath = Aftermath(run.journal, run.record is not None, tuple(run.places.values()), program.name)
     return process
 
 
@@ -117,7 +116,8 @@ class Start:
         """The methods called STAGES one after another; a failure undoes everything, and is raised."""
         stage = ""
         if self.record is not None:
-            self._own_record(self.record)
+            # a start that fails leaves no record of the container
+            self.on_failure.push_record(self.record.forget, self.program.name)
         try:
             for stage in stages:
                 getattr(self, stage)()
@@ -177,10 +177,6 @@ class Start:
             # what runs must not be ended because the disk is full when it is written down
             self.record.make_room(self._written(WIDEST))
         self._parent_steps(CLONE)
-
-    def _own_record(self, record: Record) -> None:
-        """A start that fails leaves no record of the container."""
-        self.on_failure.push_record(record.forget, self.program.plan.spec.name)
 
     def _parent_steps(self, phase: int) -> None:
         for index, step in self.program.parent:
