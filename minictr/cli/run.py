@@ -79,7 +79,8 @@ def attempt(
 
     WISH: the spec that it was compiled from, where it is to be observed; ``record``: in all that it does.
     """
-    from minictr.runtime.launch import launch, new_record
+    from minictr.runtime.launch import launch
+    from minictr.runtime.sweep import new_record
 
     options: dict[str, Any] = {"preserve_fds": chosen.preserve_fds}
     if wish is not None:

@@ -19,11 +19,11 @@ from minictr.runtime import events
 from minictr.runtime.detached import LOG_FILES, LOG_SIZE, Keeping, start_detached
 from minictr.runtime.ending import SETTLE
 from minictr.runtime.instance import LIVE, Instance
-from minictr.runtime.launch import START_TIMEOUT, new_record
+from minictr.runtime.launch import START_TIMEOUT
 from minictr.runtime.program import Program
 from minictr.runtime.record import Record
 from minictr.runtime.resolve import check_program, program_file, resolve
-from minictr.runtime.sweep import settle
+from minictr.runtime.sweep import new_record, settle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

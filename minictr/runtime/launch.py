@@ -116,8 +116,7 @@ class Start:
         """The methods called STAGES one after another; a failure undoes everything, and is raised."""
         stage = ""
         if self.record is not None:
-            # a start that fails leaves no record of the container
-            self.on_failure.push_record(self.record.forget, self.program.name)
+            self._own_record(self.record)
         try:
             for stage in stages:
                 getattr(self, stage)()
@@ -177,6 +176,10 @@ class Start:
             # what runs must not be ended because the disk is full when it is written down
             self.record.make_room(self._written(WIDEST))
         self._parent_steps(CLONE)
+
+    def _own_record(self, record: Record) -> None:
+        """A start that fails leaves no record of the container."""
+        self.on_failure.push_record(record.forget, self.program.name)
 
     def _parent_steps(self, phase: int) -> None:
         for index, step in self.program.parent:
@@ -366,17 +369,6 @@ class Start:
         if self.pidfd >= 0:
             shut(self.pidfd)
             self.pidfd = -1
-
-
-def new_record(name: str = "", root: str = "") -> Record:
-    """A container's directory below ROOT, for what must not be left behind if this process is killed; NAME is taken."""
-    from minictr.runtime.record import Record
-    from minictr.runtime.store import Store
-    from minictr.runtime.sweep import sweep_now_and_then
-
-    store = Store(root)
-    sweep_now_and_then(store)
-    return Record.new(store, name)
 
 
 def reap(pid: int) -> int:
