@@ -55,7 +55,7 @@ from minictr.features.process import (
     Tty,
     Umask,
 )
-from minictr.features.rootfs import Chroot, Overlay, PivotRoot, ReadonlyRoot
+from minictr.features.rootfs import Chroot, NoDev, Overlay, PivotRoot, ReadonlyRoot
 from minictr.features.seccomp import Seccomp
 from minictr.features.users import Identity
 
@@ -109,6 +109,7 @@ __all__ = [
     "Mqueue",
     "NamedCgroup",
     "NetNamespace",
+    "NoDev",
     "NoNewPrivs",
     "OomScoreAdj",
     "Overlay",
@@ -154,6 +155,7 @@ REGISTRY: dict[str, type[Feature]] = {
         Chroot,
         Overlay,
         ReadonlyRoot,
+        NoDev,
         Proc,
         Sysfs,
         Dev,

@@ -146,10 +146,11 @@ def test_hostile_databases(image, database, make, user):
 
 
 def test_a_user_named_like_a_number(image, sh):
-    """As docker: the name wins, and it is the image's own business."""
-    with open(Path(image.rootfs) / "etc" / "passwd", "a") as file:
-        file.write("12345:x:777:777::/:/bin/sh\n")
-    assert sh(image.with_(mc.Identity("12345")), "id -u") == "777"
+    """A number is never a name: else an image with a user "12345" of id 0 would make root of who asked for 12345."""
+    for database in ("passwd", "group"):
+        with open(Path(image.rootfs) / "etc" / database, "a") as file:
+            file.write("12345:x:0:0::/:/bin/sh\n")
+    assert sh(image.with_(mc.Identity("12345:12345")), "id -u; id -g") == "12345\n12345"
 
 
 # --- the program itself ---
