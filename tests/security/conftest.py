@@ -1,5 +1,5 @@
-"""What the tests of this room share: containers (tests/runtime/boxes.py), the hostile programs, the trap, and the word for
-a class that this kernel gives no chance to fail."""
+"""What the tests of this room share: containers (tests/runtime/boxes.py), the hostile programs, the trap, and the word
+for a class that this kernel gives no chance to fail."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from typing import NoReturn
 
 import pytest
 
-HERE = Path(__file__).resolve().parent
-sys.path.append(str(HERE))
-sys.path.append(str(HERE.parent / "runtime"))
+sys.path.append(str(Path(__file__).resolve().parent))
+sys.path.append(str(Path(__file__).resolve().parent.parent / "runtime"))
 
 from boxes import box, eventually, lab, mountinfo, sh, status
 from traps import listing
@@ -24,6 +23,7 @@ import minictr as mc
 
 __all__ = ["box", "eventually", "lab", "mountinfo", "sh", "status"]
 
+HERE = Path(__file__).resolve().parent
 NOT_EXERCISABLE = "not exercisable here: "
 DENIED = ("not permitted", "ermission denied", "Read-only", "No such", "Text file busy")
 
@@ -32,7 +32,7 @@ Attempt = Callable[..., str]
 
 @pytest.fixture(scope="session")
 def not_exercisable() -> Callable[[str], NoReturn]:
-    """``not_exercisable(reason)``: this class cannot fail on this kernel. Skipped, and listed at the end: never passed."""
+    """``not_exercisable(reason)``: this class cannot fail on this kernel: skipped, and listed at the end."""
 
     def leave(reason: str) -> NoReturn:
         pytest.skip(NOT_EXERCISABLE + reason)
@@ -46,7 +46,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for report in terminalreporter.stats.get("skipped", ()):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
         if NOT_EXERCISABLE in reason:
-            found.add(f"{report.nodeid.rpartition('/')[2]}: {reason.partition(NOT_EXERCISABLE)[2]}")
+            found.add(f"{report.nodeid.removeprefix('tests/security/')}: {reason.partition(NOT_EXERCISABLE)[2]}")
     if found:
         terminalreporter.section(NOT_EXERCISABLE.rstrip(": "), bold=True)
         for line in sorted(found):

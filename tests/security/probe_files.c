@@ -128,6 +128,12 @@ static int try_device(char **argument)
     return said(open(argument[0], O_RDONLY | O_NONBLOCK), "open");
 }
 
+/* PATH: whether it can be opened for writing; nothing is written. */
+static int try_may_write(char **argument)
+{
+    return said(open(argument[0], O_WRONLY), "open");
+}
+
 /* "Shocker": MOUNT TYPE HEX, a file by its handle on the file system that MOUNT is on; prints its content. */
 static int try_handle(char **argument)
 {
@@ -174,6 +180,17 @@ static int try_nested_proc(char **argument)
         exit(read_from_new_proc(argument[0]));
     waitpid(child, &status, 0);
     return WEXITSTATUS(status);
+}
+
+/* In new user and mount namespaces: take away what is mounted over PATH, and read it. */
+static int try_nested_umount(char **argument)
+{
+    char text[64];
+    if (unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0)
+        return said(-1, "unshare");
+    if (umount2(argument[0], MNT_DETACH) < 0)
+        return said(-1, "umount");
+    return said(read_file(argument[0], text, sizeof(text)), "read");
 }
 
 static int try_new_proc(char **argument)
@@ -243,9 +260,10 @@ static const struct {
     int arguments;
     int (*function)(char **argument);
 } VERBS[] = {
-    {"exchange", 3, try_exchange},     {"overwrite", 1, try_overwrite}, {"device", 4, try_device},
-    {"handle", 3, try_handle},         {"new-proc", 1, try_new_proc},   {"nested-proc", 1, try_nested_proc},
-    {"walk-by-fd", 1, try_walk_by_fd}, {"reach", 1, try_reach},
+    {"exchange", 3, try_exchange}, {"overwrite", 1, try_overwrite},     {"device", 4, try_device},
+    {"handle", 3, try_handle},     {"may-write", 1, try_may_write},     {"nested-umount", 1, try_nested_umount},
+    {"new-proc", 1, try_new_proc}, {"nested-proc", 1, try_nested_proc}, {"walk-by-fd", 1, try_walk_by_fd},
+    {"reach", 1, try_reach},
 };
 
 int main(int argc, char **argv)

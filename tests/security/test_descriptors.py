@@ -65,7 +65,7 @@ def test_a_leaked_directory_as_working_directory(box, leaked):
 
 
 def test_a_working_directory_outside_is_a_way_out(den, leaked):
-    """Weakened: with its working directory left outside, a program in a root reads a file of the host's. CVE-2024-21626."""
+    """Weakened: with a working directory outside a program in a root reads a file of the host's. CVE-2024-21626."""
 
     def into_it() -> None:
         os.chroot(den)
@@ -105,7 +105,7 @@ def test_the_callers_environment_stays_outside(box, sh, secretive):
 
 
 def test_init_and_the_monitor_hold_no_secret(den, run_cli, tmp_path, secretive):
-    """A secret that a program was given with -e is in no command line, and in no other environment than its own. CWE-214.
+    """A secret that a program was given with -e is in no command line, and in its own environment alone. CWE-214.
 
     Weakened: as an argument of the program it is in the command line, for everybody's ps.
     """
@@ -160,5 +160,3 @@ def test_the_state_on_disk_is_the_owners_alone(den, run_cli, tmp_path, secretive
 
 def holds(path: Path, secret: str) -> bool:
     return secret.encode() in path.read_bytes()
-
-

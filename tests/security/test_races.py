@@ -39,8 +39,7 @@ def tried(box: mc.Container, starts: int = STARTS) -> tuple[int, set[str]]:
         except mc.StepFailed as error:
             return os.strerror(error.errno or 0)
         except mc.SpecError as error:
-            assert "is a symbolic link to" in str(error), error
-            return os.strerror(40)  # ELOOP, seen before anything was begun
+            return os.strerror(40) if "is a symbolic link to" in str(error) else str(error)  # ELOOP, before it began
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         answers = list(pool.map(once, range(starts)))
@@ -102,7 +101,7 @@ def test_mount_targets(quick, tools, trap, unharmed, tmp_path, where: Racing, es
 
 
 def test_a_naive_mount_loses(tools, trap, tiny, requires):
-    """Weakened: a target that is looked at by path and then mounted on by path, as runc before 1.0-rc95. CVE-2021-30465."""
+    """Weakened: a target looked at by path, then mounted on by path, as runc before 1.0-rc95. CVE-2021-30465."""
     swapped(tiny / "race", str(trap))
     script = """
         i=0
@@ -123,7 +122,7 @@ def test_a_naive_mount_loses(tools, trap, tiny, requires):
 @pytest.mark.slow
 @pytest.mark.parametrize("place", ["dev", "proc", "tmp"])
 def test_places_of_the_kernels_file_systems(quick, tools, trap, unharmed, place):
-    """/dev, /proc or /tmp of the image is exchanged with a link while it is mounted on. CVE-2026-41579, CVE-2026-47766."""
+    """/dev, /proc or /tmp of the image is exchanged with a link while it is mounted on. CVE-2026-41579."""
     root = Path(quick.rootfs)
     (root / "other").symlink_to(trap)
     with exchanging(tools, root, place, "other"):

@@ -39,7 +39,7 @@ def overwritten(box: mc.Container, prepare=lambda: None, weaken=lambda program: 
 
 @pytest.fixture
 def plain_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """``plain_file()``: from now on the start program is executed from a file of the host's, as runc's was; its path."""
+    """``plain_file()``: from now on the start program is a file of the host's, as runc's was. Its path."""
 
     def switch() -> Path:
         path = tmp_path / "runtime"
@@ -138,8 +138,9 @@ def harmless(done: mc.Result) -> None:
 def runs_harmlessly(box: mc.Container, program: str) -> None:
     try:
         harmless(box.run([program], capture_output=True))
-    except MinictrError as error:
-        assert f"exec {program}" in str(error)
+    except mc.StepFailed as error:
+        if f"exec {program}" not in str(error):
+            raise
 
 
 def test_a_program_that_is_a_link_to_proc_self_exe(image):
@@ -149,7 +150,7 @@ def test_a_program_that_is_a_link_to_proc_self_exe(image):
 
 
 def test_a_script_whose_interpreter_is_proc_self_exe(image):
-    """"#!/proc/self/exe" executes the sealed start program, never the host's interpreter. CVE-2019-5736."""
+    """ "#!/proc/self/exe" executes the sealed start program, never the host's interpreter. CVE-2019-5736."""
     script = Path(image.rootfs) / "bin" / "script"
     script.write_text("#!/proc/self/exe\n")
     script.chmod(0o755)
@@ -211,7 +212,9 @@ def test_libraries_of_the_image(poisoned, requires, eventually):
 def test_a_loader_of_the_image(poisoned):
     """A hostile ld.so is run for programs of the image, confined, and not for the start program. CVE-2019-5736."""
     loader = next(path for path in (poisoned / "lib64").glob("ld-linux*"))
-    loader = Path(os.path.realpath(loader)) if loader.is_symlink() and not os.readlink(loader).startswith("/") else loader
+    loader = (
+        Path(os.path.realpath(loader)) if loader.is_symlink() and not os.readlink(loader).startswith("/") else loader
+    )
     target = loader.resolve() if poisoned in loader.resolve().parents else loader
     target.unlink()
     target.write_text("#!/proc/self/exe\n")

@@ -12,7 +12,7 @@ ESCAPES = ("{path}", "../../../../../../../../../../../..{path}", "/proc/self/ro
 
 
 def listing(root: Path) -> list[tuple[object, ...]]:
-    """Of everything at and below ROOT: name, mode, owner, links, size, mtime, ctime, and a link's target or the SHA-256."""
+    """Of all at and below ROOT: name, mode, owner, links, size, mtime, ctime, and a link's target or the SHA-256."""
     rows = []
     for directory, below, files in os.walk(root):
         for name in (".", *below, *files):
