@@ -56,7 +56,7 @@ WAYS: dict[str, Callable[[mc.Container], mc.Container]] = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_node_of_the_image(tiny, disk, way):
-    """A node of the host's disk that the image holds cannot be opened. CVE-2015-3630's kin; docker: the devices group.
+    """A node of the host's disk that the image holds cannot be opened. CVE-2020-2023; docker: the devices group.
 
     Weakened: without `nodev` it is the host's disk, whoever opens it.
     """
@@ -68,7 +68,7 @@ def test_a_node_of_the_image(tiny, disk, way):
 
 
 def test_a_node_of_the_image_for_who_joins(tiny, disk):
-    """`exec` sees the same mounts. CVE-2015-3630's kin. Weakened: without `nodev` it opens the host's disk."""
+    """`exec` sees the same mounts. CVE-2020-2023. Weakened: without `nodev` it opens the host's disk."""
     node(tiny / "disk", disk)
     for box, told in (
         (mc.Container(tiny), "open: Permission denied\n"),
@@ -81,7 +81,7 @@ def test_a_node_of_the_image_for_who_joins(tiny, disk):
 
 
 def test_a_node_of_a_volume(tiny, disk, tmp_path):
-    """A node that somebody left in a volume cannot be opened. CVE-2015-3630's kin. Weakened: with `dev` it can."""
+    """A node that somebody left in a volume cannot be opened. CVE-2020-2023. Weakened: with `dev` it can."""
     (tmp_path / "volume").mkdir()
     node(tmp_path / "volume/disk", disk)
     box = mc.Container(tiny)
@@ -90,7 +90,7 @@ def test_a_node_of_a_volume(tiny, disk, tmp_path):
 
 
 def test_a_node_of_the_image_under_a_device_list(tiny, disk, not_exercisable):
-    """Where `nodev` gives way, docker's list of devices stands. CVE-2015-3630's kin. Weakened: with none it opens."""
+    """Where `nodev` gives way, docker's list of devices stands. CVE-2020-2023. Weakened: with none it opens."""
     if not mc.support("devices"):
         not_exercisable("no device list can be had")
     node(tiny / "disk", disk)
@@ -101,13 +101,13 @@ def test_a_node_of_the_image_under_a_device_list(tiny, disk, not_exercisable):
 
 @pytest.mark.parametrize("numbers", ["b 254 0", "c 1 1", "c 10 229", "b 8 0", "c 10 232"])
 def test_making_devices(box, sh, numbers):
-    """No node can be made inside. CVE-2015-3630's kin."""
+    """No node can be made inside. CVE-2020-2023."""
     open_tmp = box.with_(mc.Tmpfs("/tmp", options=("dev",)))
     assert "not permitted" in sh(open_tmp, f"mknod /tmp/node {numbers} 2>&1", code=1)
 
 
 def test_making_devices_with_the_capability(den, attempt, powerful, disk):
-    """Weakened by CAP_MKNOD: the node is made, and opens only where a mount lets nodes be opened."""
+    """Weakened by CAP_MKNOD: the node is made, and opens only where a mount lets nodes be opened. CVE-2020-2023."""
     may = powerful(mc.Container(den), "MKNOD")
     assert "open: Permission denied" in attempt(may.with_(mc.Overlay()), f"device /disk {disk}", program="files")
     assert "open: Permission denied" in attempt(
@@ -118,7 +118,7 @@ def test_making_devices_with_the_capability(den, attempt, powerful, disk):
 
 
 def test_device_files_of_the_host_are_not_there(box, sh):
-    """No node of the host's is in /dev but the six harmless ones. Weakened: with the host's /dev it is full of them."""
+    """Of the host's nodes six harmless ones are in /dev. Weakened: with the host's /dev all are. CVE-2020-2023."""
     look = "ls /dev/[svh]d* /dev/mem /dev/kmsg /dev/fuse /dev/kvm /dev/net /dev/loop0 2>/dev/null; true"
     assert sh(box, look) == ""
     assert sh(box.without("dev", "devpts", "shm", "mqueue").with_(mc.Bind("/dev", "/dev")), look) != ""
@@ -143,7 +143,7 @@ def handle_of(path: Path) -> str:
 
 
 def test_files_by_handle(den, trap, attempt, powerful, sh):
-    """ "Shocker": no file of the host's can be opened by its number. CVE-2014-6407's kin; open_by_handle_at(2).
+    """ "Shocker": no file of the host's can be opened by its number. CVE-2014-3519; open_by_handle_at(2).
 
     Weakened: with CAP_DAC_READ_SEARCH the host's secret is read, for the root is on the same file system.
     """

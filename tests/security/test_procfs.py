@@ -76,16 +76,19 @@ def test_a_write_by_name_goes_to_the_fake(own_rootfs, fakes):
     assert (fakes / "sys" / KNOB).read_text() == "0 2147483647"
 
 
-def test_labels_are_written_before_the_root_changes(own_rootfs, not_exercisable):
+def test_labels_are_written_before_the_root_changes(own_rootfs):
     """A label goes by the caller's /proc, where no image has put anything. CVE-2019-16884, CVE-2025-52881.
 
-    What lies over a part of /proc is tried in tests/kernel/test_labels.py, a live module in tests/guests.
+    What lies over a part of /proc is tried in tests/kernel/test_labels.py.
     """
     wish = mc.AppArmor("docker-default")
     calls = [step.call for step in plan(mc.Container(own_rootfs).with_(wish).spec(("true",)))]
     assert calls.index("exec_label") < min(calls.index(call) for call in ("open_tree", "root_attach", "pivot_root"))
-    if not mc.support("apparmor") and not mc.support("selinux"):
-        not_exercisable("no AppArmor and no SELinux is live: a label cannot be written")
+
+
+def test_a_label_in_force(not_exercisable):
+    """A live module confines whatever an image has at /proc: tests/guests/inside_apparmor.py. CVE-2019-16884."""
+    not_exercisable("it needs AppArmor live and a profile of its own; tests/guests boots a kernel with both")
 
 
 # --- masks ---
@@ -106,18 +109,18 @@ def test_mounting_with_the_capability(box, attempt, powerful):
 
 @pytest.mark.parametrize("path", ["/proc/sys", "/proc/interrupts", "/sys/firmware", "/proc", "/"])
 def test_taking_a_mask_away(box, attempt, path):
-    """A mask or a read-only mount cannot be unmounted. CVE-2023-25809."""
+    """A mask or a read-only mount cannot be unmounted. CVE-2014-5206."""
     assert "not permitted" in attempt(box, f"umount {path}")
 
 
 def test_taking_a_mask_away_with_the_capability(box, sh, powerful):
-    """Weakened: with CAP_SYS_ADMIN the mask goes, and what it hid is read. CVE-2023-25809."""
+    """Weakened: with CAP_SYS_ADMIN the mask goes, and what it hid is read. CVE-2014-5206."""
     admin = powerful(box, "SYS_ADMIN")
     assert sh(admin, "probe umount /proc/interrupts; head -c 3 /proc/interrupts | wc -c").endswith("3")
 
 
 def test_a_new_user_namespace_gives_no_masked_path_back(den, attempt):
-    """In new user, mount and pid namespaces masks are locked, and no new procfs is to be had. CVE-2018-18955.
+    """In new user, mount and pid namespaces masks are locked, and no new procfs is to be had. CVE-2015-4176.
 
     First by the filter; without that by the kernel (mount_too_revealing), as something hides a part of /proc already.
     Weakened: where nothing hides it, the new procfs shows all.
@@ -133,7 +136,7 @@ def test_a_new_user_namespace_gives_no_masked_path_back(den, attempt):
 
 
 def test_a_new_procfs_beside_the_masked_one(den, attempt, powerful):
-    """A second procfs elsewhere would have no masks: it cannot be mounted. CVE-2018-18955.
+    """A second procfs elsewhere would have no masks: it cannot be mounted. CVE-2015-4176.
 
     Weakened: with CAP_SYS_ADMIN it can, and shows what is hidden.
     """
@@ -146,7 +149,7 @@ def test_a_new_procfs_beside_the_masked_one(den, attempt, powerful):
 
 SETTINGS = {
     "/proc/sysrq-trigger": "sysrq",
-    "/proc/sys/kernel/core_pattern": "a program of its own as the host's core dump handler (CVE-2022-0492's kin)",
+    "/proc/sys/kernel/core_pattern": "a program of its own as the host's core dump handler",
     "/proc/sys/kernel/modprobe": "a program as the host's module loader",
     "/proc/sys/kernel/hotplug": "a program for the host's events",
     "/proc/sys/kernel/sysrq": "sysctl",

@@ -13,6 +13,7 @@ import pytest
 from traps import ESCAPES
 
 import minictr as mc
+from minictr.runtime import join
 
 STARTS = 500  # of each race, while the two names are exchanged some ten thousand times
 AT_ONCE = 4
@@ -130,6 +131,36 @@ def test_places_of_the_kernels_file_systems(quick, tools, trap, unharmed, place)
     assert unharmed()
     assert ran > 0, refused
     assert refused <= REFUSALS
+
+
+@pytest.mark.slow
+def test_the_terminal_of_who_joins(quick, tools, trap, unharmed, tmp_path):
+    """/dev/pts/ptmx of a volume is exchanged with a link to the host's while programs join. CVE-2025-52565.
+
+    Weakened: with a devpts of its own the same programs get their terminal.
+    """
+    volume = tmp_path / "dev"
+    (volume / "pts").mkdir(parents=True)
+    (volume / "pts/ptmx").write_text("")
+    (volume / "pts/other").symlink_to(trap / "ptmx")
+    over = quick.without("dev").with_(mc.Bind(str(volume), "/dev"))
+    with exchanging(tools, volume / "pts", "ptmx", "other"):
+        told = {joined_on_a_terminal(over) for _ in range(100)}
+    assert told <= {"Wrong medium type", os.strerror(40)}
+    assert unharmed()
+    assert joined_on_a_terminal(quick) == ""
+
+
+def joined_on_a_terminal(box: mc.Container) -> str:
+    """ "" when a program joined BOX on a terminal of its own; else the error's name."""
+    with box.popen(["/bin/files", "overwrite", "/bin/probe"], stdin=mc.PIPE, stdout=mc.DEVNULL) as process:
+        target = join.Target(process.pid, box.spec(), process.pidfd)
+        with mc.Console() as console:
+            try:
+                with join.exec_popen(target, ["/bin/probe", "user"], console=console) as joined:
+                    return "" if joined.wait(10) == 0 else "it failed"
+            except mc.StepFailed as error:
+                return os.strerror(error.errno or 0)
 
 
 @pytest.mark.slow

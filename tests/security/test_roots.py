@@ -17,7 +17,7 @@ PROOF = str(Path(__file__).resolve())
 
 @pytest.mark.parametrize(("program", "verb"), [("probe", "walk-out"), ("files", "walk-by-fd")])
 def test_walking_out_of_the_root(den, attempt, powerful, program, verb):
-    """The classic way out of chroot(2), by a second one below, or by a descriptor from above it. CVE-2004-2073's kin.
+    """The classic way out of chroot(2), by a second one below, or by a descriptor from above it. CVE-2004-2073.
 
     With a mount table of its own even a chroot is closed to it: the root is mounted over "/", so .. leads to itself.
     Weakened: the profile `bare`, which is chroot alone, is left by it.
@@ -34,7 +34,7 @@ def test_walking_out_of_the_root(den, attempt, powerful, program, verb):
 
 
 def test_mounts_of_the_host_cannot_be_reached(box, sh):
-    """Not by name, by .., by /proc/PID/root of PID 1, nor by its mountinfo. CVE-2024-23651's kin.
+    """Not by name, by .., by /proc/PID/root of PID 1, nor by its mountinfo. CVE-2024-21626.
 
     Weakened: in the host's own root they all lead there.
     """
@@ -93,7 +93,7 @@ KINDS = ["dotdot", "absolute", "link", "hard link", "directory", "owner"]
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_tarball_that_leads_out(trap, unharmed, kind, tmp_path):
-    """Members upwards, absolute, through links, as hard links: nothing outside changes. CVE-2007-4559, CVE-2019-18466.
+    """Members upwards, absolute, through links, as hard links: nothing outside changes. CVE-2007-4559, CVE-2014-6407.
 
     All the rest of hostile archives: tests/images/test_tarball_hostile.py.
     """
@@ -116,7 +116,7 @@ def test_a_naive_import_is_led_out(trap, unharmed, kind, tmp_path):
 
 
 def test_devices_holes_and_names_of_a_tarball(tmp_path):
-    """No device node, a huge file that is a hole, and names that are no UTF-8. CVE-2015-3630's kin.
+    """No device node, a huge file that is a hole, and names that are no UTF-8. CVE-2020-2023.
 
     Weakened: with ``devices`` the nodes are made (and `nodev` stands before them, test_devices.py).
     """

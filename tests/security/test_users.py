@@ -109,7 +109,7 @@ def test_a_user_named_like_a_number(image):
 
 @pytest.mark.parametrize("escape", ESCAPES[:3])
 def test_etc_is_a_link_to_the_hosts(image, escape, tmp_path):
-    """Names are looked up in the image alone: the host's root would be another one's uid. CVE-2019-14271's kin.
+    """Names are looked up in the image alone: the host's root would be another one's uid. CVE-2019-14271.
 
     Weakened: the same database in the image makes the name known.
     """
@@ -174,7 +174,7 @@ MAKERS = [fifo, zero, huge, long_line, binary, nul, digits, link, to_the_host, P
 @pytest.mark.parametrize("database", ["passwd", "group"])
 @pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
 def test_hostile_databases(image, database, make):
-    """Read within bounds, never waited for, never believed beyond what a number can be. CVE-2025-59530's kin."""
+    """Read within bounds, never waited for, never believed beyond what a number can be. CWE-400."""
     path = Path(image.rootfs) / "etc" / database
     path.unlink()
     make(path)
@@ -184,7 +184,7 @@ def test_hostile_databases(image, database, make):
 
 
 def test_what_a_database_says_cannot_write_to_the_terminal(own_rootfs, run_cli):
-    """Names and interpreters of the image are shown with their control characters spelled. CVE-2003-0063's kin.
+    """Names and interpreters of the image are shown with their control characters spelled. CWE-150.
 
     Weakened: the file itself has them.
     """
