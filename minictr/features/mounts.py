@@ -283,7 +283,8 @@ BIND_PROPAGATIONS = {"private": MS_PRIVATE, "rprivate": MS_PRIVATE, "slave": MS_
 
 def devices_of_the_host(source: str) -> bool:
     """Whether SOURCE is the host's /dev or something in it, but for /dev/shm, where anybody's files are."""
-    return f"{source}/".startswith("/dev/") and not f"{source}/".startswith("/dev/shm/")
+    parts = source.split("/")
+    return parts[:2] == ["", "dev"] and parts[2:3] != ["shm"] and ".." not in parts
 
 
 class Bind(Feature):

@@ -182,19 +182,19 @@ def test_nodev(box, tree, mountinfo, sh):
 @pytest.mark.parametrize("target", ["/dev", "/proc", "/sys", "/dev/shm"])
 def test_a_bind_that_a_link_leads_below_ours(box, own_rootfs, tree, target):
     """/dev and its like are mounted after it, so nothing is made in it; and what is covered then ends the start."""
-    (own_rootfs / "data").symlink_to(target)
+    (own_rootfs / "way").symlink_to(target)
     (own_rootfs / "dev/shm").mkdir(parents=True, exist_ok=True)
     before = listing(tree)
-    for feature in (mc.Bind(str(tree), "/data"), mc.Tmpfs("/data")):
-        with pytest.raises(mc.StepFailed, match=r"verify mount /data: EPERM .*a symbolic link led it"):
+    for feature in (mc.Bind(str(tree), "/way"), mc.Tmpfs("/way")):
+        with pytest.raises(mc.StepFailed, match=r"verify mount /way: EPERM .*a symbolic link led it"):
             mc.Container(own_rootfs).with_(feature).run(["true"])
     assert listing(tree) == before
 
 
 def test_a_bind_that_a_link_leads_elsewhere(own_rootfs, tree, sh):
-    (own_rootfs / "data").symlink_to("var/lib")
-    box = mc.Container(own_rootfs).with_(mc.Bind(str(tree), "/data"), mc.Tmpfs("/var/lib/below"))
-    assert sh(box, "cat /data/file; stat -fc %T /data/below") == "content\ntmpfs"
+    (own_rootfs / "way").symlink_to("var/lib")
+    box = mc.Container(own_rootfs).with_(mc.Bind(str(tree), "/way"), mc.Tmpfs("/var/lib/below"))
+    assert sh(box, "cat /way/file; stat -fc %T /way/below") == "content\ntmpfs"
 
 
 def test_bind_a_file(box, sh, tree, own_rootfs):

@@ -60,9 +60,9 @@ def test_settings_under_a_volume(own_rootfs, fakes, place):
 @pytest.mark.parametrize("target", ["/proc", "/proc/sys", "proc/sys/net", "/proc/self/attr", "/proc/thread-self/attr"])
 def test_settings_under_a_volume_that_a_link_brings(own_rootfs, fakes, target):
     """The image leads a volume to /proc by a link: the start ends, or the real one is written. CVE-2019-19921."""
-    (own_rootfs / "data").symlink_to(target)
+    (own_rootfs / "way").symlink_to(target)
     before = listing(fakes)
-    told = answer(mc.Container(own_rootfs).with_(mc.Bind(str(fakes), "/data")))
+    told = answer(mc.Container(own_rootfs).with_(mc.Bind(str(fakes), "/way")))
     assert told in ("0 2147483647", "Operation not permitted", "No such file or directory")
     assert listing(fakes) == before
 

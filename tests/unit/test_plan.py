@@ -361,3 +361,21 @@ def test_the_kernels_mounts_come_after_what_links_may_lead_below_them() -> None:
     calls = [step.call for step in made]
     assert calls.index("verify_mount") > max(i for i, call in enumerate(calls) if call in ("mount", "attach"))
     assert calls.count("verify_mount") == len(wishes)
+
+
+@pytest.mark.parametrize(
+    ("source", "kept"),
+    [
+        ("/dev", True),
+        ("/dev/", True),
+        ("/dev/snd", True),
+        ("/dev/shm/x", False),
+        ("/dev/../srv", False),
+        ("/devil", False),
+    ],
+)
+def test_binds_of_the_hosts_devices_keep_their_nodes(source: str, kept: bool) -> None:
+    made = plan(BOX.with_(f.NoDev(), f.Bind(source, "/mnt")))
+    assert ("/mnt nodev" in [step.about for step in made]) is not kept
+    lifted = plan(BOX.with_(f.NoDev(), f.Bind(source, "/mnt", dev=True)))
+    assert "/mnt nodev" not in [step.about for step in lifted]
