@@ -45,7 +45,7 @@ _HOMES = {
     ),
     "minictr.features.masks": "MaskedPaths ReadonlyPaths",
     "minictr.features.mounts": "Proc Sysfs Dev Devpts Shm Mqueue Tmpfs Bind",
-    "minictr.features.rootfs": "PivotRoot Chroot Overlay ReadonlyRoot",
+    "minictr.features.rootfs": "PivotRoot Chroot Overlay ReadonlyRoot NoDev",
     "minictr.features.process": (
         "Hostname Domainname Env Cwd Umask Rlimits OomScoreAdj Sysctl BootId Keyring Personality"
         " Session Tty Pdeathsig Init"

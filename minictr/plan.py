@@ -62,7 +62,13 @@ ORDER: tuple[tuple[int, tuple[str, ...], str], ...] = (
     (SETUP, ("overlay",), "keeps the credentials of who mounts it for all it does to its layers"),
     (SETUP, ("root_attach",), "after all sources: it may cover them"),
     (SETUP, ("pivot_root", "chroot"), "from here on no host path is reachable"),
-    (SETUP, ("mount", "attach"), "inside the root, parents before children"),
+    (
+        SETUP,
+        ("mount", "attach"),
+        "inside the root, parents before children; /proc, /sys and /dev after all others: where a link of the image "
+        "leads a volume there, it is covered, and nothing is made in it",
+    ),
+    (SETUP, ("verify_mount",), "after the last mount: a volume that is not where its name says ends the start"),
     (SETUP, ("mkdir",), "in what is mounted"),
     (SETUP, ("mknod",), "in /dev, once it is mounted"),
     (SETUP, ("symlink",), "in /dev and /sys/fs/cgroup, once they are mounted"),
@@ -140,6 +146,8 @@ ORDER: tuple[tuple[int, tuple[str, ...], str], ...] = (
 # What only the program itself can have, which a fork into a joined pid namespace begins: these rows follow it then.
 AFTER_FORK = ("setsid", "console", "stdio")
 
+PATH_MAX = 4096  # linux/limits.h: more than any path has components
+
 _RANK = {(phase, call): rank for rank, (phase, calls, _) in enumerate(ORDER) for call in calls}
 
 
@@ -151,8 +159,14 @@ def rank(step: Step, *, forks: bool = False) -> tuple[int, int]:
     place = _RANK.get((step.phase, f"{step.feature}.{step.call}"))
     if place is None:
         place = _RANK[step.phase, step.call]
-    depth = step.args["path"].count("/") if step.phase == SETUP and step.call in ("mount", "attach") else 0
+    depth = mount_rank(step.args["path"]) if step.phase == SETUP and step.call in ("mount", "attach") else 0
     return place, depth
+
+
+def mount_rank(path: str) -> int:
+    """Where a mount at PATH stands among the others: its depth, and below the kernel's directories after all others."""
+    late = f"{path}/".startswith(("/proc/", "/sys/", "/dev/"))
+    return path.count("/") + (PATH_MAX if late else 0)
 
 
 class PlanDiff(Value):

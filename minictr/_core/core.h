@@ -23,6 +23,7 @@ enum mc_op_kind {
     MC_OP_CHROOT,
     MC_OP_MOUNT,
     MC_OP_ATTACH,
+    MC_OP_VERIFY_MOUNT,
     MC_OP_MASK,
     MC_OP_READONLY_PATH,
     MC_OP_REMOUNT,

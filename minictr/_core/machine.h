@@ -84,7 +84,7 @@ mc_op_fn mc_op_pdeathsig, mc_op_barrier, mc_op_cgroup_enter, mc_op_subreaper, mc
 mc_op_fn mc_op_unshare, mc_op_setns, mc_op_enter_root;
 mc_op_fn mc_op_propagation, mc_op_open_tree, mc_op_fsmount, mc_op_adopt, mc_op_overlay, mc_op_setattr;
 mc_op_fn mc_op_root_attach, mc_op_pivot_root, mc_op_chroot;
-mc_op_fn mc_op_mount, mc_op_attach, mc_op_mask, mc_op_readonly_path, mc_op_remount;
+mc_op_fn mc_op_mount, mc_op_attach, mc_op_verify_mount, mc_op_mask, mc_op_readonly_path, mc_op_remount;
 mc_op_fn mc_op_mkdir, mc_op_mknod, mc_op_symlink, mc_op_write_file, mc_op_boot_id;
 mc_op_fn mc_op_sethostname, mc_op_setdomainname, mc_op_loopback_up;
 mc_op_fn mc_op_rlimit, mc_op_umask, mc_op_chdir, mc_op_personality, mc_op_keyring, mc_op_setsid;

@@ -113,7 +113,7 @@ def privileged(spec: Spec, opts: Options) -> Spec:
     Namespaces, root, limits and user stay. What docker has not, and would be lost, stays too: init, core limit."""
     if not opts.get("privileged"):
         return spec
-    spec = spec.without(*CONFINING, "masked_paths", "readonly_paths")
+    spec = spec.without(*CONFINING, "masked_paths", "readonly_paths", "nodev")
     for feature in (Devices(()), Sysfs("rw"), Cgroupfs("rw")):
         spec = spec.with_(feature) if feature.name in spec.names else spec
     return spec.with_(Capabilities(CAPABILITIES, drop_only=True))

@@ -62,7 +62,7 @@ if TYPE_CHECKING:
         Umask,
     )
     from minictr.features.profiles import BARE, DEFAULT, DOCKER, LANDLOCK, LXC, PROFILES
-    from minictr.features.rootfs import Chroot, Overlay, PivotRoot, ReadonlyRoot
+    from minictr.features.rootfs import Chroot, NoDev, Overlay, PivotRoot, ReadonlyRoot
     from minictr.features.seccomp import Seccomp
     from minictr.features.users import Identity
     from minictr.steps import Feature
@@ -110,6 +110,7 @@ __all__ = [
     "Mqueue",
     "NamedCgroup",
     "NetNamespace",
+    "NoDev",
     "NoNewPrivs",
     "OomScoreAdj",
     "Overlay",
@@ -155,6 +156,7 @@ HOMES: dict[str, tuple[str, str]] = {
     "chroot": ("rootfs", "Chroot"),
     "overlay": ("rootfs", "Overlay"),
     "readonly": ("rootfs", "ReadonlyRoot"),
+    "nodev": ("rootfs", "NoDev"),
     "proc": ("mounts", "Proc"),
     "sysfs": ("mounts", "Sysfs"),
     "dev": ("mounts", "Dev"),

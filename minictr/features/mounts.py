@@ -267,6 +267,7 @@ class Tmpfs(Feature):
                 options.append(option)
         about = f"tmpfs on {self.target} {told_size(self.size)}"
         yield fresh(self, "tmpfs", self.target, about, options=options, attr=attr, flags=MKDIR)
+        yield self.step("verify_mount", SETUP, self.target, path=self.target)
 
 
 BIND_BITS = {
@@ -280,12 +281,19 @@ BIND_BITS = {
 BIND_PROPAGATIONS = {"private": MS_PRIVATE, "rprivate": MS_PRIVATE, "slave": MS_SLAVE, "rslave": MS_SLAVE}
 
 
+def devices_of_the_host(source: str) -> bool:
+    """Whether SOURCE is the host's /dev or something in it, but for /dev/shm, where anybody's files are."""
+    parts = source.split("/")
+    return parts[:2] == ["", "dev"] and parts[2:3] != ["shm"] and ".." not in parts
+
+
 class Bind(Feature):
     """The host's SOURCE, a file or a directory, on TARGET. Linux 5.12 (mount_setattr), mount_setattr(2).
 
     ``readonly``: "" writable, "ro" this mount, "rro" and every mount below it. ``recursive``: with what is mounted
     below SOURCE. ``propagation``: private, rprivate, slave, rslave, or "" as the container's table has it. ``idmap``:
-    owners on disk are shown through the container's id map (a file of 0 on disk is one of 0 inside).
+    owners on disk are shown through the container's id map (a file of 0 on disk is one of 0 inside). ``dev``: device
+    nodes in it can be opened though there is the feature ``nodev``; those of the host's /dev always can.
     """
 
     NAME = "bind"
@@ -302,6 +310,7 @@ class Bind(Feature):
     nosuid: bool = False
     nodev: bool = False
     noexec: bool = False
+    dev: bool = False
 
     def check(self) -> None:
         word(self.source, "bind source")
@@ -311,6 +320,8 @@ class Bind(Feature):
             cure = "rslave lets the host's come in"
             raise SpecError(f"bind {self.target}: with {self.propagation} mounts made inside reach the host: {cure}")
         choice(self.propagation, f"bind {self.target} propagation", ("", *BIND_PROPAGATIONS))
+        if self.dev and self.nodev:
+            raise SpecError(f"bind {self.target}: dev and nodev are both said: keep one")
 
     @property
     def label(self) -> str:
@@ -329,11 +340,15 @@ class Bind(Feature):
             bits = sum(BIND_BITS[word] for word in words)
             flags = RECURSIVE if self.readonly == "rro" else 0
             yield attributes(self, tree, f"{self.target} {' '.join(words)}", set=bits, flags=flags)
+        if ctx.has("nodev") and not (self.dev or devices_of_the_host(self.source)):
+            flags = RECURSIVE if self.recursive else 0
+            yield attributes(self, tree, f"{self.target} nodev", set=MOUNT_ATTR_NODEV, flags=flags)
         if self.propagation:
             kind = BIND_PROPAGATIONS[self.propagation]
             flags = RECURSIVE if self.propagation.startswith("r") else 0
             yield attributes(self, tree, f"{self.target} {self.propagation}", propagation=kind, flags=flags)
         yield self.step("attach", SETUP, told, tree=tree, path=self.target, flags=MKDIR)
+        yield self.step("verify_mount", SETUP, self.target, path=self.target)
 
     def mapped_tree(self, ctx: Context, tree: str) -> Iterator[Step]:
         """mount_setattr(MOUNT_ATTR_IDMAP) wants privilege over the file system: the parent does it."""

@@ -37,7 +37,7 @@ from minictr.features.namespaces import (
 )
 from minictr.features.network import Loopback
 from minictr.features.process import BootId, Env, Hostname, Init, Keyring, Rlimits, Session, Sysctl, Umask
-from minictr.features.rootfs import Chroot, PivotRoot
+from minictr.features.rootfs import Chroot, NoDev, PivotRoot
 from minictr.features.seccomp import Seccomp
 from minictr.features.users import Identity
 from minictr.rights import ACCESS, SCOPES
@@ -168,6 +168,7 @@ DOCKER: tuple[Feature, ...] = (
 DEFAULT: tuple[Feature, ...] = (
     *NAMESPACES,
     PivotRoot(),
+    NoDev(),
     Proc(),
     Sysfs(),
     Dev(),

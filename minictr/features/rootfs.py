@@ -8,6 +8,7 @@ from __future__ import annotations
 from minictr.errors import SpecError
 from minictr.features.check import frozen, sequence, size, word
 from minictr.features.lsm import mount_options
+from minictr.features.mounts import MOUNT_ATTR_NODEV, MOUNT_ATTR_RDONLY, RECURSIVE, attributes
 from minictr.features.namespaces import own
 from minictr.steps import PREPARE, SETUP, VERIFY, Context, Feature, Step
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 AT_RECURSIVE = 0x8000  # linux/fcntl.h
-MOUNT_ATTR_RDONLY = 0x1  # linux/mount.h
 OVERLAY_LAYERS = 13  # fsconfig(2) takes 255 characters of lowerdir=, and the core names each layer in at most 19
 
 ROOT = "root"  # the handle of the tree that becomes /
@@ -110,7 +110,8 @@ class Overlay(Feature):
         lower = [ctx.rootfs, *self.lower]
         about = f"{':'.join(lower)} under {self.upper or 'a layer that is thrown away'}"
         layers: dict[str, Any] = {"lower": lower, "upper": self.upper, "work": self.work_path}
-        yield self.step("overlay", SETUP, about, into=ROOT, **layers, options=options, attr=0)
+        attr = MOUNT_ATTR_NODEV if ctx.has("nodev") else 0
+        yield self.step("overlay", SETUP, about, into=ROOT, **layers, options=options, attr=attr)
 
 
 class ReadonlyRoot(Feature):
@@ -122,3 +123,22 @@ class ReadonlyRoot(Feature):
 
     def steps(self, ctx: Context) -> Iterator[Step]:
         yield self.step("remount", SETUP, "/ ro", path="/", set=MOUNT_ATTR_RDONLY, clear=0, flags=0)
+
+
+class NoDev(Feature):
+    """Device nodes in the root and in binds cannot be opened: only those of /dev, which the container's own tmpfs has.
+
+    Without it a node that an image or a volume holds is the host's device, whatever the capabilities (who makes nodes
+    needs CAP_MKNOD, who opens them needs permission only) and in user namespaces as well; docker leaves that to the
+    ``devices`` group. Left as they are: binds of the host's /dev, and binds with ``dev``. mount(8), MOUNT_ATTR_NODEV,
+    Linux 5.12.
+    """
+
+    NAME = "nodev"
+    SUMMARY = "device nodes of the image and of volumes cannot be opened"
+    NEEDS = (("mnt", "it would be said of the host's mounts"),)
+
+    def steps(self, ctx: Context) -> Iterator[Step]:
+        a_mount = ctx.has("pivot_root") or (ctx.has("chroot") and own(ctx, "mnt"))
+        if a_mount and not ctx.has("overlay"):  # an overlay has it from its beginning
+            yield attributes(self, ROOT, "/ nodev", set=MOUNT_ATTR_NODEV, flags=RECURSIVE)

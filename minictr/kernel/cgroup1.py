@@ -116,7 +116,8 @@ def rows(controller: str, settings: dict[str, Any]) -> list[Row]:
 def write_settings(directory: str, controller: str, settings: dict[str, Any]) -> None:
     """Write the limits of one controller. Raises SpecError, Unsupported, StepFailed."""
     if controller == "devices":
-        write_devices(directory, settings["rules"])
+        if "rules" in settings:  # else what the group above allows
+            write_devices(directory, settings["rules"])
         return
     if controller == "memory" and not settings.keys().isdisjoint(("max", "swap")):
         settings = with_memsw(directory, settings)

@@ -61,6 +61,7 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     # --- mounts: paths inside the root, by openat2(RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS) ---
     "mount": ("fstype:s", "path:s", "options:l", "attr:i", "flags:i"),  # flags: MOUNT_* below
     "attach": ("tree:h", "path:s", "flags:i"),  # move_mount a tree onto PATH
+    "verify_mount": ("path:s",),  # what an earlier mount or attach put at PATH is what PATH means now; Linux 5.8
     "mask": ("path:s",),  # /dev/null over a file, an empty read-only tmpfs over a directory
     "readonly_path": ("path:s",),  # a read-only recursive bind of PATH over itself
     "remount": ("path:s", "set:i", "clear:i", "flags:i"),  # mount_setattr(2) on what is mounted at PATH

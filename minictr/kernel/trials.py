@@ -9,7 +9,7 @@ import struct
 
 from minictr.kernel import process
 from minictr.kernel.core import check, lib
-from minictr.kernel.ops import MKDIR, NOFOLLOW
+from minictr.kernel.ops import MKDIR, NOFOLLOW, RECURSIVE
 from minictr.kernel.procfs import MAGIC
 
 TYPE_CHECKING = False
@@ -25,7 +25,7 @@ __all__ = ["TRIALS", "Trial"]
 NEWTIME, NEWNS, NEWCGROUP, NEWUTS = 0x80, 0x20000, 0x02000000, 0x04000000
 NEWIPC, CLONE_NEWUSER, NEWPID, NEWNET = 0x08000000, 0x10000000, 0x20000000, 0x40000000
 MS_REC_PRIVATE = 0x4000 | 1 << 18  # linux/mount.h
-MOUNT_ATTR_RDONLY, PLAIN = 0x1, 0x2 | 0x4 | 0x8  # linux/mount.h
+MOUNT_ATTR_RDONLY, MOUNT_ATTR_NODEV, PLAIN = 0x1, 0x4, 0x2 | 0x4 | 0x8  # linux/mount.h
 AT_RECURSIVE = 0x8000  # linux/fcntl.h
 S_IFCHR = 0o020000  # linux/stat.h
 RLIMIT_CORE = 4  # asm-generic/resource.h
@@ -120,6 +120,7 @@ def landlock_abi() -> str:
 
 
 READONLY = {"tree": "host", "set": MOUNT_ATTR_RDONLY, "clear": 0, "propagation": 0, "userns": -1, "flags": 0}
+NODEV = {**READONLY, "set": MOUNT_ATTR_NODEV, "flags": RECURSIVE}
 DIRECTORY = ("mkdir", {"path": "/there", "mode": 0o755, "uid": 0, "gid": 0})
 NULL = ("mknod", {"path": "/null", "mode": S_IFCHR | 0o666, "major": 1, "minor": 3})
 TERMINAL = [
@@ -202,6 +203,7 @@ TRIALS: dict[str, dict[str, Trial]] = {
             NEWNS,
             since="5.12",
         ),
+        "nodev": Trial(in_empty_root(before=[host_tree("/"), ("setattr", NODEV)]), NEWNS, since="5.12"),
     },
     "process": {
         "hostname": Trial([("sethostname", {"hostname": "probe"})], NEWUTS, since="2.6.19", config="CONFIG_UTS_NS"),

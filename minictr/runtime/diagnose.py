@@ -120,6 +120,11 @@ CURES: dict[tuple[str, int], str] = {
     ): "Landlock, in force already, denies /proc: allow reading it, or add no_new_privs: then it comes last",
     ("verify_label", errno.EPERM): "the label is gone, or another: was its profile removed? refused",
     ("verify_label", errno.EINVAL): "the label is gone: was its profile removed? refused",
+    (
+        "verify_mount",
+        errno.EPERM,
+    ): "a symbolic link led it to where something else is mounted now, /dev for one: remove the link, or name its end",
+    ("verify_mount", errno.ENOENT): "the way to it changed meanwhile: a link on it leads elsewhere now",
     ("verify_paths", errno.EPERM): "something was mounted over a masked or read-only path: refused",
     ("hold", errno.EPIPE): "the container's monitor is gone: remove the container and create it anew",
     ("keyring", errno.EDQUOT): "the user's key quota is used up: kernel.keys.maxkeys",

@@ -147,6 +147,7 @@ PROMISES: dict[str, Callable[[Any], Iterator[Row]]] = {
     "pivot_root": lambda _: iter([("root.own", True)]),
     "chroot": lambda _: iter([("root.own", True)]),
     "readonly": lambda _: iter([("root.readonly", True)]),
+    "nodev": lambda _: iter([("root.nodev", True)]),
     "rlimits": rlimits,
     "oom_score_adj": lambda feature: iter([("oom_score_adj", feature.value)]),
     "personality": lambda feature: iter([("personality", 0)] if feature.aslr else []),

@@ -11,6 +11,7 @@ import os
 from minictr.boot import is_init
 from minictr.errors import SpecError
 from minictr.features.cgroupfs import TOP
+from minictr.features.check import decimal
 from minictr.kernel.core import lib
 from minictr.kernel.handles import shut
 from minictr.runtime.filters import with_program
@@ -260,23 +261,25 @@ def _is_id(text: str) -> bool:
 
 
 def _user(user: str, passwd: list[list[str]], root: str) -> tuple[int, int, str, str]:
-    """(uid, gid, home, name): a number need not be known, a name must be."""
-    row = next((row for row in passwd if row[0] == user), None)
-    if row is None and user.isdecimal():
+    """(uid, gid, home, name): a number need not be known, a name must be. A number is never a name: an image with a
+    user "1000" of id 0 would make root of who asked for 1000 (runc: libcontainer/user, GetExecUser)."""
+    if decimal(user):
         row = next((row for row in passwd if int(row[2]) == int(user)), None)
         if row is None:
             return int(user), 0, "/", ""
+    else:
+        row = next((row for row in passwd if row[0] == user), None)
     if row is None:
         raise SpecError(f"--user {user}: no such user in {root or ''}/etc/passwd; give a number, or add it there")
     return int(row[2]), int(row[3]), row[5] or "/", row[0]
 
 
 def _group(group: str, groups: list[list[str]], root: str) -> int:
+    if decimal(group):
+        return int(group)
     row = next((row for row in groups if row[0] == group), None)
     if row is not None:
         return int(row[2])
-    if group.isdecimal():
-        return int(group)
     raise SpecError(f"--user :{group}: no such group in {root or ''}/etc/group; give a number, or add it there")
 
 

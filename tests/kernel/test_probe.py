@@ -161,7 +161,7 @@ def test_an_ordinary_user_without_user_namespaces(in_child: Any) -> None:
     ("errno", "number", "names", "reason", "cure"),
     [
         (38, FSOPEN, ("tmpfs", "proc", "pivot_root", "overlay"), "ENOSYS", "needs Linux 5.2"),
-        (38, MOUNT_SETATTR, ("readonly", "bind", "readonly_paths"), "ENOSYS", "needs Linux 5.12"),
+        (38, MOUNT_SETATTR, ("readonly", "nodev", "bind", "readonly_paths"), "ENOSYS", "needs Linux 5.12"),
         (1, KEYCTL, ("keyring",), "EPERM", "seccomp filter"),
         (38, KEYCTL, ("keyring",), "ENOSYS", "CONFIG_KEYS"),
         (1, CLONE3, ("net", "umask"), "EPERM", "be root"),
