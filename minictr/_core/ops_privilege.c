@@ -70,6 +70,14 @@ long mc_op_ambient(struct mc_machine *m MC_UNUSED, struct mc_op *op)
     return ret;
 }
 
+/* Set the bits of arg[0], clear those of arg[1]. What holds already is not asked for: asking needs CAP_SETPCAP. */
+long mc_op_securebits(struct mc_machine *m MC_UNUSED, struct mc_op *op)
+{
+    long now = MC_CALL5(__NR_prctl, PR_GET_SECUREBITS, 0, 0, 0, 0);
+    long wanted = (now & ~op->arg[1]) | op->arg[0];
+    return now < 0 || wanted == now ? now : MC_CALL5(__NR_prctl, PR_SET_SECUREBITS, wanted, 0, 0, 0);
+}
+
 long mc_op_setgroups(struct mc_machine *m, struct mc_op *op)
 {
     return MC_CALL2(__NR_setgroups, op->arg[0] / 4, mc_text(m, op, 0));
@@ -186,4 +194,10 @@ long mc_op_verify_no_new_privs(struct mc_machine *m MC_UNUSED, struct mc_op *op 
 {
     long ret = MC_CALL5(__NR_prctl, PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0);
     return ret < 0 ? ret : ret == 1 ? 0 : -MC_EPERM;
+}
+
+long mc_op_verify_securebits(struct mc_machine *m MC_UNUSED, struct mc_op *op)
+{
+    long now = MC_CALL5(__NR_prctl, PR_GET_SECUREBITS, 0, 0, 0, 0);
+    return now < 0 ? now : (now & op->arg[0]) == op->arg[0] && !(now & op->arg[1]) ? 0 : -MC_EPERM;
 }

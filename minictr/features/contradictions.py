@@ -221,6 +221,14 @@ def check_propagation(ctx: Context) -> None:
             )
 
 
+def check_securebits(ctx: Context) -> None:
+    """Who leaves user 0 loses the privilege that setting them needs, but for what capabilities keep meanwhile."""
+    who: Identity | None = ctx.get("user")
+    if ctx.has("securebits") and not ctx.has("capabilities") and who is not None and who.resolved().uid != 0:
+        cure = "add capabilities, or be user 0"
+        raise SpecError(f"securebits of user {who.user} need capabilities, which keep CAP_SETPCAP until then: {cure}")
+
+
 def check_held(ctx: Context) -> None:
     """For a start in two halves. A profile that is removed in between confines nothing, and only /proc would tell."""
     for name in ("apparmor", "selinux"):
@@ -247,4 +255,5 @@ CHECKS: tuple[Callable[[Context], None], ...] = (
     check_user_namespace,
     check_ids,
     check_propagation,
+    check_securebits,
 )

@@ -30,6 +30,7 @@ AT_RECURSIVE = 0x8000  # linux/fcntl.h
 S_IFCHR = 0o020000  # linux/stat.h
 RLIMIT_CORE = 4  # asm-generic/resource.h
 ADDR_NO_RANDOMIZE = 0x0040000  # linux/personality.h
+NOROOT = {"on": 0x3, "off": 0}  # SECBIT_NOROOT and its lock, linux/securebits.h
 SIGKILL, NOBODY = 9, 65534
 ALLOW = struct.pack("=HBBI", 0x06, 0, 0, 0x7FFF0000)  # BPF_RET|BPF_K, SECCOMP_RET_ALLOW
 OVERLAID = "/sys"  # a directory every host has, covered in the child's own mount namespace only
@@ -241,6 +242,11 @@ TRIALS: dict[str, dict[str, Trial]] = {
             ],
             since="4.3",
             refused="dropping from the bounding set needs CAP_SETPCAP",
+        ),
+        "securebits": Trial(
+            [("securebits", NOROOT), ("verify_securebits", NOROOT)],
+            since="2.6.26",
+            refused="setting them needs CAP_SETPCAP, and that the caller's own are not locked",
         ),
         "no_new_privs": Trial([("no_new_privs", {})], since="3.5"),
     },

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from minictr.runtime.console import Console
     from minictr.runtime.instance import Instance
     from minictr.runtime.notified import Handler
+    from minictr.runtime.observed.record import Recording
     from minictr.runtime.supervisor import Supervisor
     from minictr.steps import Feature
 
@@ -97,6 +98,7 @@ class Container:
         console: Console | None = None,
         cgroup: Cgroup | None = None,
         on_syscall: Handler | None = None,
+        explain_denials: bool = False,
     ) -> Process:
         """Start ARGS and return its :class:`Process` once it runs.
 
@@ -105,6 +107,8 @@ class Container:
         the caller's that it is started in, beside those of its own features; they stay when it is over.
         ``on_syscall``: a function that is given each call (:class:`Syscall`) that the filter says ``notify`` of, and
         returns a number, ``mc.Errno(...)`` or ``mc.CONTINUE``; in a thread, up to 16 at once.
+        ``explain_denials``: it is traced, and its ``denials`` tell what it was denied and why; each of its system calls
+        takes some 10 us longer then (docs/features/denials.md).
         """
         if cgroup is not None:
             from minictr.features.join import Groups
@@ -114,12 +118,21 @@ class Container:
                 for name, place in cgroup.places.items()
             )
             self = self.with_(Groups(rows))
-        program = self._program(args)
-        how: dict[str, Any] = {"preserve_fds": preserve_fds, "start_timeout": start_timeout, "console": console}
-        how["supervisor"] = supervised(program, on_syscall)
+        options: dict[str, Any] = {"start_timeout": start_timeout, "console": console}
+        if explain_denials:
+            from minictr.runtime.observed.start import Observer, compiled
+
+            if on_syscall is not None:
+                raise SpecError(
+                    "explain_denials and on_syscall: a call cannot be traced and decided at once: choose one"
+                )
+            program, options["observer"] = compiled(self.spec(args)), Observer(self.spec(args))
+        else:
+            program = self._program(args)
+        options["supervisor"] = supervised(program, on_syscall)
 
         def start(fds: dict[str, int]) -> Process:
-            return launch(program, fds, **how)
+            return launch(program, fds, preserve_fds=preserve_fds, **options)
 
         return started(start, stdin, stdout, stderr, text, encoding, errors)
 
@@ -176,6 +189,16 @@ class Container:
         from minictr.runtime.kept import keep
 
         return keep(self.spec(args), held=True, **options)
+
+    def record(self, args: Sequence[str], **options: Any) -> Recording:
+        """Run ARGS observed, and again with just what it needed, until nothing is missing: the least that it needs.
+
+        OPTIONS: ``once``, ``timeout`` in seconds for each run, ``stdout``, as
+        :func:`minictr.runtime.observed.record.record`. Its input is empty.
+        """
+        from minictr.runtime.observed.record import record
+
+        return record(self.spec(args), **options)
 
     async def run_async(self, args: Sequence[str], **options: Any) -> Result:
         """:meth:`run` for asyncio: waits for the pidfd in the event loop."""

@@ -151,7 +151,7 @@ def exec_spec(
     if cap_add or cap_drop:
         from minictr.parse.settings import adjusted_capabilities
 
-        spec = spec.with_(adjusted_capabilities(spec.get("capabilities"), cap_add, cap_drop))
+        spec = spec.with_(adjusted_capabilities(spec.get("capabilities"), cap_add, cap_drop, spec.get("user")))
     if tty:
         spec = spec.with_(Session(), JoinedTty())
     return spec

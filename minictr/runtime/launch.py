@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from minictr.kernel.cgroups import Place
     from minictr.runtime.console import Console
     from minictr.runtime.identity import ProcessIdentity
+    from minictr.runtime.observed.start import Observer
     from minictr.runtime.record import Record
     from minictr.runtime.supervisor import Supervisor
 
@@ -56,6 +57,7 @@ def launch(
     console: Console | None = None,
     record: Record | None = None,
     supervisor: Supervisor | None = None,
+    observer: Observer | None = None,
 ) -> Process:
     """Start a compiled program, and return when it runs.
 
@@ -67,16 +69,16 @@ def launch(
     Raises :class:`StepFailed` (one kernel operation failed; everything was undone), :class:`CommandNotFound`,
     :class:`CommandNotExecutable`, :class:`StartTimeout`.
     """
-    run = Start(program, dict(fds), preserve_fds, start_timeout, console, record, supervisor)
+    arguments = program, dict(fds), preserve_fds, start_timeout, console, record, supervisor
+    run = Start(*arguments) if observer is None else observer.start(*arguments)
     run.through("prepare", "clone", "attach", "take_console", "take_listener", "await_exec", "register")
     first = bool(run.flags & CLONE_NEWPID) and run.status < 0
     process = Process(run.pid, run.pidfd, program.argv, run.clock, status_fd=run.status, first=first)
-    process.supervisor = supervisor
+    process.supervisor, process.observer = supervisor, observer
     if run.journal is not None:
         from minictr.runtime.aftermath import Aftermath
 
-        own, places = run.record is not None, tuple(run.places.values())
-        process.aftermath = Aftermath(run.journal, own, places, program.plan.spec.name)
+        process.aftermath = Aftermath(run.journal, run.record is not None, tuple(run.places.values()), program.name)
     return process
 
 
@@ -114,7 +116,8 @@ class Start:
         """The methods called STAGES one after another; a failure undoes everything, and is raised."""
         stage = ""
         if self.record is not None:
-            self._own_record(self.record)
+            # a start that fails leaves no record of the container
+            self.on_failure.push_record(self.record.forget, self.program.name)
         try:
             for stage in stages:
                 getattr(self, stage)()
@@ -174,10 +177,6 @@ class Start:
             # what runs must not be ended because the disk is full when it is written down
             self.record.make_room(self._written(WIDEST))
         self._parent_steps(CLONE)
-
-    def _own_record(self, record: Record) -> None:
-        """A start that fails leaves no record of the container."""
-        self.on_failure.push_record(record.forget, self.program.plan.spec.name)
 
     def _parent_steps(self, phase: int) -> None:
         for index, step in self.program.parent:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from minictr.kernel.cgroup_readings import Readings
     from minictr.kernel.cgroup_usage import Usage
+    from minictr.runtime.observed.denials import Denial
+    from minictr.runtime.observed.start import Observer
     from minictr.runtime.supervisor import Supervisor
     from minictr.runtime.timeline import Clock, Timeline
 
@@ -76,6 +78,7 @@ class Process:
         self.readings: Readings | None = None
         self.aftermath: Callable[[], Readings | None] | None = None
         self.supervisor: Supervisor | None = None
+        self.observer: Observer | None = None
         self.clock, self._status_fd, self._first = clock, status_fd, first
         self._reaping = allocate_lock()
         if _dropped:
@@ -93,6 +96,14 @@ class Process:
     def handler_errors(self) -> tuple[BaseException, ...]:
         """What an ``on_syscall`` function raised, the first 32: each such call failed with EPERM."""
         return () if self.supervisor is None else tuple(self.supervisor.errors)
+
+    @property
+    def denials(self) -> tuple[Denial, ...]:
+        """What it was denied and why, when it is over and was started with ``explain_denials``; else nothing.
+
+        Raises StepFailed when the observer was killed: then nothing is known.
+        """
+        return () if self.observer is None else self.observer.denials(self)
 
     @property
     def behind_init(self) -> bool:
@@ -180,6 +191,8 @@ class Process:
         try:
             if self.supervisor is not None:
                 self.supervisor.stop()
+            if self.observer is not None:
+                self.observer.finish()
             if self.aftermath is not None:
                 self.readings = self.aftermath()
         finally:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from minictr.kernel.cgroup_readings import Readings
     from minictr.kernel.cgroup_usage import Usage
+    from minictr.runtime.observed.denials import Denial
     from minictr.runtime.process import Process
     from minictr.runtime.timeline import Clock, Timeline
 
@@ -23,8 +24,9 @@ class Result(Value):
     ``returncode``: exit code, or minus the signal; ``signal``: that signal or 0; ``timed_out``: whether ``timeout``
     ended it; ``elapsed``: seconds from the start's first step to the end; ``rusage``: ``os.wait4``'s
     ``struct_rusage`` of the whole container; ``timeline``: the start by step and by feature; ``stdout``, ``stderr``:
-    what was captured, else None; ``usage``: the last readings of its cgroups (bytes, seconds), None without any.
-    ``handler_errors``: what an ``on_syscall`` function raised, the first 32; each such call failed with EPERM.
+    what was captured, else None; ``usage``: the last readings of its cgroups (bytes, seconds), None without any;
+    ``denials``: what it was denied and why, for a run with ``explain_denials``; ``handler_errors``: what an
+    ``on_syscall`` function raised, the first 32, each such call failed with EPERM.
     """
 
     args: tuple[str, ...]
@@ -38,6 +40,7 @@ class Result(Value):
     stderr: Any = None
     readings: Readings | None = None
     handler_errors: tuple[BaseException, ...] = ()
+    denials: tuple[Denial, ...] = ()
 
     @property
     def usage(self) -> Usage | None:
@@ -89,6 +92,7 @@ class Result(Value):
             *captured,
             process.readings,
             process.handler_errors,
+            process.denials,
         )
 
     def judged(self, timeout: float | None, check: bool) -> Result:

@@ -16,7 +16,13 @@ import minictr
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 # example -> words of its output
 SAYS = {
-    "capabilities": ("Operation not permitted", "user 65534: effective ('KILL',)", "CapAmb:\t0000000000000020"),
+    "capabilities": (
+        "Operation not permitted",
+        "user 65534: effective ('KILL',)",
+        "CapAmb:\t0000000000000020",
+        "user 0 executes",
+        "CapPrm:\t0000000000000000",
+    ),
     "cgroups": (
         "memory is on cgroup v",
         "returned -9",

@@ -73,6 +73,10 @@ CONTRADICTIONS: list[tuple[Spec, tuple[str, ...]]] = [
     (BOX.with_(f.Devices(), f.Device("/dev/fuse", "c", 10, 229)), ("/dev/fuse", "add the rule 'c 10:229 rwm'")),
     (BOX.with_(f.Device("/dev/null", "c", 1, 5)), ("/dev/null is made twice",)),
     (Spec(("a",), (f.Device("/dev/fuse", "c", 10, 229),)), ("device needs dev",)),
+    (
+        Spec(("a",), (f.Identity("7"), f.Securebits(("noroot",)))),
+        ("securebits of user 7 need capabilities", "add capabilities"),
+    ),
     (Spec(("a",), (Join(1, detached=True), f.NoNewPrivs(), ASKS)), ("notify", "detached", "do not detach it")),
     (
         Spec(("a",), (Join(1, (f.PidNamespace(),)), ASKS)),
