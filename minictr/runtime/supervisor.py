@@ -36,6 +36,7 @@ __all__ = ["AT_ONCE", "Supervisor", "supervisor_of"]
 
 AT_ONCE = 16  # calls that are decided at the same time
 KEPT_ERRORS = 32
+EMFILE = 24
 STATE = ffi.offsetof("struct mc_region", "state")
 LISTENER = "listener"  # the word for the socket in a plan
 
@@ -82,12 +83,14 @@ class Supervisor:
         assert self._socket is not None
         self._socket.settimeout(max(timeout, 0.001))
         try:
-            _, fds = packets.receive(self._socket, 1, 1)
+            data, fds = packets.receive(self._socket, 1, 1)
         except TimeoutError:
             return
         finally:
             self._socket.close()
         if not fds:
+            if data:  # it was sent, and there was no room for it: unix(7), SCM_RIGHTS
+                raise OSError(EMFILE, "the filter's listener could not be received")
             return
         self._listener = fds[0]
         seccomp_notify.sizes()

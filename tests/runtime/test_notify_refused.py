@@ -169,7 +169,7 @@ from minictr.kernel import process, seccomp, seccomp_notify
 process.no_new_privs()
 seccomp.load(mc.SeccompFilter("allow").deny("seccomp", errno="EINVAL", when=(1, "&", 32, 32)).program)
 assert not seccomp_notify.killable()
-flt = mc.SeccompFilter("allow").notify("mkdir")
+flt = mc.SeccompFilter("allow").notify("mkdir", "mkdirat")
 print(mc.run(["mkdir", "/nowhere/x"], seccomp=flt, on_syscall=lambda call: 0).returncode)
 print(mc.support("seccomp"))
 """
@@ -179,6 +179,43 @@ def test_a_kernel_without_wait_killable():
     """So looks one before Linux 5.19: the flag is done without."""
     done = subprocess.run([sys.executable, "-P", "-c", OLDER], capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout == "0\nyes (notify; a signal interrupts a call, before Linux 5.19)\n"
+
+
+FEW_DESCRIPTORS = """
+import os, resource
+import minictr as mc
+flt = mc.SeccompFilter("allow").notify("mkdir", "mkdirat")
+asked = []
+
+def run():
+    asked.clear()
+    return mc.run(["mkdir", "/nowhere/x"], seccomp=flt, on_syscall=handler, stderr=mc.DEVNULL).returncode
+
+def handler(call):
+    asked.append(call)
+    return 0
+
+run()
+_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+told = []
+for most in range(len(os.listdir("/proc/self/fd")) - 1, 64):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    try:
+        told.append(f"{run()} {len(asked)}")
+    except mc.MinictrError as err:
+        assert "EMFILE" in str(err), err
+        told.append("refused")
+    if told[-1] != "refused":
+        break
+print(len(told) > 4, told[-1], set(told[:-1]))
+"""
+
+
+def test_no_room_for_its_descriptors():
+    """With one descriptor more at each turn it is refused until all is well; it never runs unasked."""
+    command = [sys.executable, "-P", "-c", FEW_DESCRIPTORS]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "True 0 1 {'refused'}\n", done
 
 
 def test_no_room_for_the_thread_that_sends(box):
