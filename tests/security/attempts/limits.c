@@ -130,6 +130,8 @@ void try_shm(void)
     const char *path = "/dev/shm/attempt";
     most = number("most", 96);
     int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd < 0 && errno == ENOENT)
+        absent("no /dev/shm here");
     if (fd < 0)
         blocked("/dev/shm");
     unlink(path);
@@ -144,6 +146,8 @@ static void inodes(const char *directory, const char *things)
     char path[64];
     long count = 0;
     snprintf(path, sizeof(path), "%s/attempt", directory);
+    if (access(directory, F_OK) < 0)
+        absent("no %s here", directory);
     if (mkdir(path, 0700) < 0 || chdir(path) < 0)
         blocked(directory);
     for (; count < most; count++) {

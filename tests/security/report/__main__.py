@@ -2,7 +2,8 @@
 
     python tests/security/report [--json] [--markdown] [--only RUNTIME]...
 
-Needs root. The program is tests/security/attempts; the same binary, with the same words, runs in each runtime's default.
+Needs root. The program is tests/security/attempts; the same binary, with the same words, runs in each runtime as it
+comes.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 sys.path.append(str(HERE.parent.parent.parent))  # last: minictr is the one that is installed
 
-import table
-from dockerd import Docker
-from runtimes import RUNTIMES as OTHERS
-from runtimes import Runtime
-from world import World
+import table  # noqa: E402
+from dockerd import Docker  # noqa: E402
+from runtimes import RUNTIMES as OTHERS  # noqa: E402
+from runtimes import Runtime  # noqa: E402
+from world import World  # noqa: E402
 
-from bench.host import facts
+from bench.host import facts  # noqa: E402
 
 RUNTIMES: tuple[type[Runtime], ...] = (*OTHERS[:2], Docker, *OTHERS[2:])
 SAID = 300  # characters of what a runtime said that did not start

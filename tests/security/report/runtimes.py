@@ -148,7 +148,7 @@ class Crun(Oci):
 
 
 class Lxc(Runtime):
-    """As a container of Debian's: its common configuration, without AppArmor and network, which are the host's matter."""
+    """As a container of Debian's: its common configuration. AppArmor and a network are the host's matter."""
 
     name = "lxc"
     about = "lxc-execute with /usr/share/lxc/config/common.conf, privileged"
@@ -163,10 +163,15 @@ class Lxc(Runtime):
         lines += [f"lxc.cgroup.dir.{part} = {group}/{part}" for part in ("monitor", "container")]
         lines += ["lxc.cgroup.relative = 1", f"lxc.cgroup.dir.monitor.pivot = {group}/pivot", *self.rows]
         (directory / "config").write_text("\n".join(lines) + "\n")
+        (directory / "state").mkdir()
         return [
+            *self.begin(),
             *("lxc-execute", "-n", group, "-P", str(directory / "state"), "-f", str(directory / "config")),
             *("-o", str(directory / "log"), "-l", "ERROR", "--", *argv),
         ]
+
+    def begin(self) -> list[str]:
+        return []
 
     def __exit__(self, *exc: object) -> None:
         remove_groups(f"{self.world.mark}-lxc")
@@ -179,6 +184,13 @@ class LxcUnprivileged(Lxc):
     first = 100_000
     rows = (f"lxc.idmap = u 0 {first} 65536", f"lxc.idmap = g 0 {first} 65536")
 
+    def begin(self) -> list[str]:
+        """newuidmap asks /etc/subuid and /etc/subgid even for root: they say so, in a mount namespace of its own."""
+        table = self.world.path("subordinate")
+        table.write_text(f"root:{self.first}:65536\n")
+        script = f'mount --bind {table} /etc/subuid && mount --bind {table} /etc/subgid && exec "$@"'
+        return ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
+
     def root(self) -> Path:
         path = super().root()
         for directory, below, files in os.walk(path):
@@ -190,7 +202,7 @@ class LxcUnprivileged(Lxc):
 
 
 def remove_groups(name: str) -> None:
-    """The cgroups called NAME in every hierarchy, and all below. Each is busy until the last that was killed is gone."""
+    """The cgroups called NAME in every hierarchy, and all below: busy until the last that was killed is gone."""
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
         left = [group for top in Path("/sys/fs/cgroup").glob(f"**/{name}") for group in (*top.glob("**/"), top)]

@@ -26,8 +26,8 @@ DIRECTORIES = ("bin", "etc", "proc", "sys", "dev", "tmp", "run", "usr", "sbin", 
 
 
 class World:
-    """A context manager. ``rootfs``: the root; ``facts``: the words that tell the probe what to reach for; ``terminal``:
-    a pseudo terminal that stands for the caller's; ``mark``: a name for what runtimes make."""
+    """A context manager. ``rootfs``: the root; ``facts``: the words that tell the probe what to reach for;
+    ``terminal``: a pseudo terminal that stands for the caller's; ``mark``: a name for what runtimes make."""
 
     def __init__(self) -> None:
         self.mark = f"minictr-security-{os.getpid()}"
