@@ -140,8 +140,9 @@ void run_release_agent(void)
         _exit(0);
     }
     waitpid(pid, 0, 0);
-    usleep(300000);
+    usleep(200000);
     rmdir(group);
+    usleep(200000); /* the kernel forgets it later, and keeps a hierarchy that has one when it is unmounted */
     umount2("/tmp", 0);
     succeeded("the group was emptied");
 }
