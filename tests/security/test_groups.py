@@ -57,14 +57,17 @@ def test_release_agent_is_run_by_the_hosts_root(hostile, tried, tmp_path, eventu
         assert tried(weak, "run_release_agent", **facts).result == compiled.SUCCEEDED
         eventually(lambda: proof.exists() and proof.read_text() == "0\n")
     finally:
-        eventually(lambda: forgotten(facts["name"]))
+        forget(facts["name"], eventually)
 
 
-def forgotten(name: str) -> bool:
-    """Whether the kernel has no such hierarchy any more. It keeps one that had a group at its last umount, until the
-    next: which is made here, in a mount namespace that ends with it."""
-    if f"name={name}:" not in Path("/proc/self/cgroup").read_text():
-        return True
-    again = f"mount -t cgroup -o none,name={name} cgroup /mnt && sleep 0.1 && umount /mnt"
-    subprocess.run(["unshare", "-m", "sh", "-c", again], check=True)
-    return False
+def forget(name: str, eventually) -> None:
+    """The kernel keeps a hierarchy that had a group at its last umount, until the next, and forgets it some time after:
+    that umount is made here, in a mount namespace that ends with it."""
+
+    def forgotten() -> bool:
+        return f"name={name}:" not in Path("/proc/self/cgroup").read_text()
+
+    if not forgotten():
+        again = f"mount -t cgroup -o none,name={name} cgroup /mnt && sleep 0.3 && umount /mnt"
+        subprocess.run(["unshare", "-m", "sh", "-c", again], check=True)
+    eventually(forgotten, 20)

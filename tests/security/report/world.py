@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -17,11 +15,10 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parent.parent / "attempts"))
 
 import compiled
+from callers import on_terminal, session_key, terminal_fact
 
-__all__ = ["World", "compiled"]
+__all__ = ["World", "compiled", "on_terminal"]
 
-KEYCTL = {"x86_64": (248, 250), "aarch64": (217, 219)}  # add_key, keyctl
-JOIN_SESSION, SESSION = 1, -3  # linux/keyctl.h
 DIRECTORIES = ("bin", "etc", "proc", "sys", "dev", "tmp", "run", "usr", "sbin", "var")
 
 
@@ -48,14 +45,13 @@ class World:
             master, self.terminal = os.openpty()
             stack.callback(os.close, master)
             stack.callback(os.close, self.terminal)
-            terminal = os.fstat(self.terminal)
             self.facts = [
                 f"host_pid={self.victim.pid}",
                 f"socket={name}",
-                f"key={self._key()}",
+                f"key={session_key()}",
                 f"disk={self._disk()}",
                 f"proof={self._proof()}",
-                f"terminal={terminal.st_dev}:{terminal.st_rdev}",
+                f"terminal={terminal_fact(self.terminal)}",
             ]
             self._stack = stack.pop_all()
         return self
@@ -86,16 +82,6 @@ class World:
         path.touch()
         return path
 
-    def _key(self) -> str:
-        """A key in a session keyring that this process, and what it starts, has from here on."""
-        numbers = KEYCTL.get(os.uname().machine)
-        name = f"minictr-{secrets.token_hex(8)}"
-        if numbers:
-            libc = ctypes.CDLL(None, use_errno=True)
-            libc.syscall(numbers[1], JOIN_SESSION, None)
-            libc.syscall(numbers[0], b"user", name.encode(), b"secret", 6, SESSION)
-        return name
-
     @staticmethod
     def _disk() -> str:
         """The numbers of a disk of this machine: the first in /sys/block that is no loop, memory disk or the like."""
@@ -103,14 +89,3 @@ class World:
             if (device / "device").exists() and int((device / "size").read_text()) > 0:
                 return (device / "dev").read_text().strip()
         return ""
-
-
-def on_terminal(fd: int) -> None:
-    """In the child: FD becomes standard input and the terminal of a new session, as it is for a program in a shell."""
-    import fcntl
-    import termios
-
-    os.setsid()
-    fcntl.ioctl(fd, termios.TIOCSCTTY, 0)
-    os.dup2(fd, 0)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
