@@ -50,6 +50,20 @@ def test_it_can_tell_that_something_is_open(told):
     assert {"set_user_id", "interrupts", "processes", "terminals"} <= opened
 
 
+def test_the_page_says_the_same(told):
+    """docs/security.md has a row a class, and "OPEN" in minictr's two columns where the report has it."""
+    page = (REPORT.parents[2] / "docs" / "security.md").read_text()
+    rows = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in page.splitlines()]
+    matrix = {row[0]: row for row in rows if len(row) > 8}
+    head = next(row for row in matrix.values() if row[:2] == ["class", "if it succeeds"])
+    for runtime in told["runtimes"]:
+        place = head.index(runtime["name"])
+        for kind in told["classes"]:
+            opened = runtime["classes"][kind["name"]]["result"] == compiled.SUCCEEDED
+            row = matrix[kind["title"]]
+            assert (row[1], row[place] == "OPEN") == (kind["severity"], opened), (runtime["name"], row)
+
+
 def test_a_runtime_that_there_is_not(requires):
     done = subprocess.run([sys.executable, REPORT, "--only", "gvisor"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2 and "gvisor" in done.stderr

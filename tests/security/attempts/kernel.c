@@ -90,17 +90,17 @@ void try_interrupts(void)
     blocked_by("empty: /proc/interrupts");
 }
 
-/* The disk of the host, DISK=MAJOR:MINOR, by a node of one's own. */
+/* A device of the host, DEVICE=TYPE:MAJOR:MINOR, by a node of one's own. */
 void try_make_device(void)
 {
-    static const char *const PLACES[] = {"/attempt-disk", "/tmp/attempt-disk", "/dev/attempt-disk"};
+    static const char *const PLACES[] = {"/attempt-node", "/tmp/attempt-node", "/dev/attempt-node"};
     unsigned major = 0, minor = 0;
-    char sector[512];
+    char sector[8192], type = 0; /* more than a record of the kernel's log */
     int why = 0;
-    if (sscanf(fact("disk", ""), "%u:%u", &major, &minor) != 2)
-        absent("no disk was named");
+    if (sscanf(fact("device", ""), "%c:%u:%u", &type, &major, &minor) != 3)
+        absent("no device was named");
     for (size_t i = 0; i < LENGTH(PLACES); i++) {
-        if (mknod(PLACES[i], S_IFBLK | 0600, makedev(major, minor)) < 0) {
+        if (mknod(PLACES[i], (type == 'b' ? S_IFBLK : S_IFCHR) | 0600, makedev(major, minor)) < 0) {
             why = errno == EROFS ? why : errno;
             continue;
         }
@@ -108,10 +108,10 @@ void try_make_device(void)
         why = errno;
         unlink(PLACES[i]);
         if (n > 0)
-            succeeded("read the host's disk %u:%u", major, minor);
+            succeeded("read the host's device %c %u:%u", type, major, minor);
     }
     errno = why ? why : EROFS;
-    blocked("a node of the host's disk");
+    blocked("a node of the host's device");
 }
 
 void try_devices(void)

@@ -61,7 +61,12 @@ class Runtime:
         with (
             open(errors, "w+") as said,
             subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=said, text=True, preexec_fn=lambda: on_terminal(terminal)
+                command,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                text=True,
+                pass_fds=(self.world.leak,),
+                preexec_fn=lambda: on_terminal(terminal),
             ) as process,
         ):
             assert process.stdout is not None
@@ -98,6 +103,36 @@ class MinictrDocker(Minictr):
     name = "minictr docker"
     about = "minictr run --profile docker"
     options = ("--profile", "docker")
+
+
+class AsUser(Minictr):
+    name = "as a user"
+    about = "minictr run -u 65534:65534"
+    options = ("-u", "65534:65534")
+
+
+class MappedRoot(Minictr):
+    name = "mapped root"
+    about = "minictr run --uidmap 0:100000:65536 --gidmap 0:100000:65536"
+    options = ("--uidmap", "0:100000:65536", "--gidmap", "0:100000:65536")
+
+
+class Admin(Minictr):
+    name = "CAP_SYS_ADMIN"
+    about = "minictr run --cap-add SYS_ADMIN"
+    options = ("--cap-add", "SYS_ADMIN")
+
+
+class MappedAdmin(Minictr):
+    name = "the same, mapped"
+    about = "both: --cap-add SYS_ADMIN with --uidmap and --gidmap"
+    options = (*MappedRoot.options, *Admin.options)
+
+
+class Privileged(Minictr):
+    name = "privileged"
+    about = "minictr run --privileged"
+    options = ("--privileged",)
 
 
 class BubblewrapAsRoot(Runtime):
@@ -216,6 +251,6 @@ def remove_groups(name: str) -> None:
         time.sleep(0.05)
 
 
-RUNTIMES: tuple[type[Runtime], ...] = (
-    *(Minictr, MinictrDocker, Lxc, LxcUnprivileged, BubblewrapAsRoot, Bubblewrap, Runc, Crun),
-)
+# Each as it comes, and minictr's default for who begins with less or more than root inside has
+PEERS: tuple[type[Runtime], ...] = (Lxc, LxcUnprivileged, BubblewrapAsRoot, Bubblewrap, Runc, Crun)
+POINTS: tuple[type[Runtime], ...] = (AsUser, MappedRoot, Admin, MappedAdmin, Privileged)

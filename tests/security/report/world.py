@@ -24,7 +24,8 @@ DIRECTORIES = ("bin", "etc", "proc", "sys", "dev", "tmp", "run", "usr", "sbin", 
 
 class World:
     """A context manager. ``rootfs``: the root; ``facts``: the words that tell the probe what to reach for;
-    ``terminal``: a pseudo terminal that stands for the caller's; ``mark``: a name for what runtimes make."""
+    ``terminal``: a pseudo terminal that stands for the caller's; ``leak``: a descriptor of the host's root that a
+    careless caller has left inheritable; ``mark``: a name for what runtimes make."""
 
     def __init__(self) -> None:
         self.mark = f"minictr-security-{os.getpid()}"
@@ -45,11 +46,13 @@ class World:
             master, self.terminal = os.openpty()
             stack.callback(os.close, master)
             stack.callback(os.close, self.terminal)
+            self.leak = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+            stack.callback(os.close, self.leak)
             self.facts = [
                 f"host_pid={self.victim.pid}",
                 f"socket={name}",
                 f"key={session_key()}",
-                f"disk={self._disk()}",
+                f"device={self._device()}",
                 f"proof={self._proof()}",
                 f"terminal={terminal_fact(self.terminal)}",
             ]
@@ -83,9 +86,12 @@ class World:
         return path
 
     @staticmethod
-    def _disk() -> str:
-        """The numbers of a disk of this machine: the first in /sys/block that is no loop, memory disk or the like."""
+    def _device() -> str:
+        """A disk that this machine's own root may read; where it may read none, the kernel's log."""
         for device in sorted(Path("/sys/block").iterdir()):
-            if (device / "device").exists() and int((device / "size").read_text()) > 0:
-                return (device / "dev").read_text().strip()
-        return ""
+            with contextlib.suppress(OSError):
+                numbers = (device / "dev").read_text().strip()
+                with open(f"/dev/{device.name}", "rb", buffering=0) as disk:
+                    if disk.read(512):
+                        return f"b:{numbers}"
+        return "c:1:11"
