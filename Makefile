@@ -17,7 +17,7 @@ SOURCES := pyproject.toml setup.py MANIFEST.in $(wildcard scripts/minictr) \
 .PHONY: help install demo test test-faults lint guest bench security-report clean packages packages-test packages-bench packages-report
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\): .*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\): .*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 24
 	@echo
 	@echo '  ARGS="..." is handed on: make test ARGS="-k mounts -x", make bench ARGS="lifecycle --quick"'
 
