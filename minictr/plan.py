@@ -5,6 +5,7 @@ from __future__ import annotations
 from minictr.features.contradictions import CHECKS, check_held
 from minictr.features.process import PATH, caller_environment
 from minictr.features.tables import SIGNALS
+from minictr.search import candidates
 from minictr.steps import ATTACH, CLONE, EXEC, LOCK, PHASES, PREPARE, SETUP, VERIFY, Context, Step
 from minictr.values import Value
 
@@ -261,13 +262,6 @@ def environment(ctx: Context, caller: tuple[str, ...]) -> dict[str, str]:
     if env is not None and env.clear and who is not None and who.home:
         found.setdefault("HOME", who.home)
     return found
-
-
-def candidates(program: str, search: str) -> list[str]:
-    """The paths execve is tried with, in order: PROGRAM itself if it has a slash, else below each entry of SEARCH."""
-    if "/" in program:
-        return [program]
-    return [f"{directory or '.'}/{program}".replace("//", "/") for directory in search.split(":")]
 
 
 def final(ctx: Context, caller: tuple[str, ...]) -> Step:

@@ -77,7 +77,8 @@ class Aftermath:
         for place in reversed(self.places):
             try:
                 os.rmdir(place.directory)
-                cgroups.remove_way(place.directory)
+                if not place.direct:
+                    cgroups.remove_way(place.directory)
             except OSError:
                 try:
                     self._insist(place)

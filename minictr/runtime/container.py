@@ -5,10 +5,11 @@ from __future__ import annotations
 from minictr.errors import SpecError, TimeoutExpired
 from minictr.plan import plan as make_plan
 from minictr.runtime.launch import START_TIMEOUT, launch
+from minictr.runtime.looks import fingerprint
 from minictr.runtime.pipes import Streams
 from minictr.runtime.process import DEVNULL, PIPE, Process
 from minictr.runtime.program import Program
-from minictr.runtime.resolve import check_program, fingerprint, resolve, told_by_fingerprint
+from minictr.runtime.resolve import check_program, resolve, told_by_fingerprint
 from minictr.runtime.result import Result
 from minictr.runtime.undo import Undo
 from minictr.spec import Spec

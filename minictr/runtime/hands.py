@@ -80,16 +80,15 @@ def open_process(start: Start, *, pid: int, root: bool) -> None:
 
 def open_cgroup(start: Start, *, controller: str, version: int, directory: str) -> None:
     """The entrance to a cgroup that is there: v1 by a descriptor that the child writes to, v2 by birth."""
-    from minictr.kernel import cgroups
+    from minictr.kernel.cgroup_files import entrance
 
-    word = f"cgroup:{controller}"
-    entrance = cgroups.entrance(cgroups.Place(version, controller, directory))
+    word, fd = f"cgroup:{controller}", entrance(directory, version)
     if version == 1:
-        start.own(word, entrance)
+        start.own(word, fd)
         return
     start.fds[word] = -1
-    start.own("cgroup", entrance)
-    start.cgroup_fd = entrance
+    start.own("cgroup", fd)
+    start.cgroup_fd = fd
 
 
 def enter_pidns(start: Start, *, fd: str) -> None:

@@ -32,11 +32,13 @@ from minictr.features.users import Identity
 from minictr.kernel.core import lib
 from minictr.kernel.handles import shut
 from minictr.plan import plan
+from minictr.runtime import joining
 from minictr.runtime.filters import with_program
-from minictr.runtime.launch import START_TIMEOUT, Start, reap
-from minictr.runtime.process import Process, is_over
+from minictr.runtime.launch import START_TIMEOUT
+from minictr.runtime.looks import fingerprint
+from minictr.runtime.process import is_over
 from minictr.runtime.program import Program
-from minictr.runtime.resolve import caller_environment, check_program, fingerprint, look_up_user, told_by_fingerprint
+from minictr.runtime.resolve import caller_environment, check_program, look_up_user, told_by_fingerprint
 from minictr.spec import Spec
 from minictr.steps import Feature
 from minictr.values import Value
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from minictr.kernel.cgroups import Place
     from minictr.runtime.console import Console
     from minictr.runtime.instance import Instance
+    from minictr.runtime.process import Process
     from minictr.runtime.result import Result
 
 __all__ = ["REPEATED", "Target", "exec_popen", "exec_program", "exec_run", "exec_spec", "join", "target_of"]
@@ -233,7 +236,7 @@ def over(pid: int) -> StepFailed:
 def _program(target: Target, args: Sequence[str], options: dict[str, Any]) -> Program:
     key = (target.pid, args if isinstance(args, str) else tuple(args), repr((target.places, options)))
     kept = _programs.get(key)
-    if kept is not None and kept.target is target.spec and kept.seen == seen(kept.program.plan.spec):
+    if kept is not None and kept.target is target.spec and kept.program.seen == seen(kept.program.plan.spec):
         return kept.program
     # a container of the library's may be told by its wishes: what is written down has the program already
     spec = exec_spec(target.replace(spec=with_program(target.spec)), args, **options)
@@ -244,7 +247,8 @@ def _program(target: Target, args: Sequence[str], options: dict[str, Any]) -> Pr
     if mark and told_by_fingerprint(spec):
         if len(_programs) >= CACHED:
             _programs.clear()
-        _programs[key] = Kept(target.spec, mark, program)
+        program.seen = mark
+        _programs[key] = Kept(target.spec, program)
     return program
 
 
@@ -254,45 +258,13 @@ def seen(spec: Spec) -> tuple[int, ...]:
 
 
 class Kept(Value):
-    """A compiled program, and what it was made from: the container's spec, and what was seen in its root."""
+    """A compiled program, and the container's spec that it was made from."""
 
     target: Spec
-    seen: tuple[int, ...]
     program: Program
 
 
 _programs: dict[tuple[object, ...], Kept] = {}
-
-
-class Joining(Start):
-    """A start whose program is a grandchild: who was cloned joins, and leaves when the program is born."""
-
-    def born(self) -> int:
-        """The pid of the program, 0 before the fork."""
-        if not self.program.forks or self.region < 0:
-            return 0
-        return int.from_bytes(os.pread(self.region, 4, self.program.born_offset), "little")
-
-    def adopt(self) -> None:
-        """The program instead of who joined. While it is ours to reap, its number is no other's."""
-        pid = self.born()
-        if not pid:
-            return
-        joined, self.pid = self.pid, pid
-        reap(joined)
-        pidfd = os.pidfd_open(pid)
-        shut(self.pidfd)
-        self.pidfd = pidfd
-
-    def _death(self) -> int:
-        """Kill and reap both: the wait status of the program, or of who joined when there is none yet."""
-        joined, status = self.pid, super()._death()
-        pid = self.born() if joined else 0
-        if pid in (0, joined):
-            return status
-        shut(self.pidfd)
-        self.pid, self.pidfd = pid, os.pidfd_open(pid)
-        return super()._death()
 
 
 def join(
@@ -304,15 +276,13 @@ def join(
     start_timeout: float = START_TIMEOUT,
     console: Console | None = None,
 ) -> Process:
-    """As :func:`minictr.runtime.launch.launch`, for a program made by :func:`exec_program` of TARGET."""
+    """:func:`minictr.runtime.joining.join` of a program made by :func:`exec_program` for TARGET."""
     pidfd = target.pidfd if target.pidfd >= 0 else opened(target.pid)
     try:
-        run = Joining(program, {**fds, "process": pidfd}, preserve_fds, start_timeout, console, None)
-        run.through("prepare", "clone", "attach", "take_console", "await_exec", "adopt")
+        return joining.join(program, fds, pidfd, preserve_fds, start_timeout, console)
     finally:
         if pidfd != target.pidfd:
             shut(pidfd)
-    return Process(run.pid, run.pidfd, program.plan.spec.argv, run.clock)
 
 
 def opened(pid: int) -> int:

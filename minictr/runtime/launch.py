@@ -67,7 +67,7 @@ def launch(
     run = Start(program, dict(fds), preserve_fds, start_timeout, console, record)
     run.through("prepare", "clone", "attach", "take_console", "await_exec", "register")
     first = bool(run.flags & CLONE_NEWPID) and run.status < 0
-    process = Process(run.pid, run.pidfd, program.plan.spec.argv, run.clock, status_fd=run.status, first=first)
+    process = Process(run.pid, run.pidfd, program.argv, run.clock, status_fd=run.status, first=first)
     if run.journal is not None:
         from minictr.runtime.aftermath import Aftermath
 
