@@ -66,7 +66,7 @@ def test_a_limit_of_processes_is_not_escaped_by_other_users(hostile, bounded):
 def test_a_memory_bomb(hostile, bounded, tried):
     """memory.max, memory.limit_in_bytes: the one who takes is killed, and the container is told. There is no limit by
     default, as in docker: -m gives one."""
-    small = hostile.with_(mc.Memory("32M"))
+    small = hostile.with_(mc.Memory("32M", swap=0))
     verdict = bounded(small, "memory", {"limits/memory.max": 32 * MIB}, most=128)
     assert verdict.result == compiled.BLOCKED and int(verdict.how.split(" at ")[1].split()[0]) < 32
     done = small.run(["attempt", "memory", "most=128"], capture_output=True, text=True, timeout=60)
@@ -77,7 +77,7 @@ def test_a_memory_bomb(hostile, bounded, tried):
 def test_memory_by_shared_memory(hostile, bounded, tried):
     """What is written to /dev/shm is memory of who wrote it, and stays when he ends."""
     wide = hostile.with_(mc.Shm(size="256M"))
-    small = wide.with_(mc.Memory("32M"))
+    small = wide.with_(mc.Memory("32M", swap=0))
     words = {"limits/memory.max": 32 * MIB, "mounts//dev/shm": "size=262144k"}
     assert "SIGKILL" in bounded(small, "shm", words, most=96).how
     assert tried(wide, "shm", most=96).result == compiled.SUCCEEDED

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #define USER_MODE_ONLY 1           /* UFFD_USER_MODE_ONLY, linux/userfaultfd.h */
+#define I386_GETPID 20             /* arch/x86/entry/syscalls/syscall_32.tbl */
 #define I386_KEYCTL 288            /* arch/x86/entry/syscalls/syscall_32.tbl */
 #define I386_SOCKETCALL 102        /* the same; its first call, socket(2), is linux/net.h's SYS_SOCKET */
 #define X32 0x40000000L            /* __X32_SYSCALL_BIT, asm/unistd.h */
@@ -135,16 +136,24 @@ static void no_emulation(int unused)
     absent("no i386 emulation in this kernel");
 }
 
-void try_i386(void)
+/* User-mode Linux takes the numbers for x86-64's. */
+static void with_emulation(void)
 {
     signal(SIGSEGV, no_emulation);
+    if (i386(I386_GETPID, 0, 0, 0) != getpid())
+        no_emulation(0);
+}
+
+void try_i386(void)
+{
+    with_emulation();
     call("keyctl by int 0x80", i386(I386_KEYCTL, KEYCTL_GET_KEYRING_ID, KEY_SPEC_PROCESS_KEYRING, 1));
 }
 
 /* The family is in memory, where no filter looks. */
 void try_socketcall(void)
 {
-    signal(SIGSEGV, no_emulation);
+    with_emulation();
     uint32_t *words = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
     words[0] = AF_VSOCK, words[1] = SOCK_STREAM, words[2] = 0;
     if (i386(I386_SOCKETCALL, 1, (long)words, 0) >= 0)
