@@ -124,8 +124,8 @@ class Admin(Minictr):
 
 
 class MappedAdmin(Minictr):
-    name = "the same, mapped"
-    about = "both: --cap-add SYS_ADMIN with --uidmap and --gidmap"
+    name = "mapped admin"
+    about = "minictr run --cap-add SYS_ADMIN, with the ids of mapped root"
     options = (*MappedRoot.options, *Admin.options)
 
 
