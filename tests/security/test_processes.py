@@ -182,3 +182,18 @@ def test_zombies_are_reaped(hostile, sh):
     weak = small.without("init")
     done = weak.run(["probe", "orphans", "60"], capture_output=True, text=True, timeout=20)
     assert done.returncode == 0 and int(done.stdout) > 20
+
+
+def test_who_joins_can_do_no_more(hostile, run_cli):
+    """`exec` is a second way in: each class of the report ends there as it does for the container's own program."""
+    name = f"joined-{secrets.token_hex(4)}"
+    assert run_cli("run", "-d", "--name", name, "--rootfs", hostile.rootfs, "--", "sleep", "1000").returncode == 0
+    try:
+        joined = compiled.verdicts(run_cli("exec", name, "attempt", "all").stdout)
+    finally:
+        assert run_cli("rm", "-f", name).returncode == 0
+    own = compiled.verdicts(hostile.run(["attempt", "all"], capture_output=True, text=True, timeout=60).stdout)
+    assert {kind: verdict.result for kind, verdict in joined.items()} == {
+        kind: verdict.result for kind, verdict in own.items()
+    }
+    assert [kind for kind, verdict in joined.items() if verdict.result == compiled.SUCCEEDED] == ["memory"]

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/klog.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -225,6 +226,7 @@ void try_setgroups(void)
     if (geteuid() == 0 &&
         (setgroups(1, &group) < 0 || setresgid(NOBODY, NOBODY, NOBODY) < 0 || setresuid(NOBODY, NOBODY, NOBODY) < 0))
         absent("%s: cannot become an ordinary user first", strerrorname_np(errno));
+    prctl(PR_SET_DUMPABLE, 1); /* what changed its user may not open its own gid_map */
     int length = snprintf(row, sizeof(row), "0 %d 1", (int)getegid());
     if (unshare(CLONE_NEWUSER) < 0)
         blocked("unshare CLONE_NEWUSER");
