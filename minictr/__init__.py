@@ -20,6 +20,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "minictr.runtime.container": "Container run run_async",
     "minictr.runtime.result": "Result",
+    "minictr.runtime.notified": "Syscall Errno CONTINUE",
     "minictr.runtime.process": "Process PIPE STDOUT DEVNULL",
     "minictr.runtime.console": "Console",
     "minictr.runtime.cgroup": "Cgroup",
@@ -29,6 +30,7 @@ _HOMES = {
     "minictr.runtime.effort": "LeftOut best_effort",
     "minictr.runtime.front": "profiles",
     "minictr.runtime.isolation": "Isolation isolation",
+    "minictr.runtime.privilege": "privilege_of",
     "minictr.spec": "Spec",
     "minictr.plan": "Plan",
     "minictr.steps": "Step Feature Support",
@@ -47,7 +49,7 @@ _HOMES = {
         " Session Tty Pdeathsig Init"
     ),
     "minictr.features.users": "Identity",
-    "minictr.features.capabilities": "Capabilities NoNewPrivs",
+    "minictr.features.capabilities": "Capabilities NoNewPrivs Securebits",
     "minictr.features.landlock": "Landlock",
     "minictr.features.seccomp": "Seccomp",
     "minictr.features.lsm": "AppArmor SELinux",

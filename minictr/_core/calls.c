@@ -98,6 +98,13 @@ long mc_seccomp(unsigned int operation, unsigned int flags, const char *program,
     return MC_CALL3(__NR_seccomp, operation, flags, program ? (void *)&fprog : 0);
 }
 
+/* SECCOMP_GET_NOTIF_SIZES: bytes of struct seccomp_notif, seccomp_notif_resp and seccomp_data, as the kernel has them.
+ */
+long mc_notif_sizes(uint16_t *sizes)
+{
+    return MC_CALL3(__NR_seccomp, SECCOMP_GET_NOTIF_SIZES, 0, sizes);
+}
+
 long mc_sethostname(const char *name, size_t length)
 {
     return MC_CALL2(__NR_sethostname, name, length);

@@ -52,6 +52,7 @@ enum mc_op_kind {
     MC_OP_BOUNDING,
     MC_OP_CAPSET,
     MC_OP_AMBIENT,
+    MC_OP_SECUREBITS,
     MC_OP_NO_NEW_PRIVS,
     MC_OP_LANDLOCK_RULESET,
     MC_OP_LANDLOCK_PATH,
@@ -61,6 +62,7 @@ enum mc_op_kind {
     MC_OP_VERIFY_CAPS,
     MC_OP_VERIFY_IDS,
     MC_OP_VERIFY_LABEL,
+    MC_OP_VERIFY_SECUREBITS,
     MC_OP_VERIFY_NO_NEW_PRIVS,
     MC_OP_VERIFY_ROOT,
     MC_OP_VERIFY_PATHS,
@@ -222,6 +224,7 @@ long mc_capget(int pid, uint64_t *sets); /* effective, permitted, inheritable */
 long mc_capset(uint64_t effective, uint64_t permitted, uint64_t inheritable);
 long mc_prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d);
 long mc_seccomp(unsigned int operation, unsigned int flags, const char *program, uint32_t length);
+long mc_notif_sizes(uint16_t *sizes);
 long mc_landlock_abi(void);
 long mc_sethostname(const char *name, size_t length);
 long mc_setdomainname(const char *name, size_t length);

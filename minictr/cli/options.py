@@ -58,6 +58,7 @@ RUN_OPTIONS: tuple[Row, ...] = (
     # --- privilege and limits ---
     (("--cap-add",), "cap_add", MANY, "CAP", "Add a capability, or ALL.", PRIVILEGE),
     (("--cap-drop",), "cap_drop", MANY, "CAP", "Drop a capability, or ALL.", PRIVILEGE),
+    (("--securebits",), "securebits", MANY, "+BIT,-BIT", "noroot and others, as in setpriv.", PRIVILEGE),
     (("--privileged",), "privileged", FLAG, "", "All capabilities and devices, nothing hidden.", PRIVILEGE),
     (("--security-opt",), "security_opt", MANY, "OPT", "seccomp=, apparmor=, label= and others; see docs.", PRIVILEGE),
     (("--seccomp-log",), "seccomp_log", FLAG, "", "The kernel's log tells what the filter denies.", PRIVILEGE),

@@ -24,6 +24,7 @@ class Result(Value):
     ended it; ``elapsed``: seconds from the start's first step to the end; ``rusage``: ``os.wait4``'s
     ``struct_rusage`` of the whole container; ``timeline``: the start by step and by feature; ``stdout``, ``stderr``:
     what was captured, else None; ``usage``: the last readings of its cgroups (bytes, seconds), None without any.
+    ``handler_errors``: what an ``on_syscall`` function raised, the first 32; each such call failed with EPERM.
     """
 
     args: tuple[str, ...]
@@ -36,6 +37,7 @@ class Result(Value):
     stdout: Any = None
     stderr: Any = None
     readings: Readings | None = None
+    handler_errors: tuple[BaseException, ...] = ()
 
     @property
     def usage(self) -> Usage | None:
@@ -86,6 +88,7 @@ class Result(Value):
             process.clock,
             *captured,
             process.readings,
+            process.handler_errors,
         )
 
     def judged(self, timeout: float | None, check: bool) -> Result:
@@ -99,4 +102,7 @@ class Result(Value):
     def check_returncode(self) -> None:
         """Raise :class:`CalledProcessError` if ``returncode`` is not 0."""
         if self.returncode:
-            raise CalledProcessError(self.returncode, self.args, self.stdout, self.stderr, self)
+            error = CalledProcessError(self.returncode, self.args, self.stdout, self.stderr, self)
+            for raised in self.handler_errors[:1]:
+                error.add_note(f"the on_syscall function had raised {raised!r} (result.handler_errors)")
+            raise error
