@@ -213,13 +213,14 @@ import _socket
 from minictr.kernel import packets
 from minictr.runtime.supervisor import Supervisor
 supervisor = Supervisor(handler)
-with _socket.socket(fileno=supervisor.offer()) as end:
-    packets.send(end, b"l", [0])
-    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
-    try:
-        supervisor.take(1, 0)
-    except OSError as err:
-        print(err)
+end = _socket.socket(fileno=supervisor.offer())
+packets.send(end, b"l", [0])
+end.close()
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+try:
+    supervisor.take(1, 0)
+except OSError as err:
+    print(err)
 supervisor.stop()
 """
 
@@ -229,6 +230,7 @@ def test_no_room_for_its_descriptors():
     listener is the one that has no room."""
     command = [sys.executable, "-P", "-c", FEW_DESCRIPTORS]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
     refused, lost = done.stdout.splitlines()
     assert refused == "True 0 1 {'refused'}"
     assert "listener could not be received" in lost
