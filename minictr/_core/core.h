@@ -17,6 +17,7 @@ enum mc_op_kind {
     MC_OP_FSMOUNT,
     MC_OP_ADOPT,
     MC_OP_OVERLAY,
+    MC_OP_OVERLAY_TREES,
     MC_OP_SETATTR,
     MC_OP_ROOT_ATTACH,
     MC_OP_PIVOT_ROOT,

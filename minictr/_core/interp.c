@@ -6,7 +6,8 @@
     X(PDEATHSIG, pdeathsig) X(BARRIER, barrier) X(CGROUP_ENTER, cgroup_enter) X(SUBREAPER, subreaper) \
     X(SIGRESET, sigreset) \
     X(UNSHARE, unshare) X(SETNS, setns) X(ENTER_ROOT, enter_root) X(PROPAGATION, propagation) X(OPEN_TREE, open_tree) \
-    X(FSMOUNT, fsmount) X(ADOPT, adopt) X(OVERLAY, overlay) X(SETATTR, setattr) X(ROOT_ATTACH, root_attach) \
+    X(FSMOUNT, fsmount) X(ADOPT, adopt) X(OVERLAY, overlay) \
+    X(OVERLAY_TREES, overlay_trees) X(SETATTR, setattr) X(ROOT_ATTACH, root_attach) \
     X(PIVOT_ROOT, pivot_root) X(CHROOT, chroot) X(MOUNT, mount) X(ATTACH, attach) X(MASK, mask) \
     X(READONLY_PATH, readonly_path) X(REMOUNT, remount) X(MKDIR, mkdir) X(MKNOD, mknod) X(SYMLINK, symlink) \
     X(WRITE_FILE, write_file) X(BOOT_ID, boot_id) X(SETHOSTNAME, sethostname) X(SETDOMAINNAME, setdomainname) \

@@ -19,7 +19,7 @@ from minictr.features.cgroupfs import Cgroupfs
 from minictr.features.mounts import Bind, Shm, Sysfs
 from minictr.features.namespaces import TimeNamespace, UserNamespace
 from minictr.features.process import Cwd, Domainname, Env, Hostname, OomScoreAdj, Pdeathsig, Rlimits, Sysctl, Tty
-from minictr.features.rootfs import Overlay, ReadonlyRoot
+from minictr.features.rootfs import Idmap, Overlay, ReadonlyRoot
 from minictr.features.seccomp import POLICIES, Seccomp
 from minictr.features.users import Identity
 from minictr.spec import Spec, label
@@ -156,6 +156,8 @@ def namespace(spec: Spec, option: str, name: str, text: str) -> Spec:
     wanted = said(option, parse.namespace, name, text)
     if wanted is None:
         return spec.without(name, cascade=True)
+    if getattr(wanted, "auto", 0) and spec.rootfs.strip("/"):
+        spec = spec.with_(Idmap())  # but for the host's own root: root inside would be root of all of its files
     if not wanted.join:
         return spec.with_(wanted)
     path = os.path.abspath(wanted.join)

@@ -55,7 +55,7 @@ from minictr.features.process import (
     Tty,
     Umask,
 )
-from minictr.features.rootfs import Chroot, Overlay, PivotRoot, ReadonlyRoot
+from minictr.features.rootfs import Chroot, Idmap, Overlay, PivotRoot, ReadonlyRoot
 from minictr.features.seccomp import Seccomp
 from minictr.features.users import Identity
 
@@ -96,6 +96,7 @@ __all__ = [
     "Hostname",
     "Hugetlb",
     "Identity",
+    "Idmap",
     "Init",
     "Io",
     "IpcNamespace",
@@ -153,6 +154,7 @@ REGISTRY: dict[str, type[Feature]] = {
         PivotRoot,
         Chroot,
         Overlay,
+        Idmap,
         ReadonlyRoot,
         Proc,
         Sysfs,

@@ -56,7 +56,7 @@ def check_root(ctx: Context) -> None:
     if ctx.rootfs.strip("/") and not ways and not ctx.has("join"):  # "/" is the host's own
         raise SpecError(f"rootfs {ctx.rootfs} is not entered without pivot_root or chroot: add one, or give no rootfs")
     if not ctx.rootfs:
-        for name in (*ways, "overlay"):
+        for name in (*ways, "overlay", "idmap"):
             if ctx.has(name):
                 raise SpecError(f"{name} needs a root file system: give rootfs, or leave {name} out")
 
@@ -94,6 +94,9 @@ def check_handles(ctx: Context) -> None:
     held = (Bind, Device) if ctx.has("userns") else Bind  # a device node is bound in a user namespace, else made
     binds = sum(1 for feature in ctx.features if isinstance(feature, held))
     others = 1 + ctx.has("landlock") + (8 if ctx.has("userns") else 0)
+    overlay = ctx.get("overlay")
+    if ctx.has("idmap") and overlay is not None:
+        others += 1 + len(overlay.lower) + (3 if overlay.upper else 0)
     if binds + others > HANDLES:
         raise SpecError(f"bind: {binds} of them, at most {HANDLES - others} go in: bind a directory above them")
 
@@ -169,9 +172,16 @@ def check_user_namespace(ctx: Context) -> None:
             if isinstance(feature, Bind) and feature.idmap:
                 raise SpecError(f"bind {feature.target}: idmap means the maps of userns: add userns with maps")
         return
-    for feature in ctx.features:
-        if isinstance(feature, Bind) and feature.idmap and not user.uid_map:
-            raise SpecError(f"bind {feature.target}: idmap needs the maps of userns: give it uid_map and gid_map")
+    shown = [feature.label for feature in ctx.features if feature.name == "idmap" or getattr(feature, "idmap", False)]
+    if shown and not user.changes_ids:
+        what = shown[0].replace("bind:", "bind ") + (": idmap" if shown[0] != "idmap" else ":")
+        raise SpecError(f"{what} needs the maps of userns: give it uid_map and gid_map, or auto")
+    overlay = ctx.get("overlay")
+    if user.auto and overlay is not None and overlay.upper and not ctx.has("idmap"):
+        raise SpecError(
+            "overlay: what is kept in upper would belong to ids that userns auto gives back: add idmap, or give userns "
+            "its maps"
+        )
     if ctx.has("mqueue") and not own(ctx, "ipc"):
         raise SpecError("mqueue in a user namespace needs an own ipc namespace: add ipc, or leave mqueue out")
     # setns(2) into a user namespace comes after the clone, and these two reach only children made by one

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "UserNamespace",
     "delegated_map",
+    "delegations",
     "probe",
     "read_map",
     "subordinate_ids",
@@ -92,24 +93,36 @@ def subordinate_ids(path: str = "/etc/subuid", *, user: str = "") -> tuple[tuple
     ((100000, 65536),)
     """
     names = {user} if user else _own_names()
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            lines = file.read().splitlines()
-    except FileNotFoundError:
-        return ()
-    except OSError as err:
-        raise StepFailed(f"read {path}", err.errno or 0) from err
     found = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or line.startswith("#"):
-            continue
+    for number, line in enumerate(_lines(path), 1):
         name, *numbers = line.split(":")
         if name not in names:
             continue
-        if len(numbers) != 2 or not all(text.isascii() and text.isdigit() for text in numbers):
+        if not _is_range(numbers):
             raise SpecError(f"{path}:{number}: {line!r} is not NAME:FIRST:COUNT")
         found.append((int(numbers[0]), int(numbers[1])))
     return tuple(found)
+
+
+def delegations(path: str) -> list[tuple[str, int, int]]:
+    """All that PATH delegates, as (name, first id, count). What is no such row delegates nothing. Raises StepFailed."""
+    rows = [line.split(":") for line in _lines(path)]
+    return [(name, int(numbers[0]), int(numbers[1])) for name, *numbers in rows if _is_range(numbers)]
+
+
+def _is_range(numbers: list[str]) -> bool:
+    return len(numbers) == 2 and all(text.isascii() and text.isdigit() for text in numbers)
+
+
+def _lines(path: str) -> list[str]:
+    """The lines of a subuid(5) file, comments emptied; none without the file."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return ["" if line.startswith("#") else line for line in file.read().splitlines()]
+    except FileNotFoundError:
+        return []
+    except OSError as err:
+        raise StepFailed(f"read {path}", err.errno or 0) from err
 
 
 def _own_names() -> set[str]:

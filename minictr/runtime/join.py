@@ -194,7 +194,7 @@ def repeated(feature: Feature) -> Feature:
 
 def joined_users(kind: UserNamespace) -> JoinedUserNamespace:
     """What is left to do of KIND once it is joined."""
-    return JoinedUserNamespace(uid_map=kind.uid_map, gid_map=kind.gid_map, join=kind.join)
+    return JoinedUserNamespace(kind.uid_map, kind.gid_map, kind.join, kind.auto)
 
 
 def environment(spec: Spec, extra: Mapping[str, str], without: Collection[str]) -> Env:

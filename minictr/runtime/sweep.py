@@ -207,6 +207,13 @@ def remove_directory(row: Row) -> bool:
     return True
 
 
+def give_back_ids(row: Row) -> bool:
+    """A lease of ids; whether it was the container's."""
+    from minictr.runtime.leases import drop
+
+    return drop(*row[1:])
+
+
 def _nothing(row: Row) -> bool:
     return False
 
@@ -218,4 +225,5 @@ RESOURCES: dict[str, Callable[[Row], bool]] = {
     "committed": _nothing,
     "cgroup": remove_cgroup,
     "directory": remove_directory,
+    "ids": give_back_ids,
 }
