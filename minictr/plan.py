@@ -41,6 +41,7 @@ ORDER: tuple[tuple[int, tuple[str, ...], str], ...] = (
     ),
     (SETUP, ("cgroup_enter",), "all that the start does from here on counts in the container's own groups"),
     (SETUP, ("timens.unshare",), "as the caller's user, who owns /proc/self until the next steps change that"),
+    (SETUP, ("disable_userns.write_file",), "with the privilege that is dropped later; needs the host's /proc"),
     (SETUP, ("timens.write_file",), "offsets must be there before the first process is inside; needs the host's /proc"),
     (SETUP, ("join.setgroups",), "in a user namespace that denies setgroups they could not be dropped any more"),
     (SETUP, ("join.setns",), "all at once, while the caller's privilege is there for those that others own"),
@@ -101,6 +102,7 @@ ORDER: tuple[tuple[int, tuple[str, ...], str], ...] = (
         ("landlock_restrict",),
         "without no_new_privs: while CAP_SYS_ADMIN is there, and before a filter forbids it",
     ),
+    (LOCK, ("disable_userns.seccomp",), "before the program's own filter, which may forbid to load another"),
     (LOCK, ("seccomp",), "without no_new_privs: while CAP_SYS_ADMIN is there (as runc does)"),
     (LOCK, ("bounding",), "needs CAP_SETPCAP"),
     (LOCK, ("keep_caps",), "before the user changes"),
@@ -117,6 +119,7 @@ ORDER: tuple[tuple[int, tuple[str, ...], str], ...] = (
     (VERIFY, ("verify_ids",), "read back, for a set that did not take is a hole"),
     (VERIFY, ("verify_caps",), "read back, for a set that did not take is a hole"),
     (VERIFY, ("verify_no_new_privs",), "read back"),
+    (VERIFY, ("verify_no_userns",), "tried, as whoever the program is"),
     (
         VERIFY,
         ("hold",),
@@ -129,6 +132,7 @@ ORDER: tuple[tuple[int, tuple[str, ...], str], ...] = (
     ),
     (EXEC, ("landlock_restrict",), "with no_new_privs: no step of ours opens a file or leaves a process any more"),
     (EXEC, ("ready",), "the last calls of ours but one: init is locked, the parent lives, descriptors close on exec"),
+    (EXEC, ("disable_userns.seccomp",), "before the program's own filter, which may forbid to load another"),
     (EXEC, ("seccomp",), "with no_new_privs: last, so that the filter need not allow any step of ours"),
     (EXEC, ("exec",), "the program"),
 )

@@ -165,7 +165,8 @@ static long take_down(long tree)
 }
 
 /* Layers that are trees of the parent's, id-mapped. A mount that hangs nowhere is judged by the user namespace of who
- * made it (clone_private_mount), so each hangs over "/", one over the other, until the overlay has clones of its own. */
+ * made it (clone_private_mount), so each hangs over "/", one over the other, until the overlay has clones of its own.
+ */
 long mc_op_overlay_trees(struct mc_machine *m, struct mc_op *op)
 {
     long scratch = -1, upper, work, ret = 0;

@@ -21,7 +21,7 @@ from minictr.features.namespaces import TimeNamespace, UserNamespace
 from minictr.features.process import Cwd, Domainname, Env, Hostname, OomScoreAdj, Pdeathsig, Rlimits, Sysctl, Tty
 from minictr.features.rootfs import Idmap, Overlay, ReadonlyRoot
 from minictr.features.seccomp import POLICIES, Seccomp
-from minictr.features.users import Identity
+from minictr.features.users import DisableUserns, Identity
 from minictr.spec import Spec, label
 
 TYPE_CHECKING = False
@@ -156,7 +156,12 @@ def namespace(spec: Spec, option: str, name: str, text: str) -> Spec:
     wanted = said(option, parse.namespace, name, text)
     if wanted is None:
         return spec.without(name, cascade=True)
-    if getattr(wanted, "auto", 0) and spec.rootfs.strip("/"):
+    count = getattr(wanted, "auto", 0)
+    if count and os.geteuid():
+        from minictr.kernel.delegated import rows_of
+
+        return spec.with_(UserNamespace(rows_of("uid", count), rows_of("gid", count)))
+    if count and spec.rootfs.strip("/"):
         spec = spec.with_(Idmap())  # but for the host's own root: root inside would be root of all of its files
     if not wanted.join:
         return spec.with_(wanted)
@@ -236,6 +241,8 @@ def privilege(spec: Spec, opts: Options) -> Spec:
     if "security_opt" in opts:
         spec = security_options(spec, opts["security_opt"])
     spec = seccomp_log(spec, opts)
+    if opts.get("disable_userns"):
+        spec = spec.with_(DisableUserns())
     limits = many(opts, "ulimit", "--ulimit", "ulimit")
     if limits:
         present = spec.get("rlimits")

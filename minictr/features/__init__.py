@@ -57,7 +57,7 @@ from minictr.features.process import (
 )
 from minictr.features.rootfs import Chroot, Idmap, Overlay, PivotRoot, ReadonlyRoot
 from minictr.features.seccomp import Seccomp
-from minictr.features.users import Identity
+from minictr.features.users import DisableUserns, Identity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ __all__ = [
     "Device",
     "Devices",
     "Devpts",
+    "DisableUserns",
     "Domainname",
     "Env",
     "Freezer",
@@ -182,6 +183,7 @@ REGISTRY: dict[str, type[Feature]] = {
         Pdeathsig,
         Init,
         Identity,
+        DisableUserns,
         Capabilities,
         NoNewPrivs,
         Landlock,

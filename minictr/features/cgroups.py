@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from minictr.errors import SpecError
 from minictr.features.check import choice, decimal, frozen, integer, sequence, shown, size, word
+from minictr.features.namespaces import LEASED
 from minictr.steps import PREPARE, SETUP, Context, Feature, Step
 
 TYPE_CHECKING = False

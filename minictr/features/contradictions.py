@@ -190,6 +190,20 @@ def check_user_namespace(ctx: Context) -> None:
             raise SpecError(f"{name} cannot be new inside a joined userns: join one made in it, or make both new")
 
 
+def check_disabled_userns(ctx: Context) -> None:
+    """The limit of a user namespace is its own root's, unless he has not the capability for it."""
+    user: UserNamespace | None = ctx.get("userns")
+    if user is None or not ctx.has("disable_userns") or ctx.has("join"):
+        return
+    if user.join:
+        cure = "leave one of them out"
+        raise SpecError(f"disable_userns in a joined userns ({user.join}) would limit those in it: {cure}")
+    kept = ctx.get("capabilities")
+    if kept is None or "SYS_RESOURCE" in kept.bounding:
+        cure = "drop it (--cap-drop SYS_RESOURCE)" if kept is not None else "add capabilities without it"
+        raise SpecError(f"disable_userns: root of userns could undo it with CAP_SYS_RESOURCE: {cure}")
+
+
 def check_ids(ctx: Context) -> None:
     who: Identity | None = ctx.get("user")
     if who is None:
@@ -242,6 +256,7 @@ CHECKS: tuple[Callable[[Context], None], ...] = (
     check_sysctl,
     check_names,
     check_user_namespace,
+    check_disabled_userns,
     check_ids,
     check_propagation,
 )

@@ -310,7 +310,7 @@ class UserNamespace(Namespace):
     @property
     def setgroups(self) -> bool:
         """Whether processes inside may set supplementary groups."""
-        return bool(self.join) or ((self.auto or bool(self.gid_map)) and sum(count for _, count in self.gids) > 1)
+        return bool(self.join) or sum(count for _, count in self.gids) > 1
 
     def maps_uid(self, uid: int) -> bool:
         """Whether UID exists inside. A joined namespace is not known: the kernel will say."""

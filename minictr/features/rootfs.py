@@ -115,7 +115,10 @@ class Overlay(Feature):
         if ctx.has("userns"):  # trusted.* attributes are the host's root's alone; Linux 5.11
             options.append("userxattr")
         if ctx.has("idmap"):
-            trees = {"lower": [layer(place) for place in range(len(lower))], "upper": UPPER if self.upper else []}
+            trees: dict[str, Any] = {
+                "lower": [layer(place) for place in range(len(lower))],
+                "upper": UPPER if self.upper else [],
+            }
             yield self.step("overlay_trees", SETUP, about, into=ROOT, **trees, options=options)
             return
         layers: dict[str, Any] = {"lower": lower, "upper": self.upper, "work": self.work_path}

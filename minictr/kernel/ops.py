@@ -107,6 +107,7 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     "verify_ids": ("uid:i", "gid:i", "groups:b"),
     "verify_label": ("module:s", "label:s"),
     "verify_no_new_privs": (),
+    "verify_no_userns": (),  # unshare(2) CLONE_NEWUSER must fail with ENOSPC
     "verify_root": (),  # the root is a mount point of its own and the working directory is inside it
     "verify_paths": ("masked:i", "paths:l"),  # masked, or read-only (0): each that is there, as its step left it
     "hold": ("fd:f",),  # two-phase start: "h" on the report pipe, then wait for one byte

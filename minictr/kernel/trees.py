@@ -97,24 +97,12 @@ def set_idmap(tree: int, userns: int, *, recursive: bool, what: str) -> None:
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
     result = lib.mc_mount_setattr(tree, b"", flags, MOUNT_ATTR_IDMAP, 0, 0, userns)
     if result == -EINVAL:
-        cure = f"{_file_system(what)} cannot be id-mapped by this kernel: ext4, XFS, btrfs can; tmpfs since Linux 6.3"
+        from minictr.kernel.idmap import KNOWN, file_system_of
+
+        cure = f"{file_system_of(what)} cannot be id-mapped by this kernel; {KNOWN}"
     else:
         cure = "needs Linux 5.12, privilege over the file system, and a mount that is not id-mapped already"
     check(result, f"idmap {what}", cure)
-
-
-def _file_system(path: str) -> str:
-    """The type of the file system that PATH is on, and where it is mounted."""
-    from minictr.kernel.mountinfo import mountinfo
-
-    try:
-        device = os.stat(path).st_dev
-        name = f"{os.major(device)}:{os.minor(device)}"
-        found = [mount for mount in mountinfo() if mount.device == name and path.startswith(mount.target)]
-    except OSError:
-        return "its file system"
-    best = max(found, key=lambda mount: len(mount.target), default=None)
-    return "its file system" if best is None else f"{best.fstype} (on {best.target})"
 
 
 def open_target(target: str) -> int:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 
 from minictr.errors import SpecError, StepFailed
-from minictr.kernel import procfs
+from minictr.kernel import ops, procfs
+from minictr.kernel.core import check, lib
 from minictr.kernel.handles import Handle
 
 TYPE_CHECKING = False
@@ -19,6 +20,8 @@ __all__ = [
     "UserNamespace",
     "delegated_map",
     "delegations",
+    "file_ids",
+    "limit_user_namespaces",
     "probe",
     "read_map",
     "subordinate_ids",
@@ -185,6 +188,38 @@ def user_namespace(*, uid_map: str = "", gid_map: str = "", setgroups: str = "")
             return UserNamespace(os.open(f"/proc/{child.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC))
         except OSError as err:
             raise StepFailed(f"open the user namespace of process {child.pid}", err.errno or 0) from err
+
+
+def limit_user_namespaces(count: int) -> None:
+    """At most COUNT user namespaces below the one of this process, the host's too. Linux 4.9, namespaces(7).
+
+    For a child in a namespace of its own; who has CAP_SYS_RESOURCE in it may change it again. Raises StepFailed: EACCES
+    without that capability.
+
+    >>> limit_user_namespaces(0)
+    """
+    path, cure = "/proc/sys/user/max_user_namespaces", "needs CAP_SYS_RESOURCE in the user namespace"
+    ops.execute("write_file", about=path, cure=cure, path=path, data=f"{count}\n", magic=procfs.MAGIC)
+
+
+# --- whose what is made is ---
+
+
+class file_ids(Handle):
+    """``with file_ids(uid, gid):`` files that this thread makes are that user's and that group's. setfsuid(2).
+
+    In a file system of a user namespace, or through an id-mapped mount, ids that it does not map can make nothing, not
+    even the host's root (EOVERFLOW). The thread's capabilities stay as they are. Raises StepFailed: EPERM without
+    CAP_SETUID and CAP_SETGID.
+    """
+
+    def __init__(self, uid: int, gid: int) -> None:
+        self._before = os.geteuid(), os.getegid()
+        check(lib.mc_setfsids(uid, gid), f"setfsuid {uid}, setfsgid {gid}")
+        self._open = True
+
+    def _close(self) -> None:
+        check(lib.mc_setfsids(*self._before), "setfsuid, setfsgid: back")
 
 
 def probe() -> dict[str, Support]:

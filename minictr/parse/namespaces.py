@@ -47,6 +47,8 @@ def namespace(name: str, text: str) -> Namespace | None:
     how, colon, rest = text.partition(":")
     if name == "userns" and how == "auto":
         return automatic(rest if colon else "")
+    if name == "userns" and how in ("keep-id", "nomap"):
+        raise SpecError(f"userns: {how} is not built: --uidmap and --gidmap write any map")
     if how == "ns" and colon and rest:
         return kind(join=rest)
     if how == "pid" and colon:

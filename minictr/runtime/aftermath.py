@@ -42,7 +42,9 @@ class Aftermath:
     A cgroup that cannot be removed keeps its journal, and the next sweep tries again.
     """
 
-    def __init__(self, journal: Record, own: bool, places: tuple[Place, ...], name: str = "", lease: Lease | None = None) -> None:
+    def __init__(
+        self, journal: Record, own: bool, places: tuple[Place, ...], name: str = "", lease: Lease | None = None
+    ) -> None:
         """OWN: the journal is this container's alone, and its record; else the process's ledger."""
         self.journal, self.own, self.places, self.name, self.lease = journal, own, places, name, lease
 

@@ -134,9 +134,7 @@ def idmap_tree(start: Start, *, into: str, path: str, recursive: bool, uid_map: 
     start.own(into, idmapped_tree(path, recursive=recursive, userns=mapping(start, uid_map, gid_map)))
 
 
-def idmap_upper(
-    start: Start, *, into: tuple[str, str, str], upper: str, work: str, uid_map: str, gid_map: str
-) -> None:
+def idmap_upper(start: Start, *, into: tuple[str, str, str], upper: str, work: str, uid_map: str, gid_map: str) -> None:
     """The layer UPPER and its WORK directory on one id-mapped mount: the descriptors that INTO names, the mount's
     first. overlayfs.rst: they must be on the same mount."""
     from minictr.kernel.mounts import idmapped_tree

@@ -42,7 +42,9 @@ if TYPE_CHECKING:
 SIGKILL = 9
 CLONE_NEWPID = 0x20000000  # linux/sched.h
 START_TIMEOUT = 10.0
-RECORDED = frozenset({"cgroup", "lease_ids"})  # steps that make what outlives a killed parent: written down before they are done
+RECORDED = frozenset(
+    {"cgroup", "lease_ids"}
+)  # steps that make what outlives a killed parent: written down before they are done
 REAP_TIMEOUT = 5.0
 PAGE = 4096
 

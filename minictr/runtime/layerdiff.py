@@ -41,8 +41,8 @@ class Change(Value):
 
 
 class Marks:
-    """The attributes of overlayfs: ``trusted.overlay.*``, or ``user.overlay.*`` where it was mounted in a user namespace
-    (``userxattr``, Linux 5.11).
+    """The attributes of overlayfs: ``trusted.overlay.*``, or ``user.overlay.*`` where it was mounted in a user
+    namespace (``userxattr``, Linux 5.11).
 
     Only one of the two counts, as the other may be written by any program of the container. "" is what this process
     would have mounted with.

@@ -62,8 +62,9 @@ def take(journal: Record, count: int) -> Lease:
 
             sweep(journal.store)  # what was just left behind
             found = _choose(directory, journal.id, count)
-        lease = Lease(directory, journal.id, *(_some(first, kind, count) for first, kind in zip(found, KINDS)), count)
-        journal.write_ahead(("ids", lease.path, lease.owner))
+        uid, gid = (_some(first, kind, count) for first, kind in zip(found, KINDS, strict=True))
+        lease = Lease(directory, journal.id, uid, gid, count)
+        journal.write_ahead(("ids", lease.owner, lease.path))
         os.symlink(lease.owner, lease.path)
         return lease
     except OSError as err:
@@ -84,7 +85,7 @@ def _choose(directory: str, owner: str, count: int) -> list[int]:
     for place, taken in enumerate(busy):
         taken += ((row[place], row[2]) for row in leased)
     seed = int(owner[:16], 16)
-    free = [subids.less(*pair) for pair in zip(ranges, busy)]
+    free = [subids.less(*pair) for pair in zip(ranges, busy, strict=True)]
     both = subids.less(free[0], subids.less(((0, subids.ID_COUNT),), free[1]))
     same = subids.free_range(both, (), count, seed)
     return [same, same] if same >= 0 else [subids.free_range(one, (), count, seed) for one in free]

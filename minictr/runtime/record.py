@@ -347,10 +347,13 @@ class Record(Handle):
             raise self.failed("remove", entry, err) from err
 
     def _remove_tree(self, entry: str) -> None:
-        from minictr.runtime.removal import remove_tree
+        from minictr.runtime.removal import remove_delegated, remove_tree
 
         try:
             remove_tree(entry, self.fd)
+        except PermissionError as err:
+            if not os.geteuid() or not remove_delegated(entry, self.fd):
+                raise self.failed("remove", entry, err) from err
         except OSError as err:
             raise self.failed("remove", entry, err) from err
 

@@ -211,7 +211,7 @@ def give_back_ids(row: Row) -> bool:
     """A lease of ids; whether it was the container's."""
     from minictr.runtime.leases import drop
 
-    return drop(*row[1:])
+    return drop(row[2], row[1])
 
 
 def _nothing(row: Row) -> bool:
