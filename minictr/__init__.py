@@ -41,12 +41,12 @@ _HOMES = {
     ),
     "minictr.features.masks": "MaskedPaths ReadonlyPaths",
     "minictr.features.mounts": "Proc Sysfs Dev Devpts Shm Mqueue Tmpfs Bind",
-    "minictr.features.rootfs": "PivotRoot Chroot Overlay ReadonlyRoot",
+    "minictr.features.rootfs": "PivotRoot Chroot Overlay Idmap ReadonlyRoot",
     "minictr.features.process": (
         "Hostname Domainname Env Cwd Umask Rlimits OomScoreAdj Sysctl BootId Keyring Personality"
         " Session Tty Pdeathsig Init"
     ),
-    "minictr.features.users": "Identity",
+    "minictr.features.users": "Identity DisableUserns",
     "minictr.features.capabilities": "Capabilities NoNewPrivs",
     "minictr.features.landlock": "Landlock",
     "minictr.features.seccomp": "Seccomp",

@@ -231,7 +231,7 @@ long mc_keyctl(int operation, const char *name);
 long mc_personality(unsigned long persona);
 long mc_setgroups(const char *groups, size_t count);
 long mc_setfsids(unsigned int uid, unsigned int gid); /* of the calling thread; see calls.c */
-long mc_fstatfs_type(int fd); /* f_type: *_MAGIC of linux/magic.h */
+long mc_fstatfs_type(int fd);                         /* f_type: *_MAGIC of linux/magic.h */
 long mc_bpf(int cmd, const char *attr, unsigned int size);
 long mc_read_files(int dirfd, const char *names, char *out, size_t size); /* see calls.c */
 long mc_inotify_init1(int flags);

@@ -139,6 +139,8 @@ def namespaces(spec: Spec, opts: Options) -> Spec:
 
 
 def _own(option: str, dest: str, opts: Options) -> None:
+    if opts.get(dest, "").startswith("auto"):
+        raise SpecError(f"{option} are maps, and --{dest} {opts[dest]} chooses some: leave one of them out")
     if opts.get(dest, "private") != "private":
         raise SpecError(f"{option} make a new namespace, and --{dest} {opts[dest]} is none: leave one of them out")
 

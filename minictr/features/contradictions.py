@@ -174,8 +174,11 @@ def check_user_namespace(ctx: Context) -> None:
         return
     shown = [feature.label for feature in ctx.features if feature.name == "idmap" or getattr(feature, "idmap", False)]
     if shown and not user.changes_ids:
-        what = shown[0].replace("bind:", "bind ") + (": idmap" if shown[0] != "idmap" else ":")
-        raise SpecError(f"{what} needs the maps of userns: give it uid_map and gid_map, or auto")
+        what = "" if shown[0] == "idmap" else f"{shown[0].replace(':', ' ', 1)}: "
+        raise SpecError(f"{what}idmap needs the maps of userns: give it uid_map and gid_map, or auto")
+    if ctx.has("idmap") and not ctx.rootfs.strip("/"):
+        cure = "leave idmap out, or give a root of its own"
+        raise SpecError(f"idmap of the host's own root: root inside would be root of all the host's files: {cure}")
     overlay = ctx.get("overlay")
     if user.auto and overlay is not None and overlay.upper and not ctx.has("idmap"):
         raise SpecError(

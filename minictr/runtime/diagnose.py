@@ -69,6 +69,10 @@ CURES: dict[tuple[str, int], str] = {
         "overlay",
         errno.EINVAL,
     ): "upper and work must be on one file system that supports overlay (not overlay itself, NFS)",
+    (
+        "overlay",
+        errno.EACCES,
+    ): "root of the user namespace may not walk there: add idmap (--with idmap), or let others search the directories",
     ("overlay", errno.ENODEV): "this kernel has no overlay file system",
     ("pivot_root", errno.EINVAL): "the root must not be shared, nor be an initramfs: use the chroot feature there",
     ("rlimit", errno.EPERM): "raising a hard limit needs CAP_SYS_RESOURCE: ask for less",
@@ -129,6 +133,8 @@ def parent_failed(step: Step, err: StepFailed, index: int, total: int) -> StepFa
     """A parent's step failed: the same error, with its place in the plan."""
     number = err.errno or 0
     cure = err.cure or _cure(step.call, number)
+    if step.feature == "idmap" and number == errno.EINVAL:
+        cure = f"{cure}; or do without (--without idmap): files whose owner has no row are nobody's then"
     if step.call == "cgroup" and number in (errno.EACCES, errno.EPERM, errno.EROFS):
         cure = f"{cure}, or do without (--without {step.feature})".removeprefix(", ")
     return StepFailed(err.what, number, index=index, total=total, feature=step.feature, cure=cure)

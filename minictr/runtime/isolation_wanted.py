@@ -19,7 +19,7 @@ __all__ = ["NOTHING", "PROMISES", "rows_of"]
 
 NOTHING = frozenset(
     "env cwd umask hostname domainname sysctl boot_id keyring pdeathsig tty overlay bind tmpfs proc dev device devpts"
-    " landlock shm mqueue loopback rdma misc cgroup_conf cgroup_parent".split()
+    " idmap disable_userns landlock shm mqueue loopback rdma misc cgroup_conf cgroup_parent".split()
 )
 
 
