@@ -177,6 +177,8 @@ def holder(store: Store, root: Path) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(command, text=True, stdin=-1, stdout=-1) as process:
         yield process
         process.kill()
+        process.wait()
+    sweep(store)
 
 
 def test_another_state_directory_is_heard(
