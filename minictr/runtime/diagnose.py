@@ -120,6 +120,8 @@ CURES: dict[tuple[str, int], str] = {
     ("fork", errno.EAGAIN): "the container is at its limit of processes: --without pids enters it all the same",
     ("enter_root", errno.EPERM): "entering a root by name needs CAP_SYS_CHROOT",
     ("setns", errno.EPERM): "joining needs CAP_SYS_ADMIN over that namespace",
+    ("idmap_tree", errno.EPERM): "id-mapped mounts need privilege over the file system: be root, or do without idmap",
+    ("idmap_upper", errno.EPERM): "id-mapped mounts need privilege over the file system: be root, or do without idmap",
     ("uid_map", errno.EPERM): "mapping other ids than one's own needs privilege, or newuidmap and /etc/subuid",
     ("gid_map", errno.EPERM): "mapping other ids than one's own needs privilege, or newgidmap and /etc/subgid",
 }

@@ -109,9 +109,9 @@ def started(store: Store, rootfs: Path, requires: Any) -> Iterator[Callable[...,
 
 @pytest.fixture
 def eventually() -> Callable[..., None]:
-    """``eventually(check)``: check() is true within five seconds."""
+    """``eventually(check)``: check() is true within ten seconds."""
 
-    def wait(check: Callable[[], object], seconds: float = 5) -> None:
+    def wait(check: Callable[[], object], seconds: float = 10) -> None:
         deadline = time.monotonic() + seconds
         while not check():
             assert time.monotonic() < deadline, "it never came true"
