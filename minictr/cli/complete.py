@@ -42,7 +42,8 @@ def _words(dest: str) -> Iterable[str]:
 
         return ("ALL", *CAPABILITIES)
     if dest in NAMESPACES:
-        return ("host", "private", "ns:", "pid:")
+        more = ("auto", "auto:size=") if dest == "userns" else ()
+        return ("host", "private", *more, "ns:", "pid:")
     fixed = {
         "format": ("text", "json"),
         "landlock_access": ("fs", "fs:"),

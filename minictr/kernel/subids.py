@@ -25,7 +25,7 @@ OWNER = "containers"  # whose rows of subuid(5) they are: podman's name for it
 DEFAULT: Range = (0x70000000, 0x7FFE0000 - 0x70000000)
 DATABASES = {"uid": "/etc/passwd", "gid": "/etc/group"}
 ID_COUNT = 1 << 32
-EVERY = f"{0:>10} {0:>10} {ID_COUNT - 1:>10}\n"  # the map of the host's own user namespace
+EVERY = b"         0          0 4294967295\n"  # the map of the host's own user namespace
 
 
 def configured(kind: str) -> tuple[Range, ...]:
@@ -34,15 +34,18 @@ def configured(kind: str) -> tuple[Range, ...]:
     return subordinate_ids(f"/etc/sub{kind}", user=OWNER) or (DEFAULT,)
 
 
-def taken(kind: str) -> list[Range]:
-    """What is somebody's already: delegated to other users, a user or group of the host, or mapped by a process; and
-    what this process could not map, being in a user namespace itself. Raises StepFailed for a file that cannot be read.
+def taken() -> dict[str, list[Range]]:
+    """What is somebody's already, by kind: delegated to other users, a user or group of the host, or mapped by a
+    process; and what this process could not map, being in a user namespace itself. Raises StepFailed for a file that
+    cannot be read.
     """
-    found = [row[1:] for row in delegations(f"/etc/sub{kind}") if row[0] != OWNER]
-    found += ((number, 1) for number in _numbers(DATABASES[kind]))
-    found += live_maps(kind)
-    own = tuple((first, count) for first, _, count in read_map("self", kind=kind))
-    return [*found, *less(((0, ID_COUNT),), own)]
+    found = live_maps()
+    for kind, busy in found.items():
+        busy += (row[1:] for row in delegations(f"/etc/sub{kind}") if row[0] != OWNER)
+        busy += ((number, 1) for number in _numbers(DATABASES[kind]))
+        own = [(first, count) for first, _, count in read_map("self", kind=kind)]
+        busy += less(((0, ID_COUNT),), own)
+    return found
 
 
 def _numbers(path: str) -> Iterator[int]:
@@ -59,24 +62,37 @@ def _numbers(path: str) -> Iterator[int]:
             yield int(row[2])
 
 
-def live_maps(kind: str) -> list[Range]:
-    """The ids, as this process counts, that the user namespace of any process maps to; but for its own namespace."""
-    texts = set()
+def live_maps() -> dict[str, list[Range]]:
+    """The ids, as this process counts, that the user namespace of any process maps to, by kind; but for its own
+    namespace, and those in which every user is the host's."""
+    known = {EVERY, _map_of("self", "uid")}
+    found: dict[str, set[bytes]] = {"uid": set(), "gid": set()}
     for pid in filter(str.isdecimal, os.listdir("/proc")):
-        try:
-            fd = os.open(f"/proc/{pid}/{kind}_map", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            continue  # it ended
-        try:
-            texts.add(os.read(fd, 1 << 16))
-        except OSError:
-            pass
-        finally:
-            os.close(fd)
-    with open(f"/proc/self/{kind}_map", "rb") as file:
-        texts -= {file.read(), EVERY.encode()}
-    rows = (line.split() for text in texts for line in text.splitlines())
-    return [(int(outside), int(count)) for _, outside, count in rows]
+        text = _map_of(pid, "uid")
+        if text and text not in known:  # one file of most processes, not two: 10 us each
+            found["uid"].add(text)
+            found["gid"].add(_map_of(pid, "gid"))
+    return {kind: [row for text in texts for row in _outside(text)] for kind, texts in found.items()}
+
+
+def _map_of(pid: str, kind: str) -> bytes:
+    """A map as the kernel writes it; nothing of a process that has ended."""
+    try:
+        fd = os.open(f"/proc/{pid}/{kind}_map", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.read(fd, 1 << 16)
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
+
+
+def _outside(text: bytes) -> Iterator[Range]:
+    for line in text.splitlines():
+        _, outside, count = line.split()
+        yield int(outside), int(count)
 
 
 def less(ranges: Iterable[Range], busy: Iterable[Range]) -> list[Range]:

@@ -81,11 +81,12 @@ KINDS = ("uid", "gid")
 def _choose(directory: str, owner: str, count: int) -> list[int]:
     """The first user id and the first group id: one number where that is free as both; -1 where there is none."""
     leased = _leased(directory)
-    ranges, busy = [subids.configured(kind) for kind in KINDS], [subids.taken(kind) for kind in KINDS]
-    for place, taken in enumerate(busy):
-        taken += ((row[place], row[2]) for row in leased)
+    taken = subids.taken()
+    free = []
+    for place, kind in enumerate(KINDS):
+        busy = [*taken[kind], *((row[place], row[2]) for row in leased)]
+        free.append(subids.less(subids.configured(kind), busy))
     seed = int(owner[:16], 16)
-    free = [subids.less(*pair) for pair in zip(ranges, busy, strict=True)]
     both = subids.less(free[0], subids.less(((0, subids.ID_COUNT),), free[1]))
     same = subids.free_range(both, (), count, seed)
     return [same, same] if same >= 0 else [subids.free_range(one, (), count, seed) for one in free]

@@ -55,7 +55,7 @@ def test_ranges_of_the_user_containers(in_child: Any, place: Path) -> None:
     def body() -> Any:
         bound(place, "subuid", "alice:100000:65536\ncontainers:500000:1000\ncontainers:700000:5\n")
         bound(place, "subgid", "alice:100000:65536\n")
-        taken = subids.taken("uid")
+        taken = subids.taken()["uid"]
         return subids.configured("uid"), subids.configured("gid"), (100000, 65536) in taken, (500000, 1000) in taken
 
     assert in_child(body) == (((500000, 1000), (700000, 5)), (subids.DEFAULT,), True, False)
@@ -72,7 +72,7 @@ def test_users_and_groups_of_the_host_are_taken(in_child: Any, place: Path) -> N
     def body() -> Any:
         bound(place, "passwd", "root:x:0:0::/:/bin/sh\nlab:x:1900000000:7::/:/bin/sh\nspoilt\nx:y:z:\n")
         bound(place, "group", "root:x:0:\nlab:x:1900000001:\n")
-        return [(1900000000, 1) in subids.taken("uid"), (1900000001, 1) in subids.taken("gid")]
+        return [(1900000000, 1) in subids.taken()["uid"], (1900000001, 1) in subids.taken()["gid"]]
 
     assert in_child(body) == [True, True]
 
@@ -82,20 +82,20 @@ def test_maps_of_processes_are_taken(in_child: Any) -> None:
         with Child(CLONE_NEWUSER) as child:
             users.write_uid_map(child.pid, "0 1800000000 10\n10 1800000100 5\n")
             users.write_gid_map(child.pid, "0 1800000200 10\n")
-            found = [subids.live_maps(kind) for kind in ("uid", "gid")]
+            found = [*subids.live_maps().values()]
         return [(1800000000, 10) in found[0], (1800000100, 5) in found[0], (1800000200, 10) in found[1]], found
 
     there, found = in_child(body)
     assert there == [True] * 3
     assert (0, 4294967295) not in [*found[0], *found[1]]
-    assert (1800000000, 10) not in subids.live_maps("uid")
+    assert (1800000000, 10) not in subids.live_maps()["uid"]
 
 
 def test_inside_a_user_namespace_only_its_own_ids_are_to_be_had(in_child: Any) -> None:
     def body() -> Any:
         with users.user_namespace(uid_map="0 100000 70000\n", gid_map="0 100000 70000\n") as made:
             users.check(users.lib.mc_setns(made.fileno(), CLONE_NEWUSER), "setns")
-        return subids.less([(60000, 20000)], subids.taken("uid"))
+        return subids.less([(60000, 20000)], subids.taken()["uid"])
 
     free = in_child(body)
     assert max(first + count for first, count in free) <= 70000
