@@ -10,7 +10,7 @@ import os
 from minictr.errors import SpecError, StepFailed
 from minictr.kernel import ops, procfs
 from minictr.kernel.core import check, lib
-from minictr.kernel.handles import Handle
+from minictr.kernel.handles import Handle, shut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ class UserNamespace(Handle):
         return self._fd
 
     def _close(self) -> None:
-        os.close(self._fd)
+        shut(self._fd)
 
 
 def user_namespace(*, uid_map: str = "", gid_map: str = "", setgroups: str = "") -> UserNamespace:

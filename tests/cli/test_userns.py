@@ -45,7 +45,7 @@ def owner(path: str | Path) -> tuple[int, int]:
     return stat.st_uid, stat.st_gid
 
 
-def test_a_whole_life(detached: Any, store: Store, told: Any, pid_of: Any, tmp_path: Path) -> None:
+def test_what_is_told_of_it(detached: Any, store: Store, told: Any, pid_of: Any) -> None:
     detached("web", options=AUTO)
     pid = pid_of("web")
     ((_, first, count),) = read_map(pid)
@@ -56,6 +56,12 @@ def test_a_whole_life(detached: Any, store: Store, told: Any, pid_of: Any, tmp_p
     assert effective["user"]["root_is_root"] is False
     assert str(first) in told("top", "web")
     assert "web" in told("stats", "--no-stream")
+
+
+def test_a_whole_life(detached: Any, store: Store, told: Any, pid_of: Any, tmp_path: Path) -> None:
+    detached("web", options=AUTO)
+    pid = pid_of("web")
+    ((_, first, count),) = read_map(pid)
 
     # exec: in the same user namespace, as its root
     script = "cat /proc/self/uid_map; id -u; echo x > /new; chown 5:6 /new; rm -r /home; mkdir /home; touch /home/there"
@@ -154,7 +160,7 @@ def test_exhausted(in_own_mounts: Any, store: Store, rootfs: Path, run_cli: Any,
     assert code == "125"
     assert words.startswith("minictr run: find 1000 free uids in a row within 1900000000-1900001499: ENOSPC")
     assert words.count("\n") == 1
-    assert smaller.split()[1:] == ["1910001000", "200"]
+    assert smaller.split()[1:] in (["1910001000", "200"], ["1910001209", "200"])  # beside the nine of alice's
     assert third.split()[1:] == ["1900000000", "1000"]
     assert leases(store) == []
 
