@@ -5,6 +5,7 @@ from __future__ import annotations
 from minictr.features.contradictions import CHECKS, check_held
 from minictr.features.process import PATH, caller_environment
 from minictr.features.tables import SIGNALS
+from minictr.search import candidates
 from minictr.steps import ATTACH, CLONE, EXEC, LOCK, PHASES, PREPARE, SETUP, VERIFY, Context, Step
 from minictr.values import Value
 
@@ -21,6 +22,7 @@ ORDER: tuple[tuple[int, tuple[str, ...], str], ...] = (
     (PREPARE, ("check_label",), "a module that is not live, or has no such label, ends the start before it began"),
     (PREPARE, ("open_namespace",), "a namespace that is not there ends the start before anything is made"),
     (PREPARE, ("landlock_abi",), "what this kernel cannot deny ends the start before anything is made"),
+    (PREPARE, ("known_capabilities",), "what this kernel does not have ends the start before anything is made"),
     (PREPARE, ("lease_ids",), "before what is given to them: groups, and mounts shown through them"),
     (PREPARE, ("cgroup",), "the group and its limits are there before the first process is in it"),
     (PREPARE, ("make_directory",), "the layers of an overlay must be there when it is mounted"),
@@ -111,6 +113,8 @@ ORDER: tuple[tuple[int, tuple[str, ...], str], ...] = (
     (LOCK, ("setresuid",), "after all that root alone may do"),
     (LOCK, ("capset",), "after the user change, which clears the effective set"),
     (LOCK, ("ambient",), "after capset: ambient must be permitted and inheritable"),
+    (LOCK, ("securebits",), "after ambient, which one of them forbids to raise; CAP_SETPCAP was left for it"),
+    (LOCK, ("securebits.capset",), "and goes now"),
     (LOCK, ("no_new_privs",), "last of the privileges: nothing can be gained any more"),
     (LOCK, ("fork",), "into a joined pid namespace, where others see it from now on: with no privilege left to steal"),
     (LOCK, ("pdeathsig",), "after the user change, which clears it (prctl(2))"),
@@ -118,6 +122,7 @@ ORDER: tuple[tuple[int, tuple[str, ...], str], ...] = (
     (VERIFY, ("verify_root",), "the root is the container's, and the working directory inside (CVE-2024-21626)"),
     (VERIFY, ("verify_ids",), "read back, for a set that did not take is a hole"),
     (VERIFY, ("verify_caps",), "read back, for a set that did not take is a hole"),
+    (VERIFY, ("verify_securebits",), "read back: the kernel shows them to nobody else"),
     (VERIFY, ("verify_no_new_privs",), "read back"),
     (VERIFY, ("verify_no_userns",), "tried, as whoever the program is"),
     (
@@ -266,13 +271,6 @@ def environment(ctx: Context, caller: tuple[str, ...]) -> dict[str, str]:
     if env is not None and env.clear and who is not None and who.home:
         found.setdefault("HOME", who.home)
     return found
-
-
-def candidates(program: str, search: str) -> list[str]:
-    """The paths execve is tried with, in order: PROGRAM itself if it has a slash, else below each entry of SEARCH."""
-    if "/" in program:
-        return [program]
-    return [f"{directory or '.'}/{program}".replace("//", "/") for directory in search.split(":")]
 
 
 def final(ctx: Context, caller: tuple[str, ...]) -> Step:

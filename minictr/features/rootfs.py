@@ -8,7 +8,6 @@ from __future__ import annotations
 from minictr.errors import SpecError
 from minictr.features.check import frozen, sequence, size, word
 from minictr.features.lsm import mount_options
-from minictr.features.mounts import idmapped
 from minictr.features.namespaces import own
 from minictr.steps import PREPARE, SETUP, VERIFY, Context, Feature, Step
 
@@ -147,6 +146,8 @@ class Idmap(Feature):
     )
 
     def steps(self, ctx: Context) -> Iterator[Step]:
+        from minictr.features.mounts import idmapped
+
         overlay = ctx.get("overlay")
         if overlay is None:
             yield from idmapped(self, ctx, ctx.rootfs, ROOT, recursive=True)

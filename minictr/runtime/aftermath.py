@@ -43,10 +43,10 @@ class Aftermath:
     """
 
     def __init__(
-        self, journal: Record, own: bool, places: tuple[Place, ...], name: str = "", lease: Lease | None = None
+        self, journal: Record, own: bool, places: Mapping[str, Place], name: str = "", lease: Lease | None = None
     ) -> None:
         """OWN: the journal is this container's alone, and its record; else the process's ledger."""
-        self.journal, self.own, self.places, self.name, self.lease = journal, own, places, name, lease
+        self.journal, self.own, self.places, self.name, self.lease = journal, own, tuple(places.values()), name, lease
 
     def __call__(self) -> Readings | None:
         readings = self._readings()
@@ -82,7 +82,8 @@ class Aftermath:
         for place in reversed(self.places):
             try:
                 os.rmdir(place.directory)
-                cgroups.remove_way(place.directory)
+                if not place.direct:
+                    cgroups.remove_way(place.directory)
             except OSError:
                 try:
                     self._insist(place)

@@ -50,10 +50,10 @@ def close_entry(journal: Record) -> None:
 
 
 def _is_good(record: Record) -> bool:
-    """Whether RECORD is of the store that is in use now, and was not removed under us."""
+    """Whether RECORD is of the store that is in use now, and was not removed under us: then it has no link left."""
     from minictr.runtime.store import root_path
 
-    return record.store.path == root_path() and record.is_there()
+    return record.store.path == root_path() and os.fstat(record.fd).st_nlink > 0
 
 
 def _opened() -> Record:

@@ -7,7 +7,7 @@ import os
 from minictr.kernel.core import lib
 from minictr.kernel.handles import shut
 
-__all__ = ["remove_delegated", "remove_tree"]
+__all__ = ["remove", "remove_tree"]
 
 CLONE_NEWUSER = 0x10000000  # linux/sched.h
 ALL = 0o700
@@ -52,11 +52,18 @@ def remove_tree(name: str, dir_fd: int) -> None:
         os.rmdir(current, dir_fd=dir_fd)
 
 
-def remove_delegated(name: str, dir_fd: int) -> bool:
-    """As :func:`remove_tree`, by an ordinary user who may not: as root of a user namespace that has all the ids that
-    are delegated to him, for in the container's layer they are owners too. Whether it is gone. Raises StepFailed,
-    Unsupported where there can be no such namespace.
-    """
+def remove(name: str, dir_fd: int) -> None:
+    """:func:`remove_tree`; by an ordinary user who may not as root of a user namespace that has all the ids that are
+    delegated to him, for in a container's layer they are owners too. Raises OSError; Unsupported without newuidmap."""
+    try:
+        remove_tree(name, dir_fd)
+    except PermissionError:
+        if not os.geteuid() or not _as_delegated(name, dir_fd):
+            raise
+
+
+def _as_delegated(name: str, dir_fd: int) -> bool:
+    """Whether it is gone then."""
     from minictr.kernel.users import delegated_map, user_namespace
 
     maps = {f"{kind}_map": delegated_map(f"/etc/sub{kind}") for kind in ("uid", "gid")}

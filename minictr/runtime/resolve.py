@@ -14,6 +14,7 @@ from minictr.features.cgroupfs import TOP
 from minictr.kernel.core import lib
 from minictr.kernel.handles import shut
 from minictr.runtime.filters import with_program
+from minictr.runtime.looks import MOUNTED_BY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from minictr.spec import Spec
 
 RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS = 0x10, 0x02  # linux/openat2.h
-MOUNTED_BY = {"/proc": "proc", "/sys": "sysfs", "/dev": "dev"}  # feature by its mount point
 MAX_DATABASE = 4 << 20  # bytes of a passwd or group file that are read
 
 
@@ -66,32 +66,11 @@ def caller_environment() -> tuple[str, ...]:
     return tuple(f"{key}={value}" for key, value in os.environ.items())
 
 
-LOOKED_AT = ("", *MOUNTED_BY, "/etc")  # of which only matters what they are
-READ = ("/etc/passwd", "/etc/group")  # and of which the content does
-
-
 def told_by_fingerprint(spec: Spec) -> bool:
     """Whether what :func:`resolve` makes of SPEC hangs on the root alone: on no environment, on no other layers."""
     env: Any = spec.get("env")
     io: Any = spec.get("io")
     return env is not None and env.clear and spec.get("overlay") is None and (io is None or not io.paths)
-
-
-def fingerprint(rootfs: str) -> tuple[int, ...]:
-    """Identity and age of all that :func:`resolve` looks at in ROOTFS; () where links make that a longer matter."""
-    marks: list[int] = []
-    for place in (*LOOKED_AT, *READ):
-        try:
-            stat = os.lstat(rootfs + place)
-        except OSError:
-            marks.append(-1)
-            continue
-        if stat.st_mode >> 12 == 0o12:
-            return ()  # what a link leads to may change without it
-        marks += (stat.st_dev, stat.st_ino)
-        if place in READ:
-            marks += (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
-    return tuple(marks)
 
 
 def _check_systemd(spec: Spec) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import minictr
 from minictr.features import PROFILES
 from minictr.kernel import namespaces
 from minictr.plan import plan
@@ -27,6 +29,30 @@ from minictr.runtime.store import Store
 from minictr.spec import Spec
 
 Made = Callable[..., str]
+
+
+PROGRAM = """
+import sys
+sys.path += {path!r}
+from minictr.cli.entry import main
+code = main({argv!r})
+sys.stderr.write(" ".join([str(code), *sorted(sys.modules)]))
+"""
+
+
+def _imported(*argv: str) -> tuple[int, set[str], str]:
+    """Exit code and modules after ``minictr ARGV``, and what it wrote."""
+    places = [str(Path(place).parent) for place in minictr.__path__] + [p for p in sys.path if "-packages" in p]
+    code = PROGRAM.format(path=places, argv=list(map(str, argv)))
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
+    number, *modules = done.stderr.split("\n")[-1].split()
+    return int(number), set(modules), done.stdout
+
+
+@pytest.fixture(scope="session")
+def imported() -> Callable[..., tuple[int, set[str], str]]:
+    """``imported("exec", "lab", "true")``: exit code and modules after that command line, and what it wrote."""
+    return _imported
 
 
 @pytest.fixture

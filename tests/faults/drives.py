@@ -140,8 +140,14 @@ class Exec(Run):
         self.container = ""
         super().renew()
 
+    @property
+    def kept(self) -> Path:
+        """What one exec leaves for the next."""
+        return self.place.root / "containers" / self.container / "exec"
+
     def begin(self) -> None:
         if self.container:
+            self.kept.unlink(missing_ok=True)
             return
         told = self.command("run", "-d", *self.options, "--", "/state", "/out/state", "stay")
         assert told.code == 0, told
@@ -167,6 +173,21 @@ class Exec(Run):
     def close(self) -> None:
         self.command("rm", "-f", NAME)
         super().close()
+
+
+class ExecAgain(Exec):
+    """``exec`` by what an earlier one has compiled."""
+
+    name = "minictr exec, again"
+
+    def begin(self) -> None:
+        if not self.container:
+            super().begin()
+        if not self.kept.exists():
+            told = self.command("exec", NAME, "/state", "/out/exec")
+            assert told.code == RAN, told
+            assert self.kept.exists()
+            self.state.unlink()
 
 
 class Undone(Run):
@@ -277,5 +298,5 @@ def is_kill(point: Point | None) -> bool:
 
 
 DRIVES: dict[str, type[Drive]] = {
-    drive.name: drive for drive in (Run, Mapped, Undone, Detached, Started, Exec, Remove, Gc, End)
+    drive.name: drive for drive in (Run, Mapped, Undone, Detached, Started, Exec, ExecAgain, Remove, Gc, End)
 }

@@ -110,7 +110,7 @@ def test_who_could_undo_it_is_not_started(free: mc.Container) -> None:
 
 def test_a_limit_that_does_not_hold_ends_the_start(free: mc.Container, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tried before the program runs: with the write left out, the trial makes one, and no program is started."""
-    from minictr.features.users import DisableUserns
+    from minictr.features.disable_userns import DisableUserns
 
     steps = DisableUserns.steps
     monkeypatch.setattr(DisableUserns, "steps", lambda self, ctx: (one for one in steps(self, ctx) if one.phase > 3))

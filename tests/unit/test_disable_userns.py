@@ -12,7 +12,7 @@ from minictr.spec import Spec
 from minictr.steps import EXEC, LOCK
 
 f = import_module("minictr.features")
-users = import_module("minictr.features.users")
+users = import_module("minictr.features.disable_userns")
 
 NEWUSER, NEWNS, SIGCHLD = 0x10000000, 0x20000, 17
 ALLOW, EPERM, ENOSYS = 0x7FFF0000, 0x00050001, 0x00050026

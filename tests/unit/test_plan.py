@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from minictr.errors import SpecError
 from minictr.features.process import PATH
 from minictr.kernel.ops import MAX_SLOTS, Encoder
-from minictr.plan import ORDER, Plan, candidates, plan, rank
+from minictr.plan import ORDER, Plan, plan, rank
+from minictr.search import candidates
 from minictr.spec import Spec
 from minictr.steps import EXEC, LOCK, PARENT_PHASES, PHASES, SETUP, Feature, Step
 
