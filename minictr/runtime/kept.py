@@ -20,16 +20,16 @@ from minictr.runtime.detached import LOG_FILES, LOG_SIZE, Keeping, start_detache
 from minictr.runtime.ending import SETTLE
 from minictr.runtime.instance import LIVE, Instance
 from minictr.runtime.launch import START_TIMEOUT, new_record
-from minictr.runtime.program import Program
+from minictr.runtime.program import Program, compiled
 from minictr.runtime.record import Record
-from minictr.runtime.resolve import check_program, program_file, resolve
+from minictr.runtime.resolve import program_file
 from minictr.runtime.sweep import settle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from minictr.runtime.state import State
     from minictr.spec import Spec
-    from minictr.steps import Feature
+    from minictr.steps import Feature, Step
 
 __all__ = ["ACCOUNTING", "accounted", "make", "start", "start_again", "stop_signal_of"]
 
@@ -83,12 +83,9 @@ def keep(
     return make(spec, keeping, root=root, start_timeout=start_timeout)
 
 
-def compiled(spec: Spec, *, held: bool) -> Program:
-    """SPEC resolved and planned, its program looked for: the last that can fail before anything is touched."""
-    spec = resolve(spec)
-    program = Program(plan(spec, (BARRIER, HOLD) if held else (BARRIER,)))
-    check_program(spec, tuple(program.plan.steps[-1].args["paths"]))
-    return program
+def waits_of(held: bool) -> tuple[Step, ...]:
+    """The steps that a start under a monitor waits at."""
+    return (BARRIER, HOLD) if held else (BARRIER,)
 
 
 def make(
@@ -104,7 +101,7 @@ def make(
     WINDOW: rows and columns of its terminal, if it has one. Raises SpecError (bad wishes, a name that is taken),
     StateError (the state directory), and what :func:`minictr.runtime.launch.launch` raises; nothing is left then.
     """
-    program = compiled(spec, held=keeping.held)
+    program = compiled(spec, *waits_of(keeping.held))
     record = new_record(spec.name, root)
     with record:
         try:
@@ -129,7 +126,7 @@ def with_layer(program: Program, record: Record, keeping: Keeping) -> tuple[Prog
         except OSError as err:
             raise record.failed("make", "upper", err) from err
         spec = program.plan.spec.with_(overlay.replace(upper=upper))
-        program = Program(plan(spec, (BARRIER, HOLD) if keeping.held else (BARRIER,)))
+        program = Program(plan(spec, waits_of(keeping.held)))
     return program, keeping.replace(upper=upper)
 
 
@@ -230,7 +227,7 @@ def start_again(
         status = instance.status
         if status in LIVE:
             raise WrongStatus(f"start {instance.label}: it is {status} already", status)
-        program = compiled(state.spec, held=held)
+        program = compiled(state.spec, *waits_of(held))
         if not record.own(SETTLE):
             raise StateError(f"start {instance.label}: its last life is not over: its monitor still works on it")
         if not record.is_there():
