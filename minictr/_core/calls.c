@@ -98,6 +98,13 @@ long mc_seccomp(unsigned int operation, unsigned int flags, const char *program,
     return MC_CALL3(__NR_seccomp, operation, flags, program ? (void *)&fprog : 0);
 }
 
+/* SECCOMP_GET_NOTIF_SIZES: bytes of struct seccomp_notif, seccomp_notif_resp and seccomp_data, as the kernel has them.
+ */
+long mc_notif_sizes(uint16_t *sizes)
+{
+    return MC_CALL3(__NR_seccomp, SECCOMP_GET_NOTIF_SIZES, 0, sizes);
+}
+
 long mc_sethostname(const char *name, size_t length)
 {
     return MC_CALL2(__NR_sethostname, name, length);
@@ -208,7 +215,8 @@ long mc_read_files(int dirfd, const char *names, char *out, size_t size)
     X(setsid) X(dup3) X(fcntl) X(sendmsg) X(capget) X(capset) X(setgroups) X(setresgid) X(setresuid) \
     X(getresuid) X(getresgid) X(getgroups) X(seccomp) X(close_range) X(execve) X(execveat) X(clone3) \
     X(rt_sigprocmask) X(mmap) X(clone) X(pidfd_open) X(pidfd_send_signal) X(pidfd_getfd) X(inotify_init1) \
-    X(inotify_add_watch) X(landlock_create_ruleset) X(landlock_add_rule) X(landlock_restrict_self)
+    X(inotify_add_watch) X(landlock_create_ruleset) X(landlock_add_rule) X(landlock_restrict_self) \
+    X(ptrace) X(process_vm_readv)
 // clang-format on
 
 const char *mc_syscall_name(int nr)

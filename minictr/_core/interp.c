@@ -15,10 +15,11 @@
     X(CONSOLE, console) X(STDIO, stdio) \
     X(INIT, init) X(FORK, fork) X(SETGROUPS, setgroups) X(SETRESGID, setresgid) X(SETRESUID, setresuid) \
     X(KEEP_CAPS, keep_caps) X(BOUNDING, bounding) X(CAPSET, capset) X(AMBIENT, ambient) \
-    X(NO_NEW_PRIVS, no_new_privs) X(LANDLOCK_RULESET, landlock_ruleset) X(LANDLOCK_PATH, landlock_path) \
+    X(SECUREBITS, securebits) X(NO_NEW_PRIVS, no_new_privs) X(LANDLOCK_RULESET, landlock_ruleset) X(LANDLOCK_PATH, landlock_path) \
     X(LANDLOCK_PORT, landlock_port) X(LANDLOCK_RESTRICT, landlock_restrict) X(SECCOMP, seccomp) \
     X(VERIFY_CAPS, verify_caps) X(VERIFY_IDS, verify_ids) X(VERIFY_LABEL, verify_label) \
-    X(VERIFY_NO_NEW_PRIVS, verify_no_new_privs) X(VERIFY_ROOT, verify_root) X(VERIFY_PATHS, verify_paths) \
+    X(VERIFY_SECUREBITS, verify_securebits) X(VERIFY_NO_NEW_PRIVS, verify_no_new_privs) \
+    X(VERIFY_ROOT, verify_root) X(VERIFY_PATHS, verify_paths) \
     X(HOLD, hold) X(READY, ready) X(EXEC, exec)
 // clang-format on
 

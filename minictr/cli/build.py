@@ -51,7 +51,7 @@ NAMESPACES = {
 LABELS = ("apparmor", "label")  # of --security-opt: the words before "=" that ask for a label
 # feature -> the option that asks for it with its settings
 ASK = {"bind": "-v", "tmpfs": "--tmpfs", "hostname": "-h", "domainname": "--domainname", "cwd": "-w"}
-ASK |= {"oom_score_adj": "--oom-score-adj", "device": "--device"}
+ASK |= {"oom_score_adj": "--oom-score-adj", "device": "--device", "securebits": "--securebits"}
 ASK |= {"apparmor": "--security-opt apparmor=NAME", "selinux": "--security-opt label=CONTEXT"}
 ASK |= {"landlock": "--ro, --rw and others", "cgroup_conf": "--cgroup-conf", "cgroup_parent": "--cgroup-parent"}
 
@@ -230,7 +230,7 @@ def process(spec: Spec, opts: Options) -> Spec:
 
 def privilege(spec: Spec, opts: Options) -> Spec:
     """Capabilities, no_new_privs, limits, sysctls."""
-    spec = capabilities(spec, opts)
+    spec = securebits(capabilities(spec, opts), opts)
     if "security_opt" in opts:
         spec = security_options(spec, opts["security_opt"])
     spec = seccomp_log(spec, opts)
@@ -258,7 +258,17 @@ def capabilities(spec: Spec, opts: Options) -> Spec:
         return spec
     from minictr.parse.settings import adjusted_capabilities
 
-    return spec.with_(said("--cap-add, --cap-drop", adjusted_capabilities, spec.get("capabilities"), add, drop))
+    found = (spec.get("capabilities"), add, drop, spec.get("user"))
+    return spec.with_(said("--cap-add, --cap-drop", adjusted_capabilities, *found))
+
+
+def securebits(spec: Spec, opts: Options) -> Spec:
+    """``--securebits``, as of setpriv(1)."""
+    if "securebits" not in opts:
+        return spec
+    from minictr.parse.settings import securebits as parsed
+
+    return spec.with_(said("--securebits", parsed, opts["securebits"]))
 
 
 def security_options(spec: Spec, texts: list[str]) -> Spec:
@@ -308,6 +318,9 @@ def filter_wish(spec: Spec, value: str) -> Seccomp:
     present = spec.get("capabilities")
     caps = present.bounding if isinstance(present, Capabilities) else CAPABILITIES
     made = said(f"--security-opt seccomp={value}", SeccompFilter.from_json, text, caps=caps)
+    if made.notifies:
+        reason = "SCMP_ACT_NOTIFY: a Python function is what decides here: minictr.run(..., seccomp=, on_syscall=)"
+        raise SpecError(f"--security-opt seccomp={value}: {reason}")
     return Seccomp(made, source=os.path.basename(value))
 
 

@@ -41,6 +41,10 @@ def _words(dest: str) -> Iterable[str]:
         from minictr.features.capabilities import CAPABILITIES
 
         return ("ALL", *CAPABILITIES)
+    if dest == "securebits":
+        from minictr.securebits import SECUREBITS
+
+        return (f"{sign}{name}" for sign in "+-" for name in SECUREBITS if name != "keep_caps")
     if dest in NAMESPACES:
         return ("host", "private", "ns:", "pid:")
     fixed = {

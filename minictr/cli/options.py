@@ -25,6 +25,7 @@ CONTAINER, PROGRAM, FILES, PRIVILEGE = "Container", "Program", "Files and mounts
 LANDLOCK = "Landlock (what is not named is denied; for anybody, without a container)"
 RESOURCES = "Resources (control groups; --without takes each out)"
 NAMESPACES, RUNNING, KEPT, PLAN = "Namespaces (NS is host, private, ns:PATH or pid:N)", "Running", "Life", "Plan"
+RECORDING = "Recording"
 
 Row = tuple[tuple[str, ...], str, str, str, str, str]
 
@@ -58,6 +59,7 @@ RUN_OPTIONS: tuple[Row, ...] = (
     # --- privilege and limits ---
     (("--cap-add",), "cap_add", MANY, "CAP", "Add a capability, or ALL.", PRIVILEGE),
     (("--cap-drop",), "cap_drop", MANY, "CAP", "Drop a capability, or ALL.", PRIVILEGE),
+    (("--securebits",), "securebits", MANY, "+BIT,-BIT", "noroot and others, as in setpriv.", PRIVILEGE),
     (("--privileged",), "privileged", FLAG, "", "All capabilities and devices, nothing hidden.", PRIVILEGE),
     (("--security-opt",), "security_opt", MANY, "OPT", "seccomp=, apparmor=, label= and others; see docs.", PRIVILEGE),
     (("--seccomp-log",), "seccomp_log", FLAG, "", "The kernel's log tells what the filter denies.", PRIVILEGE),
@@ -123,6 +125,12 @@ PLAN_OPTIONS: tuple[Row, ...] = (
     (("--diff",), "diff", VALUE, "PROFILE", "Print only what differs from a plain profile.", PLAN),
 )
 
+RECORD_OPTIONS: tuple[Row, ...] = (
+    (("-o", "--output"), "output", VALUE, "FILE", "Where it is written; recorded.json.", RECORDING),
+    (("--once",), "once", FLAG, "", "Do not run it again with what was recorded.", RECORDING),
+    (("--any-exit",), "any_exit", FLAG, "", "Write even if it ends with an exit code other than 0.", RECORDING),
+)
+
 # A container that outlives the command that made it.
 KEPT_OPTIONS: tuple[Row, ...] = (
     (("--replace",), "replace", FLAG, "", "Remove another of this --name first.", KEPT),
@@ -132,9 +140,13 @@ KEPT_OPTIONS: tuple[Row, ...] = (
     (("--log-opt",), "log_opt", MANY, "KEY=VALUE", "max-size=SIZE, max-file=N.", KEPT),
     (("--stop-timeout",), "stop_timeout", VALUE, "TIME", "Until stop kills it; 10 seconds.", KEPT),
 )
+EXPLAIN: Row = (
+    *(("--explain-denials",), "explain_denials", OPTIONAL, "FILE"),
+    *("Tell what was denied, and why; =FILE writes JSON.", RUNNING),
+)
 DETACH: Row = (("-d", "--detach"), "detach", FLAG, "", "In the background; prints the id.", KEPT)
 
-GROUPS = (CONTAINER, PROGRAM, FILES, PRIVILEGE, LANDLOCK, RESOURCES, NAMESPACES, RUNNING, KEPT, PLAN)
+GROUPS = (RECORDING, CONTAINER, PROGRAM, FILES, PRIVILEGE, LANDLOCK, RESOURCES, NAMESPACES, RUNNING, KEPT, PLAN)
 
 _NETWORK = "bridges and published ports are not built yet; --net private has loopback only"
 _DNS = "put the file in the root file system, or bind it with -v"
@@ -166,8 +178,9 @@ REFUSED: tuple[tuple[tuple[str, ...], str], ...] = (
 )
 
 TABLES = {
-    "run": (*RUN_OPTIONS, DETACH, *KEPT_OPTIONS),
+    "run": (*RUN_OPTIONS, EXPLAIN, DETACH, *KEPT_OPTIONS),
     "plan": PLAN_OPTIONS + RUN_OPTIONS,
     "create": RUN_OPTIONS + KEPT_OPTIONS,
+    "record": RECORD_OPTIONS + RUN_OPTIONS,
 }
 REFUSALS = dict.fromkeys(TABLES, REFUSED)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, KeysView
     from typing import Any
 
-    from minictr.features.capabilities import Capabilities, NoNewPrivs
+    from minictr.features.capabilities import Capabilities, NoNewPrivs, Securebits
     from minictr.features.cgroup_devices import Device, Devices, Hugetlb, Io, Misc, Rdma
     from minictr.features.cgroupfs import Cgroupfs
     from minictr.features.cgroups import CgroupConf, CgroupParent, Cpu, Cpuset, Freezer, Memory, NamedCgroup, Pids
@@ -126,6 +126,7 @@ __all__ = [
     "Rlimits",
     "SELinux",
     "Seccomp",
+    "Securebits",
     "Session",
     "Shm",
     "Sysctl",
@@ -183,6 +184,7 @@ HOMES: dict[str, tuple[str, str]] = {
     "init": ("process", "Init"),
     "user": ("users", "Identity"),
     "capabilities": ("capabilities", "Capabilities"),
+    "securebits": ("capabilities", "Securebits"),
     "no_new_privs": ("capabilities", "NoNewPrivs"),
     "landlock": ("landlock", "Landlock"),
     "seccomp": ("seccomp", "Seccomp"),

@@ -112,6 +112,18 @@ def check_groups(ctx: Context) -> None:
             raise SpecError(f"{label.replace(':', ' ')} is given twice: keep one")
 
 
+def check_notify(ctx: Context) -> None:
+    """A program that joins can only be asked about by who waits for it, and once it is born where it will be."""
+    wish, join = ctx.get("seccomp"), ctx.get("join")
+    if join is None or wish is None or not wish.notifies:
+        return
+    if join.detached:
+        raise SpecError("seccomp: notify: a detached program outlives the function that decides: do not detach it")
+    if any(kind.name == "pid" for kind in join.kinds) and not ctx.has("no_new_privs") and not wish.sends:
+        cure = "give exec no_new_privs=True, or let sendmsg be"
+        raise SpecError(f"seccomp: notify without no_new_privs and sendmsg cannot join a pid namespace: {cure}")
+
+
 def check_devices(ctx: Context) -> None:
     """A node that may not be made ends the start, and one that may not be opened is no wish of anybody."""
     nodes: dict[str, tuple[str, int, int]] = {}
@@ -209,6 +221,14 @@ def check_propagation(ctx: Context) -> None:
             )
 
 
+def check_securebits(ctx: Context) -> None:
+    """Who leaves user 0 loses the privilege that setting them needs, but for what capabilities keep meanwhile."""
+    who: Identity | None = ctx.get("user")
+    if ctx.has("securebits") and not ctx.has("capabilities") and who is not None and who.resolved().uid != 0:
+        cure = "add capabilities, or be user 0"
+        raise SpecError(f"securebits of user {who.user} need capabilities, which keep CAP_SETPCAP until then: {cure}")
+
+
 def check_held(ctx: Context) -> None:
     """For a start in two halves. A profile that is removed in between confines nothing, and only /proc would tell."""
     for name in ("apparmor", "selinux"):
@@ -227,6 +247,7 @@ CHECKS: tuple[Callable[[Context], None], ...] = (
     check_targets,
     check_handles,
     check_groups,
+    check_notify,
     check_devices,
     check_paths,
     check_sysctl,
@@ -234,4 +255,5 @@ CHECKS: tuple[Callable[[Context], None], ...] = (
     check_user_namespace,
     check_ids,
     check_propagation,
+    check_securebits,
 )

@@ -118,15 +118,21 @@ class Sysfs(Feature):
 class Dev(Feature):
     """A small tmpfs on /dev with null, zero, full, random, urandom, tty and the links to /proc/self/fd. mknod(2).
 
-    In a user namespace no device node can be made: the host's nodes are bound one by one.
+    In a user namespace no device node can be made: the host's nodes are bound one by one. ``inodes``: how many files
+    there may be in it, 0 for no limit but the kernel's. Its root may make some, and each is memory of the kernel's.
     """
 
     NAME = "dev"
     SUMMARY = "/dev with the six harmless devices and the standard links"
     NEEDS = (NEEDS_MNT,)
 
+    inodes: int = 16384
+
+    def check(self) -> None:
+        integer(self.inodes, "dev inodes", 0, 1 << 31)
+
     def steps(self, ctx: Context) -> Iterator[Step]:
-        options = ["mode=755", "size=65536k", *mount_options(ctx)]
+        options = tmpfs_options("64M", 0o755, self.inodes) + mount_options(ctx)
         yield fresh(self, "tmpfs", "/dev", options=options, attr=MOUNT_ATTR_NOSUID)
         for name, major, minor in DEVICES:
             path = f"/dev/{name}"
@@ -142,14 +148,22 @@ class Dev(Feature):
 
 
 class Devpts(Feature):
-    """Pseudo terminals of its own on /dev/pts, and /dev/ptmx. Linux 2.6.29 (newinstance), pts(4)."""
+    """Pseudo terminals of its own on /dev/pts, and /dev/ptmx. Linux 2.6.29 (newinstance), pts(4).
+
+    ``max``: how many at once (Linux 3.4), 0 for no limit but kernel.pty.max, which all containers have together.
+    """
 
     NAME = "devpts"
     SUMMARY = "its own pseudo terminals"
     NEEDS = (NEEDS_MNT, ("dev", "/dev/pts would be made in the image"))
 
+    max: int = 1024  # LXC's
+
+    def check(self) -> None:
+        integer(self.max, "devpts max", 0, 1 << 20)  # NR_UNIX98_PTY_MAX, linux/tty.h
+
     def steps(self, ctx: Context) -> Iterator[Step]:
-        options = ["newinstance", "ptmxmode=0666", "mode=0620"]
+        options = ["newinstance", "ptmxmode=0666", "mode=0620", *([f"max={self.max}"] if self.max else [])]
         user = ctx.get("userns")
         if user is None or (not user.join and user.maps_gid(TTY_GROUP)):
             options.append(f"gid={TTY_GROUP}")

@@ -142,6 +142,7 @@ class Reading(Value):
     namespaces: Fixed
     user: User
     capabilities: Sets
+    securebits: None
     no_new_privs: bool
     seccomp: Seccomp
     landlock: None

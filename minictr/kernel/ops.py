@@ -94,16 +94,19 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     "bounding": ("keep:i",),  # drop every capability not in KEEP, up to the kernel's last
     "capset": ("effective:i", "permitted:i", "inheritable:i"),
     "ambient": ("ambient:i",),  # clear all, then raise those in AMBIENT; Linux 4.3
+    "securebits": ("on:i", "off:i"),  # prctl(2) PR_SET_SECUREBITS; the others stay
     "no_new_privs": (),
     "landlock_ruleset": ("into:h", "fs:i", "net:i", "scoped:i"),  # landlock_create_ruleset(2); Linux 5.13
     "landlock_path": ("ruleset:h", "path:s", "rights:i", "flags:i"),  # a rule; flags: NARROW, for what is no directory
     "landlock_port": ("ruleset:h", "port:i", "rights:i"),  # a rule; Linux 6.7
     "landlock_restrict": ("ruleset:h", "flags:i"),  # landlock_restrict_self(2)
-    "seccomp": ("program:b", "flags:i", "ask:i"),  # array of struct sock_filter; ask: read the mode back
+    # ask: read the mode back; a listener goes to a socket: direct, or by a thread that the filter does not hold
+    "seccomp": ("program:b", "flags:i", "ask:i", "listener:f", "direct:i"),
     # --- verify, then go ---
     "verify_caps": ("effective:i", "permitted:i", "inheritable:i", "bounding:i", "ambient:i"),
     "verify_ids": ("uid:i", "gid:i", "groups:b"),
     "verify_label": ("module:s", "label:s"),
+    "verify_securebits": ("on:i", "off:i"),
     "verify_no_new_privs": (),
     "verify_root": (),  # the root is a mount point of its own and the working directory is inside it
     "verify_paths": ("masked:i", "paths:l"),  # masked, or read-only (0): each that is there, as its step left it

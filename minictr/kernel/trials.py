@@ -30,6 +30,7 @@ AT_RECURSIVE = 0x8000  # linux/fcntl.h
 S_IFCHR = 0o020000  # linux/stat.h
 RLIMIT_CORE = 4  # asm-generic/resource.h
 ADDR_NO_RANDOMIZE = 0x0040000  # linux/personality.h
+NOROOT = {"on": 0x3, "off": 0}  # SECBIT_NOROOT and its lock, linux/securebits.h
 SIGKILL, NOBODY = 9, 65534
 ALLOW = struct.pack("=HBBI", 0x06, 0, 0, 0x7FFF0000)  # BPF_RET|BPF_K, SECCOMP_RET_ALLOW
 OVERLAID = "/sys"  # a directory every host has, covered in the child's own mount namespace only
@@ -135,6 +136,15 @@ OVERLAY = [
 CLOCKS = {"path": "/proc/self/timens_offsets", "data": b"monotonic 1 0\n", "magic": MAGIC}
 NET_SETTING = {"path": "/proc/sys/net/ipv4/ip_unprivileged_port_start", "data": b"0\n", "magic": MAGIC}
 
+
+def notification() -> str:
+    """Whether calls can be decided by a function (on_syscall)."""
+    from minictr.kernel.seccomp_notify import probe
+
+    found = probe()["seccomp_notify"]
+    return "; ".join(filter(None, ("notify" if found else "without notify", found.reason)))
+
+
 TRIALS: dict[str, dict[str, Trial]] = {
     "namespaces": {
         "mnt": Trial([("propagation", {"path": "/", "flags": MS_REC_PRIVATE})], NEWNS, since="2.4.19"),
@@ -235,13 +245,19 @@ TRIALS: dict[str, dict[str, Trial]] = {
             since="4.3",
             refused="dropping from the bounding set needs CAP_SETPCAP",
         ),
+        "securebits": Trial(
+            [("securebits", NOROOT), ("verify_securebits", NOROOT)],
+            since="2.6.26",
+            refused="setting them needs CAP_SETPCAP, and that the caller's own are not locked",
+        ),
         "no_new_privs": Trial([("no_new_privs", {})], since="3.5"),
     },
     "seccomp": {
         "seccomp": Trial(
-            [("no_new_privs", {}), ("seccomp", {"program": ALLOW, "flags": 0, "ask": 1})],
+            [("no_new_privs", {}), ("seccomp", {"program": ALLOW, "flags": 0, "ask": 1, "listener": -1, "direct": 0})],
             since="3.17",
             config="CONFIG_SECCOMP_FILTER",
+            told=notification,
         ),
     },
     "landlock": {

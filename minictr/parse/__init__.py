@@ -12,7 +12,7 @@ from minictr.features.tables import signal_number as signal
 from minictr.parse.mounts import mount, tmpfs, volume
 from minictr.parse.namespaces import id_map, id_maps, namespace, time_offset
 from minictr.parse.numbers import duration, mode, seconds
-from minictr.parse.settings import capabilities, env, env_file, sysctl, ulimit, user
+from minictr.parse.settings import capabilities, env, env_file, securebits, sysctl, ulimit, user
 
 __all__ = [
     "capabilities",
@@ -25,6 +25,7 @@ __all__ = [
     "mount",
     "namespace",
     "seconds",
+    "securebits",
     "signal",
     "size",
     "sysctl",

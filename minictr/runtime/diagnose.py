@@ -6,7 +6,8 @@ import errno
 import os
 import struct
 
-from minictr.errors import CommandNotExecutable, CommandNotFound, MinictrError, StepFailed
+from minictr.errors import CommandNotExecutable, CommandNotFound, MinictrError, SpecError, StepFailed
+from minictr.features.capabilities import Capabilities
 from minictr.kernel.core import lib
 from minictr.kernel.handles import shut
 from minictr.kernel.ops import what_failed
@@ -80,6 +81,11 @@ CURES: dict[tuple[str, int], str] = {
     ("landlock_restrict", errno.EPERM): "restricting itself needs no_new_privs or CAP_SYS_ADMIN",
     ("landlock_restrict", errno.E2BIG): "16 domains in one another are the kernel's limit",
     ("seccomp", errno.EACCES): "loading a filter needs no_new_privs or CAP_SYS_ADMIN",
+    (
+        "seccomp",
+        errno.EBUSY,
+    ): "a filter that notifies is in force already, in the caller: one is all that the kernel lets be",
+    ("seccomp", errno.EAGAIN): "at its limit of processes: a filter that notifies needs one more while it is loaded",
     ("seccomp", errno.EINVAL): "the program is not valid seccomp BPF, or longer than 4096 instructions",
     ("setgroups", errno.EPERM): "setgroups is denied in this user namespace: map more than one group",
     ("setresuid", errno.EINVAL): "that user is not mapped in the user namespace: extend --uidmap",
@@ -87,6 +93,12 @@ CURES: dict[tuple[str, int], str] = {
     ("setattr", errno.EINVAL): "this file system cannot be id-mapped, or a flag is not supported by this kernel",
     ("capset", errno.EPERM): "a capability was asked for that this user does not have",
     ("ambient", errno.EPERM): "an ambient capability must be permitted and inheritable too",
+    (
+        "securebits",
+        errno.EPERM,
+    ): "needs CAP_SETPCAP, a bit that the caller has not locked, and a kernel that has it (exec_*: Linux 6.14)",
+    ("verify_securebits", errno.EPERM): "the securebits are not those asked for: refused",
+    ("bounding", errno.EPERM): "dropping from the bounding set needs CAP_SETPCAP: be root, or add userns",
     ("chdir", errno.ENOENT): "the directory does not exist in the container",
     ("chdir", errno.ESTALE): "the working directory would be outside the root (CVE-2024-21626): refused",
     ("write_file", errno.EMEDIUMTYPE): "something is mounted over /proc inside the root (CVE-2019-16884): refused",
@@ -189,7 +201,7 @@ def exec_failed(spec: Spec, paths: tuple[str, ...], number: int, index: int, tot
     name = spec.argv[0]
     if reasons or number not in (0, errno.ENOENT, errno.ENOTDIR):
         path, (code, why) = reasons[0] if reasons else (paths[0] if len(paths) == 1 else name, (number, ""))
-        why = why or _landlock_cure(spec, number) or _label_cure(spec, number)
+        why = why or _landlock_cure(spec, number) or _capability_cure(spec, paths, number) or _label_cure(spec, number)
         return CommandNotExecutable(f"exec {path}", number or code, cure=why, **place)  # type: ignore[arg-type]
     if "/" in name:
         return CommandNotFound(f"exec {name}", errno.ENOENT, cure="no such file in the container", **place)  # type: ignore[arg-type]
@@ -201,6 +213,33 @@ def _landlock_cure(spec: Spec, number: int) -> str:
     if number != errno.EACCES or "landlock" not in spec.names:
         return ""
     return "no rule of landlock lets it, its interpreter or its loader be executed: --ro allows that"
+
+
+def _capability_cure(spec: Spec, paths: tuple[str, ...], number: int) -> str:
+    """execve refuses a program that wants to begin with more than the bounding set has, and one whose attribute it
+    cannot read. capabilities(7)."""
+    wish = spec.get("capabilities")
+    if number not in (errno.EPERM, errno.EINVAL):
+        return ""
+    from minictr.kernel.file_capabilities import get
+
+    for path in paths:
+        try:
+            fd = open_inside(spec.rootfs, path, os.O_PATH)
+        except OSError:
+            continue
+        try:
+            has = get(fd)
+        except SpecError as err:
+            return f"{err}: setcap -r it"
+        finally:
+            shut(fd)
+        if has is None or not has.effective or not isinstance(wish, Capabilities):
+            return ""
+        lacking = [name for name in has.permitted if name not in wish.bounding]
+        words = " ".join(f"--cap-add {name}" for name in lacking)
+        return f"its file capabilities want {' '.join(lacking)}: {words}, or setcap -r it" if lacking else ""
+    return ""
 
 
 def _label_cure(spec: Spec, number: int) -> str:

@@ -54,7 +54,7 @@ class Cached(Program):
         paths = candidates(argv[0], data["search"])
         encoder.add("exec", {"argv": argv, "env": data["env"], "paths": paths})
         self.take(encoder, _steps(data["parent"]), _steps(data["child"]))
-        self.argv = argv
+        self.argv, self.name = argv, ""
 
     @property
     def plan(self) -> Plan:

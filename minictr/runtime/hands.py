@@ -67,6 +67,18 @@ def landlock_abi(
             raise Unsupported("landlock", "without no_new_privs it needs CAP_SYS_ADMIN", "add no_new_privs")
 
 
+def known_capabilities(start: Start, *, names: tuple[str, ...]) -> None:
+    """This kernel has all of NAMES."""
+    from minictr.features.capabilities import number_of
+    from minictr.kernel import capabilities
+
+    last = capabilities.last_cap()
+    lacking = {name: f"{name}: this kernel's last capability is {last}" for name in names if number_of(name) > last}
+    if lacking:
+        cure = "leave it out, or --best-effort capabilities does without it"
+        raise Unsupported("capabilities", "; ".join(lacking.values()), cure, parts=lacking)
+
+
 def open_process(start: Start, *, pid: int, root: bool) -> None:
     """The root of PID where it is wanted, and a last look at its pidfd, the descriptor "process": while it runs, its
     number is no other's, and what was opened by it is its own."""
@@ -199,6 +211,7 @@ HANDS: dict[str, Callable[..., None]] = {
         check_label,
         open_namespace,
         landlock_abi,
+        known_capabilities,
         open_process,
         open_cgroup,
         enter_pidns,

@@ -1,7 +1,7 @@
 """What features promise, as rows that a process's isolation can be held against. Pure.
 
 Features that are no isolation (env, cwd, hostname), and those whose effect on another process the kernel shows nowhere
-(keyring, sysctl, pdeathsig, Landlock), promise nothing here: NOTHING names them, so that none is forgotten.
+(keyring, sysctl, pdeathsig, securebits, Landlock), promise nothing here: NOTHING names them, so that none is forgotten.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["NOTHING", "PROMISES", "rows_of"]
 
 NOTHING = frozenset(
     "env cwd umask hostname domainname sysctl boot_id keyring pdeathsig tty overlay bind tmpfs proc dev device devpts"
-    " landlock shm mqueue loopback rdma misc cgroup_conf cgroup_parent".split()
+    " landlock securebits shm mqueue loopback rdma misc cgroup_conf cgroup_parent".split()
 )
 
 

@@ -23,11 +23,12 @@ from __future__ import annotations
 import os
 
 from minictr.errors import MinictrError, SpecError, StepFailed
-from minictr.features.capabilities import CAPABILITIES, CONFINING, Capabilities
+from minictr.features.capabilities import CAPABILITIES, CONFINING, Capabilities, NoNewPrivs
 from minictr.features.cgroups import Controller
 from minictr.features.join import Join, JoinedCwd, JoinedTty, JoinedUserNamespace
 from minictr.features.namespaces import Namespace, UserNamespace
 from minictr.features.process import Cwd, Env, Hostname, Session, checked_variable
+from minictr.features.seccomp import Seccomp
 from minictr.features.users import Identity
 from minictr.kernel.core import lib
 from minictr.kernel.handles import shut
@@ -48,11 +49,14 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from typing import Any
 
+    from minictr.features.filters import SeccompFilter
     from minictr.kernel.cgroups import Place
     from minictr.runtime.console import Console
     from minictr.runtime.instance import Instance
+    from minictr.runtime.notified import Handler
     from minictr.runtime.process import Process
     from minictr.runtime.result import Result
+    from minictr.runtime.supervisor import Supervisor
 
 __all__ = ["REPEATED", "Target", "exec_popen", "exec_program", "exec_run", "exec_spec", "join", "target_of"]
 
@@ -104,6 +108,8 @@ def exec_spec(
     cap_add: Sequence[str] = (),
     cap_drop: Sequence[str] = (),
     labels: Sequence[Feature] = (),
+    seccomp: SeccompFilter | str | None = None,
+    no_new_privs: bool = False,
     without: Collection[str] = (),
     detach: bool = False,
 ) -> Spec:
@@ -111,8 +117,10 @@ def exec_spec(
 
     ``user``, ``cwd``: others than the container's. ``env``: on top of its own. ``privileged``: every capability, no
     filter, no Landlock, no no_new_privs, no label. ``cap_add``, ``cap_drop``: as with run. ``labels``: AppArmor and
-    SELinux wishes instead of its own. ``without``: features of the container (or controllers of its cgroups) that are
-    not joined or not done again. ``detach``: the container's first process becomes its parent. Raises SpecError.
+    SELinux wishes instead of its own; ``seccomp``: a filter, or a policy's name, instead of its own;
+    ``no_new_privs``: also where the container's own programs are without it. ``without``: features of the container (or
+    controllers of its cgroups) that are not joined or not done again. ``detach``: the container's first process becomes
+    its parent. Raises SpecError.
     """
     if isinstance(args, str) or not args:
         raise SpecError(f"args must be a list of strings, not {args!r}")
@@ -136,10 +144,14 @@ def exec_spec(
     if cwd:
         spec = spec.with_(JoinedCwd(cwd))
     spec = (unconfined(spec) if privileged else spec).with_(*labels)
+    if seccomp is not None:
+        spec = spec.with_(Seccomp(seccomp))
+    if no_new_privs:
+        spec = spec.with_(NoNewPrivs())
     if cap_add or cap_drop:
         from minictr.parse.settings import adjusted_capabilities
 
-        spec = spec.with_(adjusted_capabilities(spec.get("capabilities"), cap_add, cap_drop))
+        spec = spec.with_(adjusted_capabilities(spec.get("capabilities"), cap_add, cap_drop, spec.get("user")))
     if tty:
         spec = spec.with_(Session(), JoinedTty())
     return spec
@@ -234,12 +246,14 @@ def over(pid: int) -> StepFailed:
 
 
 def _program(target: Target, args: Sequence[str], options: dict[str, Any]) -> Program:
-    key = (target.pid, args if isinstance(args, str) else tuple(args), repr((target.places, options)))
+    judged = options.get("seccomp")  # a filter's repr does not tell it
+    key = (target.pid, args if isinstance(args, str) else tuple(args), repr((target.places, options)), judged)
     kept = _programs.get(key)
     if kept is not None and kept.target is target.spec and kept.program.seen == seen(kept.program.plan.spec):
         return kept.program
     # a container of the library's may be told by its wishes: what is written down has the program already
     spec = exec_spec(target.replace(spec=with_program(target.spec)), args, **options)
+    spec = spec if judged is None else with_program(spec)
     mark = seen(spec)
     who: Any = spec.get("user")
     program = Program(plan(look_up_user(spec) if who is not None and who.uid == -1 else spec))
@@ -275,11 +289,12 @@ def join(
     preserve_fds: int = 0,
     start_timeout: float = START_TIMEOUT,
     console: Console | None = None,
+    supervisor: Supervisor | None = None,
 ) -> Process:
     """:func:`minictr.runtime.joining.join` of a program made by :func:`exec_program` for TARGET."""
     pidfd = target.pidfd if target.pidfd >= 0 else opened(target.pid)
     try:
-        return joining.join(program, fds, pidfd, preserve_fds, start_timeout, console)
+        return joining.join(program, fds, pidfd, preserve_fds, start_timeout, console, supervisor)
     finally:
         if pidfd != target.pidfd:
             shut(pidfd)
@@ -306,18 +321,21 @@ def exec_popen(
     preserve_fds: int = 0,
     start_timeout: float = START_TIMEOUT,
     console: Console | None = None,
+    on_syscall: Handler | None = None,
     **options: Any,
 ) -> Process:
-    """Start ARGS in TARGET: streams as :meth:`Container.popen`, the rest as :func:`exec_spec`.
+    """Start ARGS in TARGET: streams and ``on_syscall`` as :meth:`Container.popen`, the rest as :func:`exec_spec`.
 
     The process is that one program: to kill it ends neither the container nor what it started in there.
     """
-    from minictr.runtime.container import started
+    from minictr.runtime.container import started, supervised
 
     program = exec_program(target, args, tty=console is not None, **options)
+    how: dict[str, Any] = {"preserve_fds": preserve_fds, "start_timeout": start_timeout, "console": console}
+    how["supervisor"] = supervised(program, on_syscall)
 
     def start(fds: dict[str, int]) -> Process:
-        return join(program, fds, target, preserve_fds=preserve_fds, start_timeout=start_timeout, console=console)
+        return join(program, fds, target, **how)
 
     return started(start, stdin, stdout, stderr, text, encoding, errors)
 

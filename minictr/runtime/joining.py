@@ -12,6 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from minictr.runtime.console import Console
     from minictr.runtime.program import Program
+    from minictr.runtime.supervisor import Supervisor
 
 __all__ = ["join"]
 
@@ -54,8 +55,11 @@ def join(
     preserve_fds: int = 0,
     start_timeout: float = START_TIMEOUT,
     console: Console | None = None,
+    supervisor: Supervisor | None = None,
 ) -> Process:
     """As :func:`minictr.runtime.launch.launch`, into the container whose first process PIDFD is."""
-    run = Joining(program, {**fds, "process": pidfd}, preserve_fds, start_timeout, console, None)
-    run.through("prepare", "clone", "attach", "take_console", "await_exec", "adopt")
-    return Process(run.pid, run.pidfd, program.argv, run.clock)
+    run = Joining(program, {**fds, "process": pidfd}, preserve_fds, start_timeout, console, None, supervisor)
+    run.through("prepare", "clone", "attach", "take_console", "take_listener", "await_exec", "adopt")
+    process = Process(run.pid, run.pidfd, program.argv, run.clock)
+    process.supervisor = supervisor
+    return process

@@ -59,7 +59,7 @@ def _is_good(record: Record) -> bool:
 def _opened() -> Record:
     import atexit
 
-    from minictr.runtime.launch import new_record
+    from minictr.runtime.sweep import new_record
 
     record = new_record()
     record.write_ahead()  # its file is opened here, where one thread is at a time: two at once would open it twice

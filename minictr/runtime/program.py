@@ -41,7 +41,7 @@ class Program:
             room = len(encoder.blob)
             encoder.add(step.call, step.args, step.tolerate)
         self.take(encoder, parent, steps)
-        self.argv, self._plan = plan.spec.argv, plan
+        self.argv, self.name, self._plan = plan.spec.argv, plan.spec.name, plan
         self.before_exec = len(encoder.ops) - OP.size, room  # what ops and blob were without the last op
         self.spec_text = ""  # the spec as JSON, once somebody asked
         self.seen: tuple[int, ...] = ()  # what it hangs on in the root, where that tells whether it still holds

@@ -62,6 +62,16 @@ PROOFS = {
         "mkdir with the filter: Disk quota exceeded",
         "arches: x86_64 x86 x32 -> x86_64 x86",
     ],
+    "notify": [
+        "mknod on x86_64: notify, by rule" if os.uname().machine == "x86_64" else "mknod on",
+        "mknod /dev/mine: done, as it seems",
+        "/dev/other: Disk quota exceeded",
+        "what only the host can read",
+        "/tmp/x': Operation not permitted",
+        "raised: RuntimeError('no rule for directories')",
+        "asked about openat: True",
+        "exec: done, as it seems",
+    ],
     "custom_features": [
         "processes seen: 0",
         "with pid and proc: processes seen: 1",

@@ -92,3 +92,35 @@ def test_a_limit_needs_a_group_that_is_his(open_root: Path) -> None:
     *_, limited = run_as_user(open_root, "true")
     assert "feature pids" in limited and "EACCES" in limited
     assert "delegated" in limited and "--without pids" in limited
+
+
+DECIDES = """
+import os, sys
+import minictr as mc
+import minictr.runtime.diagnose, minictr.kernel.users
+root = sys.argv[1]
+told = []
+
+def handler(call):
+    told.append(call.string(call.args[0]))
+    return mc.CONTINUE if call.name == "execve" else mc.Errno("EXDEV")
+
+flt = mc.SeccompFilter("allow").notify("mkdir", "execve")
+box = mc.Container(root).without("pids").with_(mc.UserNamespace(), mc.Seccomp(flt))
+box.run(["mkdir", "/x"], on_syscall=handler, stderr=mc.DEVNULL)
+os.setgroups([]); os.setresgid(1000, 1000, 1000); os.setresuid(1000, 1000, 1000)
+for which in (box, box.without("init"), box.without("no_new_privs")):
+    told.clear()
+    done = which.run(["mkdir", "/x"], on_syscall=handler, capture_output=True, text=True)
+    assert "cross-device" in done.stderr and not done.handler_errors, done
+    assert told[-2].endswith("/bin/mkdir") and told[-1] == "/x", told
+    print("decided")
+"""
+
+
+def test_a_function_of_his_decides(open_root: Path) -> None:
+    """The memory of the start itself, which nobody may trace from inside, is his to read: the user namespace is."""
+    command = [sys.executable, "-P", "-c", DECIDES, str(open_root)]
+    environment = {**os.environ, "MINICTR_ROOT": str(open_root.parent / "state")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout.split()) == (0, ["decided"] * 3), done.stderr

@@ -1,4 +1,7 @@
-"""Joining a container whose processes are hostile: nothing of the host's, nor of the runtime's, can be taken."""
+"""Joining a container whose processes are hostile: nothing of the host's, nor of the runtime's, can be taken.
+
+CVE-2016-9962 (runc, docker): a process that had entered, and held descriptors of the host, was traced before its exec.
+"""
 
 from __future__ import annotations
 
@@ -79,6 +82,7 @@ def early(program: Program) -> Program:
 
 @pytest.mark.slow
 def test_a_thief_gets_nothing(den):
+    """CVE-2016-9962, CVE-2019-5736: 200 programs join, one after the other, and a thief looks for each."""
     loot = robbed(mc.Container(den))
     assert loot.seen > 0, "it never saw a joining process: this proves nothing"
     assert (loot.exe, loot.fd, loot.ptrace) == (0, 0, 0)

@@ -65,6 +65,7 @@ SAMPLES: tuple[Feature, ...] = (
     f.Init(),
     f.Identity("1000:1000", 1000, 1000, (4, 5)),
     f.Capabilities(("CHOWN", "NET_RAW"), inheritable=("CHOWN",), ambient=("CHOWN",)),
+    f.Securebits(("noroot", "noroot_locked"), ("no_setuid_fixup",)),
     f.NoNewPrivs(),
     f.Landlock(("/",), ("/tmp",), (("/a", ("make-dir", "execute")),), None, (0, 80), (443,), ("signal",), True, True),
     f.Seccomp(bytes(8)),

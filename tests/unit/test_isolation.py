@@ -40,6 +40,7 @@ BASE = mc.Isolation(
     namespaces=Fixed(net=Namespace(1, True, False), pid=Namespace(2, True, False)),
     user=User(1000, 1000, (1000,) * 4, (1000,) * 4, (5, 7), ((0, 1000, 1),), ((0, 1000, 1),), True, False, "deny"),
     capabilities=Sets(CAPS, CAPS, (), CAPS, ()),
+    securebits=None,
     no_new_privs=True,
     seccomp=Seccomp("filter", 2),
     landlock=None,

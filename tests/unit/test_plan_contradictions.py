@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from importlib import import_module
+from struct import pack
 
 import pytest
 
 from minictr.errors import SpecError
 from minictr.features.contradictions import CHECKS
+from minictr.features.join import Join
 from minictr.plan import plan
 from minictr.spec import Spec
 
@@ -15,6 +17,7 @@ f = import_module("minictr.features")  # mc.features is the front door's functio
 
 MAPS = ((0, 100000, 65536),)
 BOX = Spec(("true",), f.DEFAULT, "/srv/root")
+ASKS = f.Seccomp(pack("=HBBI", 0x06, 0, 0, 0x7FC00000))  # BPF_RET|BPF_K, SECCOMP_RET_USER_NOTIF
 USERNS = f.UserNamespace(MAPS, MAPS)
 
 CONTRADICTIONS: list[tuple[Spec, tuple[str, ...]]] = [
@@ -70,6 +73,15 @@ CONTRADICTIONS: list[tuple[Spec, tuple[str, ...]]] = [
     (BOX.with_(f.Devices(), f.Device("/dev/fuse", "c", 10, 229)), ("/dev/fuse", "add the rule 'c 10:229 rwm'")),
     (BOX.with_(f.Device("/dev/null", "c", 1, 5)), ("/dev/null is made twice",)),
     (Spec(("a",), (f.Device("/dev/fuse", "c", 10, 229),)), ("device needs dev",)),
+    (
+        Spec(("a",), (f.Identity("7"), f.Securebits(("noroot",)))),
+        ("securebits of user 7 need capabilities", "add capabilities"),
+    ),
+    (Spec(("a",), (Join(1, detached=True), f.NoNewPrivs(), ASKS)), ("notify", "detached", "do not detach it")),
+    (
+        Spec(("a",), (Join(1, (f.PidNamespace(),)), ASKS)),
+        ("notify without no_new_privs and sendmsg", "no_new_privs=True"),
+    ),
 ]
 
 
@@ -103,6 +115,9 @@ def test_what_only_looks_like_a_contradiction() -> None:
     plan(Spec(("a",), (f.MountNamespace(), f.Tmpfs("/tmp"), f.ReadonlyRoot())))
     plan(BOX.with_(f.MountNamespace("slave"), f.Bind("/s", "/t", propagation="rslave")))
     plan(BOX.with_(f.Identity("1000:1000")))
+    plan(BOX.with_(ASKS).without("no_new_privs"))
+    plan(Spec(("a",), (Join(1, (f.PidNamespace(),)), f.NoNewPrivs(), ASKS)))
+    plan(Spec(("a",), (Join(1, (f.UtsNamespace(),)), ASKS)))
     plan(BOX.with_(f.Devices().allowing("c 10:229 rw"), f.Device("/dev/fuse", "c", 10, 229)))
     plan(BOX.with_(f.Device("/dev/null", "c", 1, 3)))
     plan(BOX.with_(f.Devices(()), f.Device("/dev/fuse", "c", 10, 229)))
