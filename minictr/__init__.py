@@ -45,12 +45,13 @@ _HOMES = {
     ),
     "minictr.features.masks": "MaskedPaths ReadonlyPaths",
     "minictr.features.mounts": "Proc Sysfs Dev Devpts Shm Mqueue Tmpfs Bind",
-    "minictr.features.rootfs": "PivotRoot Chroot Overlay ReadonlyRoot NoDev",
+    "minictr.features.rootfs": "PivotRoot Chroot Overlay Idmap ReadonlyRoot NoDev",
     "minictr.features.process": (
         "Hostname Domainname Env Cwd Umask Rlimits OomScoreAdj Sysctl BootId Keyring Personality"
         " Session Tty Pdeathsig Init"
     ),
     "minictr.features.users": "Identity",
+    "minictr.features.disable_userns": "DisableUserns",
     "minictr.features.capabilities": "Capabilities NoNewPrivs Securebits",
     "minictr.features.landlock": "Landlock",
     "minictr.features.seccomp": "Seccomp",

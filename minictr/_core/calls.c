@@ -130,6 +130,21 @@ long mc_setgroups(const char *groups, size_t count)
     return MC_CALL2(__NR_setgroups, count, groups);
 }
 
+/* setfsuid(2) and setfsgid(2) have no way to fail: what was set is asked for. The effective capabilities, of which a
+ * change away from user 0 takes those over files, are set again. */
+long mc_setfsids(unsigned int uid, unsigned int gid)
+{
+    uint64_t sets[3];
+    long ret = mc_capget(0, sets);
+    if (ret < 0)
+        return ret;
+    (void)MC_CALL1(__NR_setfsgid, gid);
+    (void)MC_CALL1(__NR_setfsuid, uid);
+    if ((unsigned int)MC_CALL1(__NR_setfsgid, -1) != gid || (unsigned int)MC_CALL1(__NR_setfsuid, -1) != uid)
+        return -MC_EPERM;
+    return mc_capset(sets[0], sets[1], sets[2]);
+}
+
 long mc_fstatfs_type(int fd)
 {
     long fs[25]; /* struct statfs, asm-generic/statfs.h: f_type is first, 120 bytes in all */

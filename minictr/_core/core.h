@@ -17,6 +17,7 @@ enum mc_op_kind {
     MC_OP_FSMOUNT,
     MC_OP_ADOPT,
     MC_OP_OVERLAY,
+    MC_OP_OVERLAY_TREES,
     MC_OP_SETATTR,
     MC_OP_ROOT_ATTACH,
     MC_OP_PIVOT_ROOT,
@@ -65,6 +66,7 @@ enum mc_op_kind {
     MC_OP_VERIFY_LABEL,
     MC_OP_VERIFY_SECUREBITS,
     MC_OP_VERIFY_NO_NEW_PRIVS,
+    MC_OP_VERIFY_NO_USERNS,
     MC_OP_VERIFY_ROOT,
     MC_OP_VERIFY_PATHS,
     MC_OP_HOLD,
@@ -267,7 +269,8 @@ long mc_setdomainname(const char *name, size_t length);
 long mc_keyctl(int operation, const char *name);
 long mc_personality(unsigned long persona);
 long mc_setgroups(const char *groups, size_t count);
-long mc_fstatfs_type(int fd); /* f_type: *_MAGIC of linux/magic.h */
+long mc_setfsids(unsigned int uid, unsigned int gid); /* of the calling thread; see calls.c */
+long mc_fstatfs_type(int fd);                         /* f_type: *_MAGIC of linux/magic.h */
 long mc_bpf(int cmd, const char *attr, unsigned int size);
 long mc_read_files(int dirfd, const char *names, char *out, size_t size); /* see calls.c */
 long mc_inotify_init1(int flags);

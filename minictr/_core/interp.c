@@ -6,7 +6,8 @@
     X(PDEATHSIG, pdeathsig) X(BARRIER, barrier) X(CGROUP_ENTER, cgroup_enter) X(SUBREAPER, subreaper) \
     X(SIGRESET, sigreset) \
     X(UNSHARE, unshare) X(SETNS, setns) X(ENTER_ROOT, enter_root) X(PROPAGATION, propagation) X(OPEN_TREE, open_tree) \
-    X(FSMOUNT, fsmount) X(ADOPT, adopt) X(OVERLAY, overlay) X(SETATTR, setattr) X(ROOT_ATTACH, root_attach) \
+    X(FSMOUNT, fsmount) X(ADOPT, adopt) X(OVERLAY, overlay) \
+    X(OVERLAY_TREES, overlay_trees) X(SETATTR, setattr) X(ROOT_ATTACH, root_attach) \
     X(PIVOT_ROOT, pivot_root) X(CHROOT, chroot) X(MOUNT, mount) X(ATTACH, attach) X(VERIFY_MOUNT, verify_mount) \
     X(MASK, mask) X(READONLY_PATH, readonly_path) X(REMOUNT, remount) X(MKDIR, mkdir) X(MKNOD, mknod) X(SYMLINK, symlink) \
     X(WRITE_FILE, write_file) X(BOOT_ID, boot_id) X(SETHOSTNAME, sethostname) X(SETDOMAINNAME, setdomainname) \
@@ -19,6 +20,7 @@
     X(LANDLOCK_PORT, landlock_port) X(LANDLOCK_RESTRICT, landlock_restrict) X(SECCOMP, seccomp) \
     X(VERIFY_CAPS, verify_caps) X(VERIFY_IDS, verify_ids) X(VERIFY_LABEL, verify_label) \
     X(VERIFY_SECUREBITS, verify_securebits) X(VERIFY_NO_NEW_PRIVS, verify_no_new_privs) \
+    X(VERIFY_NO_USERNS, verify_no_userns) \
     X(VERIFY_ROOT, verify_root) X(VERIFY_PATHS, verify_paths) \
     X(HOLD, hold) X(READY, ready) X(EXEC, exec)
 // clang-format on

@@ -83,6 +83,7 @@ long mc_run(struct mc_machine *m, uint32_t first);
 mc_op_fn mc_op_pdeathsig, mc_op_barrier, mc_op_cgroup_enter, mc_op_subreaper, mc_op_sigreset;
 mc_op_fn mc_op_unshare, mc_op_setns, mc_op_enter_root;
 mc_op_fn mc_op_propagation, mc_op_open_tree, mc_op_fsmount, mc_op_adopt, mc_op_overlay, mc_op_setattr;
+mc_op_fn mc_op_overlay_trees, mc_op_verify_no_userns;
 mc_op_fn mc_op_root_attach, mc_op_pivot_root, mc_op_chroot;
 mc_op_fn mc_op_mount, mc_op_attach, mc_op_verify_mount, mc_op_mask, mc_op_readonly_path, mc_op_remount;
 mc_op_fn mc_op_mkdir, mc_op_mknod, mc_op_symlink, mc_op_write_file, mc_op_boot_id;

@@ -196,6 +196,14 @@ long mc_op_verify_no_new_privs(struct mc_machine *m MC_UNUSED, struct mc_op *op 
     return ret < 0 ? ret : ret == 1 ? 0 : -MC_EPERM;
 }
 
+/* Tried: it is in the new one then, and ends without having been the program. ENOSPC is the limit's answer, and comes
+ * before any other reason why there can be none (create_user_ns). */
+long mc_op_verify_no_userns(struct mc_machine *m MC_UNUSED, struct mc_op *op MC_UNUSED)
+{
+    long ret = MC_CALL1(__NR_unshare, 0x10000000 /* CLONE_NEWUSER, linux/sched.h */);
+    return ret == -MC_ENOSPC ? 0 : ret < 0 ? ret : -MC_EPERM;
+}
+
 long mc_op_verify_securebits(struct mc_machine *m MC_UNUSED, struct mc_op *op)
 {
     long now = MC_CALL5(__NR_prctl, PR_GET_SECUREBITS, 0, 0, 0, 0);

@@ -139,6 +139,8 @@ def namespaces(spec: Spec, opts: Options) -> Spec:
 
 
 def _own(option: str, dest: str, opts: Options) -> None:
+    if opts.get(dest, "").startswith("auto"):
+        raise SpecError(f"{option} are maps, and --{dest} {opts[dest]} chooses some: leave one of them out")
     if opts.get(dest, "private") != "private":
         raise SpecError(f"{option} make a new namespace, and --{dest} {opts[dest]} is none: leave one of them out")
 
@@ -156,6 +158,13 @@ def namespace(spec: Spec, option: str, name: str, text: str) -> Spec:
     wanted = said(option, parse.namespace, name, text)
     if wanted is None:
         return spec.without(name, cascade=True)
+    count = getattr(wanted, "auto", 0)
+    if count and os.geteuid():
+        from minictr.kernel.delegated import rows_of
+
+        return spec.with_(UserNamespace(rows_of("uid", count), rows_of("gid", count)))
+    if count and spec.rootfs.strip("/"):
+        spec = spec.with_("idmap")  # but for the host's own root: root inside would be root of all of its files
     if not wanted.join:
         return spec.with_(wanted)
     path = os.path.abspath(wanted.join)
@@ -234,6 +243,8 @@ def privilege(spec: Spec, opts: Options) -> Spec:
     if "security_opt" in opts:
         spec = security_options(spec, opts["security_opt"])
     spec = seccomp_log(spec, opts)
+    if opts.get("disable_userns"):
+        spec = spec.with_("disable_userns")
     limits = many(opts, "ulimit", "--ulimit", "ulimit")
     if limits:
         present = spec.get("rlimits")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from minictr.features.cgroup_devices import Device, Devices, Hugetlb, Io, Misc, Rdma
     from minictr.features.cgroupfs import Cgroupfs
     from minictr.features.cgroups import CgroupConf, CgroupParent, Cpu, Cpuset, Freezer, Memory, NamedCgroup, Pids
+    from minictr.features.disable_userns import DisableUserns
     from minictr.features.landlock import Landlock
     from minictr.features.lsm import AppArmor, SELinux
     from minictr.features.masks import MaskedPaths, ReadonlyPaths
@@ -62,7 +63,7 @@ if TYPE_CHECKING:
         Umask,
     )
     from minictr.features.profiles import BARE, DEFAULT, DOCKER, LANDLOCK, LXC, PROFILES
-    from minictr.features.rootfs import Chroot, NoDev, Overlay, PivotRoot, ReadonlyRoot
+    from minictr.features.rootfs import Chroot, Idmap, NoDev, Overlay, PivotRoot, ReadonlyRoot
     from minictr.features.seccomp import Seccomp
     from minictr.features.users import Identity
     from minictr.steps import Feature
@@ -91,12 +92,14 @@ __all__ = [
     "Device",
     "Devices",
     "Devpts",
+    "DisableUserns",
     "Domainname",
     "Env",
     "Freezer",
     "Hostname",
     "Hugetlb",
     "Identity",
+    "Idmap",
     "Init",
     "Io",
     "IpcNamespace",
@@ -155,6 +158,7 @@ HOMES: dict[str, tuple[str, str]] = {
     "pivot_root": ("rootfs", "PivotRoot"),
     "chroot": ("rootfs", "Chroot"),
     "overlay": ("rootfs", "Overlay"),
+    "idmap": ("rootfs", "Idmap"),
     "readonly": ("rootfs", "ReadonlyRoot"),
     "nodev": ("rootfs", "NoDev"),
     "proc": ("mounts", "Proc"),
@@ -183,6 +187,7 @@ HOMES: dict[str, tuple[str, str]] = {
     "pdeathsig": ("process", "Pdeathsig"),
     "init": ("process", "Init"),
     "user": ("users", "Identity"),
+    "disable_userns": ("disable_userns", "DisableUserns"),
     "capabilities": ("capabilities", "Capabilities"),
     "securebits": ("capabilities", "Securebits"),
     "no_new_privs": ("capabilities", "NoNewPrivs"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from minictr.errors import SpecError
 from minictr.features.check import ID_MAX, choice, frozen, inside, integer, number, sequence, shown, size, word
 from minictr.features.lsm import mount_options
-from minictr.features.namespaces import MS_PRIVATE, MS_SLAVE, map_text, own
+from minictr.features.namespaces import MS_PRIVATE, MS_SLAVE, own
 from minictr.steps import PREPARE, SETUP, Context, Feature, Step
 
 TYPE_CHECKING = False
@@ -63,6 +63,14 @@ def attributes(feature: Feature, tree: str, about: str, **differing: int) -> Ste
     """mount_setattr(2) on a tree that is not attached yet."""
     args: dict[str, Any] = {"set": 0, "clear": 0, "propagation": 0, "userns": -1, "flags": 0, **differing}
     return feature.step("setattr", SETUP, about, tree=tree, **args)
+
+
+def idmapped(feature: Feature, ctx: Context, path: str, tree: str, *, recursive: bool) -> Iterator[Step]:
+    """The handle TREE is a clone of PATH's mount on which owners are shown through the maps of userns."""
+    uids, gids = ctx.get("userns").texts
+    args: dict[str, Any] = {"into": f"idmap:{tree}", "path": path, "recursive": recursive}
+    yield feature.step("idmap_tree", PREPARE, path, undo="closed", uid_map=uids, gid_map=gids, **args)
+    yield feature.step("adopt", SETUP, path, into=tree, fd=args["into"])
 
 
 def host_bind(feature: Feature, path: str, *, readonly: bool) -> Iterator[Step]:
@@ -366,9 +374,4 @@ class Bind(Feature):
 
     def mapped_tree(self, ctx: Context, tree: str) -> Iterator[Step]:
         """mount_setattr(MOUNT_ATTR_IDMAP) wants privilege over the file system: the parent does it."""
-        user = ctx.get("userns")
-        args: dict[str, Any] = {"uid_map": map_text(user.uid_map), "gid_map": map_text(user.gid_map)}
-        fd = f"idmap:{self.target}"
-        args |= {"into": fd, "path": self.source, "recursive": self.recursive}
-        yield self.step("idmap_tree", PREPARE, self.source, undo="closed", **args)
-        yield self.step("adopt", SETUP, self.source, into=tree, fd=fd)
+        yield from idmapped(self, ctx, self.source, tree, recursive=self.recursive)

@@ -15,7 +15,7 @@ import os
 from minictr.errors import SpecError, StepFailed
 from minictr.kernel import oldmount, trees
 from minictr.kernel.core import check, lib
-from minictr.kernel.handles import Handle
+from minictr.kernel.handles import Handle, shut
 from minictr.kernel.mountinfo import MountInfo, mountinfo
 
 TYPE_CHECKING = False
@@ -148,7 +148,7 @@ def idmapped_tree(path: str, *, recursive: bool = True, userns: int = -1, uid_ma
             with user_namespace(uid_map=uid_map, gid_map=gid_map) as made:
                 trees.set_idmap(tree, made.fileno(), recursive=recursive, what=path)
     except BaseException:
-        os.close(tree)
+        shut(tree)
         raise
     return tree
 

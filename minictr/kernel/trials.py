@@ -134,6 +134,7 @@ OVERLAY = [
     ("overlay", {"into": "all", "lower": [OVERLAID], "upper": "", "work": "", "options": [], "attr": 0}),
 ]
 CLOCKS = {"path": "/proc/self/timens_offsets", "data": b"monotonic 1 0\n", "magic": MAGIC}
+NO_USERNS = {"path": "/proc/sys/user/max_user_namespaces", "data": b"0\n", "magic": MAGIC}
 NET_SETTING = {"path": "/proc/sys/net/ipv4/ip_unprivileged_port_start", "data": b"0\n", "magic": MAGIC}
 
 
@@ -233,6 +234,12 @@ TRIALS: dict[str, dict[str, Trial]] = {
         "user": Trial(
             [("setgroups", {"groups": b""}), ("setresgid", {"gid": NOBODY}), ("setresuid", {"uid": NOBODY})],
             inside_ops=[("setresgid", {"gid": 0}), ("setresuid", {"uid": 0})],
+        ),
+        "disable_userns": Trial(
+            [("write_file", NO_USERNS), ("verify_no_userns", {})],
+            CLONE_NEWUSER,
+            since="4.9",
+            config="CONFIG_USER_NS and CONFIG_SYSCTL",
         ),
     },
     "capabilities": {

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from minictr.kernel.cgroup_readings import Readings
     from minictr.kernel.cgroups import Place
     from minictr.runtime.identity import ProcessIdentity
+    from minictr.runtime.leases import Lease
     from minictr.runtime.program import Program
     from minictr.runtime.record import Record
 
@@ -41,14 +42,18 @@ class Aftermath:
     A cgroup that cannot be removed keeps its journal, and the next sweep tries again.
     """
 
-    def __init__(self, journal: Record, own: bool, places: tuple[Place, ...], name: str = "") -> None:
+    def __init__(
+        self, journal: Record, own: bool, places: Mapping[str, Place], name: str = "", lease: Lease | None = None
+    ) -> None:
         """OWN: the journal is this container's alone, and its record; else the process's ledger."""
-        self.journal, self.own, self.places, self.name = journal, own, places, name
+        self.journal, self.own, self.places, self.name, self.lease = journal, own, tuple(places.values()), name, lease
 
     def __call__(self) -> Readings | None:
         readings = self._readings()
         try:
             self._take_back()
+            if self.lease is not None:
+                self.lease.give_back()
             if self.own:
                 self.journal.forget(self.name)
             else:

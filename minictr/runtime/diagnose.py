@@ -70,6 +70,10 @@ CURES: dict[tuple[str, int], str] = {
         "overlay",
         errno.EINVAL,
     ): "upper and work must be on one file system that supports overlay (not overlay itself, NFS)",
+    (
+        "overlay",
+        errno.EACCES,
+    ): "root of the user namespace may not walk there: add idmap (--with idmap), or let others search the directories",
     ("overlay", errno.ENODEV): "this kernel has no overlay file system",
     ("pivot_root", errno.EINVAL): "the root must not be shared, nor be an initramfs: use the chroot feature there",
     ("rlimit", errno.EPERM): "raising a hard limit needs CAP_SYS_RESOURCE: ask for less",
@@ -107,7 +111,8 @@ CURES: dict[tuple[str, int], str] = {
     ("console", errno.EMEDIUMTYPE): "/dev/pts is not a devpts: keep the devpts feature",
     ("verify_caps", errno.EPERM): "the process holds more capabilities than asked for: refused",
     ("verify_ids", errno.EPERM): "the process is not the user asked for: refused",
-    ("verify_root", errno.EXDEV): "the root is not a mount of its own: refused",
+    ("verify_no_userns", errno.EPERM): "a user namespace could be made inside all the same: refused",
+    ("verify_root", errno.EXDEV): "the root is not a mount of its own, or another lies over it: refused",
     ("exec_label", errno.ENOENT): "no such AppArmor profile is loaded (apparmor_parser -r FILE), or there is no /proc",
     ("exec_label", errno.EACCES): "the caller is confined itself, and its own policy does not let it give that label",
     ("exec_label", errno.EINVAL): "the security module is not live, or its policy has no such label",
@@ -132,6 +137,8 @@ CURES: dict[tuple[str, int], str] = {
     ("fork", errno.EAGAIN): "the container is at its limit of processes: --without pids enters it all the same",
     ("enter_root", errno.EPERM): "entering a root by name needs CAP_SYS_CHROOT",
     ("setns", errno.EPERM): "joining needs CAP_SYS_ADMIN over that namespace",
+    ("idmap_tree", errno.EPERM): "id-mapped mounts need privilege over the file system: be root, or do without idmap",
+    ("idmap_upper", errno.EPERM): "id-mapped mounts need privilege over the file system: be root, or do without idmap",
     ("uid_map", errno.EPERM): "mapping other ids than one's own needs privilege, or newuidmap and /etc/subuid",
     ("gid_map", errno.EPERM): "mapping other ids than one's own needs privilege, or newgidmap and /etc/subgid",
 }
@@ -145,6 +152,8 @@ def parent_failed(step: Step, err: StepFailed, index: int, total: int) -> StepFa
     """A parent's step failed: the same error, with its place in the plan."""
     number = err.errno or 0
     cure = err.cure or _cure(step.call, number)
+    if step.feature == "idmap" and number == errno.EINVAL:
+        cure = f"{cure}; or do without (--without idmap): files whose owner has no row are nobody's then"
     if step.call == "cgroup" and number in (errno.EACCES, errno.EPERM, errno.EROFS):
         cure = f"{cure}, or do without (--without {step.feature})".removeprefix(", ")
     return StepFailed(err.what, number, index=index, total=total, feature=step.feature, cure=cure)

@@ -111,7 +111,7 @@ def diff(instance: Instance) -> list[Change]:
     from minictr.runtime.layerdiff import changes
 
     found = files.kept_layer(instance)
-    return list(changes(found.upper, found.lowers)) if os.path.isdir(found.upper) else []
+    return list(changes(found.upper, found.lowers, prefix=found.prefix)) if os.path.isdir(found.upper) else []
 
 
 def commit(instance: Instance, dest: str | IO[bytes], *, whole: bool = False, pause: bool = True) -> Copied:

@@ -45,6 +45,7 @@ def inspect(instance: Instance) -> dict[str, Any]:
         "Features": [_feature(feature) for feature in spec.features],
         "Mounts": [_mount(feature) for feature in map(plain_feature, spec.features) if feature["feature"] in MOUNTS],
         "Namespaces": _namespaces(pid),
+        "IDMappings": _id_mappings(spec, pid),
         "Cgroups": {group.controller: group.directory for group in state.groups},
         "Limits": in_force(state.groups) if pid else {},
         "Usage": usage,
@@ -149,6 +150,25 @@ def _namespaces(pid: int) -> dict[str, Any]:
     except OSError:
         pass  # it ended this moment, or it is somebody else's
     return found
+
+
+def _id_mappings(spec: Spec, pid: int) -> dict[str, list[str]]:
+    """Rows INSIDE:OUTSIDE:COUNT by podman's names: the kernel's own while it runs, else those that were asked for.
+    {} where its ids are the host's, and for what is decided at its start."""
+    user: Any = spec.get("userns")
+    if user is None:
+        return {}
+    if pid:
+        from minictr.kernel.users import read_map
+
+        try:
+            maps = [read_map(pid, kind=kind) for kind in ("uid", "gid")]
+        except MinictrError:
+            return {}  # it ended this moment, or it is somebody else's
+    else:
+        maps = [user.uid_map, user.gid_map]
+    rows = ([":".join(map(str, row)) for row in rows] for rows in maps)
+    return dict(zip(("UidMap", "GidMap"), rows, strict=True)) if maps[0] else {}
 
 
 def _labels(spec: Spec, pid: int) -> dict[str, str]:

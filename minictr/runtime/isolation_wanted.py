@@ -19,7 +19,7 @@ __all__ = ["NOTHING", "PROMISES", "rows_of"]
 
 NOTHING = frozenset(
     "env cwd umask hostname domainname sysctl boot_id keyring pdeathsig tty overlay bind tmpfs proc dev device devpts"
-    " landlock securebits shm mqueue loopback rdma misc cgroup_conf cgroup_parent".split()
+    " idmap disable_userns landlock securebits shm mqueue loopback rdma misc cgroup_conf cgroup_parent".split()
 )
 
 
@@ -44,7 +44,9 @@ def namespace(feature: Any) -> Iterator[Row]:
 
 def userns(feature: Any) -> Iterator[Row]:
     yield from namespace(feature)
-    if feature.uid_map:
+    if feature.auto:
+        yield "user.root_is_root", False
+    elif feature.uid_map:
         roots = [outside for inside, outside, _ in feature.uid_map if inside == 0]
         yield "user.root_is_root", 0 in roots
 

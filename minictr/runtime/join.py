@@ -61,9 +61,9 @@ if TYPE_CHECKING:
 __all__ = ["REPEATED", "Target", "exec_popen", "exec_program", "exec_run", "exec_spec", "join", "target_of"]
 
 # What confines a program and not its world, by feature name: done again by each that joins.
-REPEATED = frozenset("env cwd umask rlimits oom_score_adj keyring personality session user capabilities".split()).union(
-    CONFINING
-)
+REPEATED = frozenset(
+    "env cwd umask rlimits oom_score_adj keyring personality session user capabilities disable_userns".split()
+).union(CONFINING)
 ROOTS = ("pivot_root", "chroot")
 PIDFD_JOINS = (5, 8)  # setns(2) on a pidfd
 CACHED = 32  # compiled programs that are kept
@@ -209,7 +209,7 @@ def repeated(feature: Feature) -> Feature:
 
 def joined_users(kind: UserNamespace) -> JoinedUserNamespace:
     """What is left to do of KIND once it is joined."""
-    return JoinedUserNamespace(uid_map=kind.uid_map, gid_map=kind.gid_map, join=kind.join)
+    return JoinedUserNamespace(kind.uid_map, kind.gid_map, kind.join, kind.auto)
 
 
 def environment(spec: Spec, extra: Mapping[str, str], without: Collection[str]) -> Env:

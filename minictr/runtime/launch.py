@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from minictr.kernel.cgroups import Place
     from minictr.runtime.console import Console
     from minictr.runtime.identity import ProcessIdentity
+    from minictr.runtime.leases import Lease
     from minictr.runtime.observed.start import Observer
     from minictr.runtime.record import Record
     from minictr.runtime.supervisor import Supervisor
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 SIGKILL = 9
 CLONE_NEWPID = 0x20000000  # linux/sched.h
 START_TIMEOUT = 10.0
-RECORDED = frozenset({"cgroup"})  # steps that make what outlives a killed parent: written down before they are done
+RECORDED = frozenset({"cgroup", "lease_ids"})  # steps whose work outlives a killed parent: written down before
 REAP_TIMEOUT = 5.0
 PAGE = 4096
 
@@ -78,7 +79,7 @@ def launch(
     if run.journal is not None:
         from minictr.runtime.aftermath import Aftermath
 
-        process.aftermath = Aftermath(run.journal, run.record is not None, tuple(run.places.values()), program.name)
+        process.aftermath = Aftermath(run.journal, run.record is not None, run.places, program.name, run.lease)
     return process
 
 
@@ -100,6 +101,7 @@ class Start:
         self.journal: Record | None = None  # where what must not be left behind is written down before it is made
         self.group = ""  # the name of the container's cgroups
         self.places: dict[str, Place] = {}  # controller -> the container's own cgroup
+        self.lease: Lease | None = None  # ids of the host that it has for itself
         self.identity: ProcessIdentity | None = None
         self.cgroup_fd = -1  # of the cgroup v2 directory that the child is born in
         if console is not None:

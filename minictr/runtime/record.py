@@ -350,10 +350,10 @@ class Record(Handle):
             raise self.failed("remove", entry, err) from err
 
     def _remove_tree(self, entry: str) -> None:
-        from minictr.runtime.removal import remove_tree
+        from minictr.runtime.removal import remove
 
         try:
-            remove_tree(entry, self.fd)
+            remove(entry, self.fd)
         except OSError as err:
             raise self.failed("remove", entry, err) from err
 

@@ -214,6 +214,13 @@ def remove_directory(row: Row) -> bool:
     return True
 
 
+def give_back_ids(row: Row) -> bool:
+    """A lease of ids; whether it was the container's."""
+    from minictr.runtime.leases import drop
+
+    return drop(row[2], row[1])
+
+
 def _nothing(row: Row) -> bool:
     return False
 
@@ -225,4 +232,5 @@ RESOURCES: dict[str, Callable[[Row], bool]] = {
     "committed": _nothing,
     "cgroup": remove_cgroup,
     "directory": remove_directory,
+    "ids": give_back_ids,
 }

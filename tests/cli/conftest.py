@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 import minictr
 from minictr.features import PROFILES
+from minictr.kernel import namespaces
 from minictr.plan import plan
 from minictr.runtime.ended import ExitRecord
 from minictr.runtime.identity import ProcessIdentity
@@ -129,3 +131,42 @@ def started(store: Store, rootfs: Path, requires: Any) -> Iterator[Callable[...,
     yield start
     for process in running:
         process.close()
+
+
+@pytest.fixture
+def eventually() -> Callable[..., None]:
+    """``eventually(check)``: check() is true within ten seconds."""
+
+    def wait(check: Callable[[], object], seconds: float = 10) -> None:
+        deadline = time.monotonic() + seconds
+        while not check():
+            assert time.monotonic() < deadline, "it never came true"
+            time.sleep(0.01)
+
+    return wait
+
+
+@pytest.fixture
+def in_own_mounts(requires: Any) -> Callable[..., Any]:
+    """``in_own_mounts(function)``: its answer, from a fork in a mount namespace of its own."""
+    requires.root()
+
+    def run(function: Callable[[], Any]) -> Any:
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                namespaces.unshare("mnt").keep()
+                os.write(writer, json.dumps([True, function()]).encode())
+            except BaseException as err:
+                os.write(writer, json.dumps([False, repr(err)]).encode())
+            os._exit(0)
+        os.close(writer)
+        with os.fdopen(reader) as file:
+            text = file.read()
+        os.waitpid(pid, 0)
+        good, answer = json.loads(text)
+        assert good, answer
+        return answer
+
+    return run

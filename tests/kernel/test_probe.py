@@ -28,7 +28,7 @@ from minictr.kernel import (
 )
 from minictr.kernel.child import Child
 from minictr.kernel.mountinfo import mountinfo
-from minictr.runtime.support import GROUPS, LABELS, support, supports
+from minictr.runtime.support import ALONE, GROUPS, support, supports
 from minictr.steps import Support
 
 MODULES = (namespaces, mounts, rootfs, process, users, capabilities, seccomp, landlock, network)
@@ -60,8 +60,8 @@ def look() -> tuple[Any, ...]:
 
 def test_every_feature_has_a_trial() -> None:
     tried = {name for names in trials.TRIALS.values() for name in names}
-    assert tried | GROUPS.keys() | {"cgroup_parent", *LABELS} == set(REGISTRY)
-    assert not tried & {*GROUPS, *LABELS}
+    assert tried | GROUPS.keys() | {"cgroup_parent", *ALONE} == set(REGISTRY)
+    assert not tried & {*GROUPS, *ALONE}
 
 
 def test_as_root_on_this_kernel(requires: Any) -> None:
@@ -77,7 +77,7 @@ def test_as_root_on_this_kernel(requires: Any) -> None:
     assert list(found) == list(REGISTRY)
     refused = {name: str(answer) for name, answer in found.items() if not answer}
     rarely = {name: reason for name, reason in refused.items() if name in ("rdma", "misc", "hugetlb")}
-    modules = {name: refused.pop(name) for name in LABELS if name in refused}  # at most one is live on any kernel
+    modules = {name: refused.pop(name) for name in ALONE if name in refused}  # at most one is live on any kernel
     assert all(" is not live: " in reason for reason in modules.values())
     assert refused == rarely
     assert all("no such controller" in reason for reason in rarely.values())

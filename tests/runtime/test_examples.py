@@ -29,6 +29,12 @@ PROOFS = {
         "CommandNotFound, exit code 127",
         "running: True, said: hello",
     ],
+    "userns_auto": [
+        "both have ids 0 to 65535 inside; apart outside: True",
+        "/etc/passwd of the running one is its root's: True",
+        "inside: ['root', 'root']; on disk the new file is user 0's",
+        "user namespaces inside: 0",
+    ],
     "sandbox_judge": [
         "right answer           accepted",
         "wrong answer           wrong (exit code 0)",
