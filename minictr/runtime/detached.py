@@ -19,7 +19,6 @@ of its parent.
 from __future__ import annotations
 
 import os
-import select
 import sys
 import time
 
@@ -215,13 +214,7 @@ class DetachedStart(Start):
         if "hold" not in self.program.calls:
             super().await_exec()
             return
-        while self._poll(select.POLLIN):
-            said = os.read(self.report, 16)  # "r" when it was ready, "h" when it holds
-            if b"h" in said:
-                return
-            if not said:
-                self._judge(True)
-        self._judge(False)
+        self.until_held()
 
     def _state(self, process: ProcessIdentity, monitor: ProcessIdentity) -> State:
         keeping, spec, held = self.keeping, self.program.plan.spec, "hold" in self.program.calls

@@ -314,6 +314,16 @@ class Start:
         """Until the program runs. A failed op, a death and the deadline are exceptions."""
         self._judge(self._poll(0))  # POLLHUP needs not be asked for
 
+    def until_held(self) -> None:
+        """Until the child waits at the step "hold"."""
+        while self._poll(select.POLLIN):
+            said = os.read(self.report, 16)  # "r" when it was ready, "h" when it holds
+            if b"h" in said:
+                return
+            if not said:
+                self._judge(True)
+        self._judge(False)
+
     def _judge(self, ended: bool) -> None:
         """What the region says of a start whose report pipe ENDED, or whose time is over."""
         outcome = Outcome(os.pread(self.region, outcome_size(self.program), 0))

@@ -119,9 +119,13 @@ CASES = {
         ["--tmpfs", "/t:nodev", "--cap-add", "MKNOD"], "mknod /t/n c 1 3; cat /t/n", "openat", "EACCES", "mount option",
         "", None,
     ),
+    "nodev of the profile": (
+        ["--cap-add", "MKNOD"], "mknod /tmp/n c 1 3; cat /tmp/n", "openat", "EACCES", "mount option", "--without nodev",
+        ["--cap-add", "MKNOD", "--without", "nodev"],
+    ),
     "cgroup devices": (
-        ["--with", "devices", "--cap-add", "MKNOD"], "mknod /tmp/n c 240 7; cat /tmp/n", "openat", "EPERM",
-        "cgroup devices", "--device-cgroup-rule 'c 240:7 r'",
+        ["--with", "devices", "--cap-add", "MKNOD", "--without", "nodev"], "mknod /tmp/n c 240 7; cat /tmp/n", "openat",
+        "EPERM", "cgroup devices", "--device-cgroup-rule 'c 240:7 r'",
         ["--with", "devices", "--cap-add", "MKNOD", "--device-cgroup-rule", "c 240:7 r"],
     ),
     "cgroup pids": (

@@ -61,6 +61,16 @@ PROOFS = {
         "no port at all                             secret file directory beside\n",
         "that port only                             secret file directory beside port",
     ],
+    "denials": [
+        "seccomp          unshare(0x20000)",
+        "--cap-add SYS_ADMIN",
+        "capability       mknodat(/tmp/null, 020666, 0x103)",
+        "CAP_MKNOD is missing; --cap-add MKNOD",
+        "read-only mount  openat(/proc/sys/kernel/domainname, O_WRONLY|O_CREAT|O_TRUNC, 0666)",
+        "masked path      openat(/proc/interrupts, O_RDONLY)",
+        "with both capabilities: read-only mount; masked path;",
+        "not observed: ()",
+    ],
     "seccomp_filter": [
         "mkdir on x86_64: errno EDQUOT, by rule 1",
         "socket on x86_64: allow, by default",

@@ -110,8 +110,15 @@ def mount_options(case: Case) -> Found | None:
             if option not in mount.get("options", ()) or case.call not in calls:
                 continue
             if option == "noexec" or kind[:2] in ("c ", "b "):
-                return Found("mount option", f"{mount['target']} is mounted {option}")
+                return Found("mount option", f"{mount['target']} is mounted {option}", nodev_cure(case, mount, option))
     return None
+
+
+def nodev_cure(case: Case, mount: dict[str, Any], option: str) -> str:
+    """What lets device nodes be opened, where it is the feature ``nodev`` that does not."""
+    if option != "nodev" or case.feature("nodev") is None or mount["fstype"] == "tmpfs":
+        return ""
+    return "--without nodev"
 
 
 def modes(case: Case) -> Found | None:
