@@ -124,8 +124,6 @@ class Container:
         if explain_denials:
             from minictr.runtime.observed.start import Observer
 
-            if on_syscall is not None:
-                raise SpecError("explain_denials and on_syscall: no call is traced and decided at once: choose one")
             spec = self.spec(args)
             program, options["observer"] = compiled(spec, HOLD), Observer(spec)
         else:
