@@ -110,7 +110,7 @@ class Container:
         ``on_syscall``: a function that is given each call (:class:`Syscall`) that the filter says ``notify`` of, and
         returns a number, ``mc.Errno(...)`` or ``mc.CONTINUE``; in a thread, up to 16 at once.
         ``explain_denials``: it is traced, and its ``denials`` tell what it was denied and why; each of its system calls
-        takes some 10 us longer then (docs/features/denials.md).
+        takes some 20 us longer then (docs/features/denials.md).
         """
         if cgroup is not None:
             from minictr.features.join import Groups
@@ -124,8 +124,6 @@ class Container:
         if explain_denials:
             from minictr.runtime.observed.start import Observer
 
-            if on_syscall is not None:
-                raise SpecError("explain_denials and on_syscall: no call is traced and decided at once: choose one")
             spec = self.spec(args)
             program, options["observer"] = compiled(spec, HOLD), Observer(spec)
         else:

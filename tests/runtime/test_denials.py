@@ -222,6 +222,16 @@ def test_a_death_by_the_filter_is_told(lab, calls, how, killed):
     assert f"{how}, by rule 1" in denial.why
 
 
+def test_what_on_syscall_refuses_is_told(lab, calls):
+    made = mc.SeccompFilter("allow").notify("mkdir")
+    words = [calls, "64", str(MKDIR), "0", "0"]
+    _, (denial,) = observed(filtered(lab, made), words, on_syscall=lambda call: mc.Errno("EACCES"))
+    assert (denial.call, denial.errno, denial.layer) == ("mkdir", "EACCES", "seccomp")
+    assert "on_syscall" in denial.why
+    with pytest.raises(mc.SpecError, match="on_syscall"):
+        filtered(lab, made).record(words)
+
+
 def test_calls_of_i386_are_named_as_such(lab, calls, box):
     plain = box.without("seccomp").run([calls, "32", "20"], capture_output=True)
     if plain.returncode:

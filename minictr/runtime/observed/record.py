@@ -227,7 +227,7 @@ def record(wish: Spec, *, once: bool = False, timeout: float | None = None, stdo
     """
     from minictr.errors import CalledProcessError
     from minictr.plan import HOLD
-    from minictr.runtime.container import started
+    from minictr.runtime.container import started, supervised
     from minictr.runtime.launch import launch
     from minictr.runtime.observed.start import Observer
     from minictr.runtime.process import DEVNULL
@@ -235,6 +235,7 @@ def record(wish: Spec, *, once: bool = False, timeout: float | None = None, stdo
 
     def run(spec: Spec, record: bool = False, out: Any = DEVNULL) -> Process:
         program, observer = compiled(spec, HOLD), Observer(spec, record=record)
+        supervised(program, None)  # a filter that asks has nobody here to answer
 
         def start(fds: dict[str, int]) -> Process:
             return launch(program, fds, observer=observer)

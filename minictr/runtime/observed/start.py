@@ -168,11 +168,15 @@ class ObservedStart(Start):
         self.observer.begin(self.program.plan.spec)
         self.on_failure.push(self.observer.finish)
 
+    def take_listener(self) -> None:
+        """Not yet: the filter is loaded after the hold."""
+
     def await_exec(self) -> None:
         """Until it holds, and then until the program runs."""
         self.until_held()
         self.observer.attach(self._payload(), self.remaining())
         os.write(self.hold, b"g")
+        super().take_listener()
         super().await_exec()
 
     def _payload(self) -> int:
