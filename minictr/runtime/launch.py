@@ -21,7 +21,7 @@ from minictr.kernel.core import lib
 from minictr.kernel.handles import shut
 from minictr.kernel.stub import MAX_KEEP, spawn
 from minictr.runtime.hands import HANDS
-from minictr.runtime.process import EMFILE, Process, descriptors_cure, is_over
+from minictr.runtime.process import EMFILE, Process, descriptors_cure, is_over, reap
 from minictr.runtime.program import Outcome, Program, outcome_size
 from minictr.runtime.timeline import Clock
 from minictr.runtime.undo import Undo
@@ -379,14 +379,6 @@ class Start:
         if self.pidfd >= 0:
             shut(self.pidfd)
             self.pidfd = -1
-
-
-def reap(pid: int) -> int:
-    """Wait for PID, which is about to end: its raw wait status."""
-    try:
-        return os.waitpid(pid, 0)[1]
-    except ChildProcessError:  # somebody else's wait(-1) was faster
-        return 0
 
 
 def _now() -> int:

@@ -305,8 +305,7 @@ FUNCTIONS = {
     "ulimit": lambda text: Rlimits((parse.ulimit(text),)),
     "sysctl": lambda text: Sysctl((parse.sysctl(text),)),
     "signal": lambda text: parse.signal(text),
-    "namespace": lambda text: parse.namespace("net", text),
-    "userns": lambda text: parse.namespace("userns", text),
+    "namespace": lambda text: parse.namespace("userns" if text.startswith("auto") else "net", text),
     "time_offset": lambda text: TimeNamespace(**parse.time_offset(text)),
 }
 TRIGGERS = st.sampled_from(
