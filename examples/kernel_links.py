@@ -34,7 +34,9 @@ def main() -> None:
             server = socket.create_server(("10.7.0.2", 80))
         nftables.apply(RULES)
         to = socket.inet_aton("10.7.0.2") + struct.pack(">H2x", 80)
-        nftables.add_elements("lab", [nftables.Element("ports", struct.pack(">B3xH2x", 6, 8080), to, "kernel_links.py")])
+        nftables.add_elements(
+            "lab", [nftables.Element("ports", struct.pack(">B3xH2x", 6, 8080), to, "kernel_links.py")]
+        )
         with server:
             for address in (("10.7.0.2", 80), ("10.7.0.1", 8080)):
                 with socket.create_connection(address, 5) as client:
