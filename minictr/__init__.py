@@ -52,7 +52,7 @@ _HOMES = {
     "minictr.features.seccomp": "Seccomp",
     "minictr.features.lsm": "AppArmor SELinux",
     "minictr.features.filters": "SeccompFilter",
-    "minictr.features.network": "Loopback",
+    "minictr.features.network": "Loopback BridgeNetfilter Bridged Conntrack Nat",
     "minictr.features.cgroups": "Memory Cpu Cpuset Pids Freezer NamedCgroup CgroupConf CgroupParent",
     "minictr.features.cgroup_devices": "Io Devices Device Hugetlb Rdma Misc",
     "minictr.features.cgroupfs": "Cgroupfs",

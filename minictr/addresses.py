@@ -9,7 +9,7 @@ import _socket
 
 from minictr.errors import SpecError
 
-__all__ = ["AF_INET", "AF_INET6", "mac_bytes", "network_of", "number", "packed", "split", "spelled"]
+__all__ = ["AF_INET", "AF_INET6", "mac_bytes", "network_of", "number", "packed", "spelled", "split"]
 
 AF_INET, AF_INET6 = int(_socket.AF_INET), int(_socket.AF_INET6)
 

@@ -23,11 +23,17 @@ if TYPE_CHECKING:
     from minictr.kernel.netlink import Request
     from minictr.steps import Support
 
-__all__ = ["Element", "add_elements", "apply", "listed", "probe", "program", "remove_elements"]
+__all__ = ["Element", "add_elements", "apply", "delete_table", "listed", "probe", "program", "remove_elements"]
 
 SUBSYSTEM = 10  # linux/netfilter/nfnetlink.h: NFNL_SUBSYS_NFTABLES
 BATCH_BEGIN, BATCH_END = 0x10, 0x11  # NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END
-NEWSETELEM, DELSETELEM = 12, 14  # linux/netfilter/nf_tables.h: enum nf_tables_msg_types
+DELTABLE, NEWSETELEM, DELSETELEM, DESTROYSETELEM = (
+    2,
+    12,
+    14,
+    30,
+)  # linux/netfilter/nf_tables.h: enum nf_tables_msg_types
+TABLE_NAME = 1  # NFTA_TABLE_NAME
 LIST_TABLE, LIST_SET, LIST_ELEMENTS, LIST_ELEM = 1, 2, 3, 1
 ELEM_KEY, ELEM_DATA, ELEM_USERDATA, DATA_VALUE = 1, 2, 6, 1
 NFPROTO_INET = 1
@@ -35,6 +41,7 @@ NLM_F_CREATE = 0x400
 COMMENT = 0  # libnftnl's udata: NFTNL_UDATA_SET_ELEM_COMMENT
 COMMENT_MAX = 128  # bytes: NFTNL_UDATA_COMMENT_MAXLEN
 ENOENT, EPERM = 2, 1
+UNKNOWN = frozenset({22, 95})  # EINVAL, EOPNOTSUPP: a message that an older kernel does not know
 CHUNK = 400  # elements of one message: an attribute's length has 16 bits
 WORDS = 4000  # characters of nft's complaint that are kept
 PATHS = ("/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft", "/usr/local/sbin/nft")
@@ -188,13 +195,30 @@ def remove_elements(table: str, elements: Iterable[Element]) -> None:
     if not items:
         return
     try:
-        _batch(_requests("remove from", DELSETELEM, 0, table, items))
+        _batch(_requests("remove from", DESTROYSETELEM, 0, table, items))
+    except StepFailed as err:
+        if err.errno == ENOENT:  # a set that is not there, or the table
+            for name in {item.set for item in items} if len({item.set for item in items}) > 1 else ():
+                remove_elements(table, [item for item in items if item.set == name])
+            return
+        if err.errno not in UNKNOWN:
+            raise
+        for item in items:  # before Linux 6.3: what is not there ends a transaction, so one by one
+            try:
+                _batch(_requests("remove from", DELSETELEM, 0, table, [item]))
+            except StepFailed as missing:
+                if missing.errno != ENOENT:
+                    raise
+
+
+def delete_table(table: str) -> None:
+    """The table ``inet TABLE`` goes with all that is in it; none is not missed. Raises StepFailed."""
+    body = GENERAL.pack(NFPROTO_INET, 0, 0) + text(TABLE_NAME, table)
+    try:
+        _batch([request(f"remove table inet {table}", SUBSYSTEM << 8 | DELTABLE, 0, body)])
     except StepFailed as err:
         if err.errno != ENOENT:
             raise
-        if len(items) > 1:  # none was removed: one by one
-            for item in items:
-                remove_elements(table, (item,))
 
 
 def probe() -> dict[str, Support]:

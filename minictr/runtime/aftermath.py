@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from minictr.kernel.cgroup_readings import Readings
     from minictr.kernel.cgroups import Place
     from minictr.runtime.identity import ProcessIdentity
+    from minictr.runtime.network.attachment import Attachment
     from minictr.runtime.program import Program
     from minictr.runtime.record import Record
 
@@ -26,10 +27,26 @@ def groups_of(places: Mapping[str, Place]) -> tuple[Group, ...]:
     return tuple(Group(place.controller, place.version, place.directory) for place in places.values())
 
 
-def state_text(record: Record, program: Program, process: ProcessIdentity, places: Mapping[str, Place]) -> str:
+def state_text(
+    record: Record,
+    program: Program,
+    process: ProcessIdentity,
+    places: Mapping[str, Place],
+    network: Attachment | None = None,
+) -> str:
     """The state of PROGRAM that runs as PROCESS, from now on."""
     spec, now = program.plan.spec, time.time_ns()
-    state = State(record.id, spec, now, now, process=process, groups=groups_of(places), tty="tty" in spec.names)
+    state = State(
+        record.id,
+        spec,
+        now,
+        now,
+        process=process,
+        groups=groups_of(places),
+        tty="tty" in spec.names,
+        nics=() if network is None else network.rows(),
+        ports=() if network is None else tuple(network.ports),
+    )
     if not program.spec_text:
         program.spec_text = spec_text(spec)
     return state.text(program.spec_text)
@@ -41,9 +58,16 @@ class Aftermath:
     A cgroup that cannot be removed keeps its journal, and the next sweep tries again.
     """
 
-    def __init__(self, journal: Record, own: bool, places: tuple[Place, ...], name: str = "") -> None:
+    def __init__(
+        self,
+        journal: Record,
+        own: bool,
+        places: tuple[Place, ...],
+        name: str = "",
+        network: Attachment | None = None,
+    ) -> None:
         """OWN: the journal is this container's alone, and its record; else the process's ledger."""
-        self.journal, self.own, self.places, self.name = journal, own, places, name
+        self.journal, self.own, self.places, self.name, self.network = journal, own, places, name, network
 
     def __call__(self) -> Readings | None:
         readings = self._readings()
@@ -74,6 +98,8 @@ class Aftermath:
     def _take_back(self) -> None:
         from minictr.kernel import cgroups
 
+        if self.network is not None:
+            self.network.close()
         for place in reversed(self.places):
             try:
                 os.rmdir(place.directory)

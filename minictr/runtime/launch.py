@@ -36,12 +36,15 @@ if TYPE_CHECKING:
     from minictr.kernel.cgroups import Place
     from minictr.runtime.console import Console
     from minictr.runtime.identity import ProcessIdentity
+    from minictr.runtime.network.attachment import Attachment
     from minictr.runtime.record import Record
 
 SIGKILL = 9
 CLONE_NEWPID = 0x20000000  # linux/sched.h
 START_TIMEOUT = 10.0
-RECORDED = frozenset({"cgroup"})  # steps that make what outlives a killed parent: written down before they are done
+RECORDED = frozenset(
+    {"cgroup", "lease"}
+)  # steps that make what outlives a killed parent: written down before they are done
 REAP_TIMEOUT = 5.0
 PAGE = 4096
 
@@ -72,7 +75,7 @@ def launch(
         from minictr.runtime.aftermath import Aftermath
 
         own, places = run.record is not None, tuple(run.places.values())
-        process.aftermath = Aftermath(run.journal, own, places, program.plan.spec.name)
+        process.aftermath = Aftermath(run.journal, own, places, program.plan.spec.name, run.network)
     return process
 
 
@@ -93,6 +96,7 @@ class Start:
         self.journal: Record | None = None  # where what must not be left behind is written down before it is made
         self.group = ""  # the name of the container's cgroups
         self.places: dict[str, Place] = {}  # controller -> the container's own cgroup
+        self.network: Attachment | None = None  # its cables, addresses and ports
         self.identity: ProcessIdentity | None = None
         self.cgroup_fd = -1  # of the cgroup v2 directory that the child is born in
         if console is not None:
@@ -313,7 +317,7 @@ class Start:
         from minictr.runtime.aftermath import state_text
 
         assert self.record is not None
-        return state_text(self.record, self.program, process, self.places)
+        return state_text(self.record, self.program, process, self.places, self.network)
 
     def _poll(self, events: int) -> bool:
         """Whether the report pipe has EVENTS, or ended, before the deadline."""

@@ -156,6 +156,11 @@ def free(record: Record, rows: Iterable[Row]) -> list[str]:
     groups = [row for row in rows if row[0] == "cgroup"]
     if groups:
         _end_groups(groups)
+    network = [row for row in rows if row[0] in NETWORK]
+    if network:
+        from minictr.runtime.network.attachment import release
+
+        told += release(record, network)
     for row in reversed(rows):
         if RESOURCES[row[0]](row):
             told.append(f"{row[0]} {row[-1]}")
@@ -211,6 +216,7 @@ def _nothing(row: Row) -> bool:
     return False
 
 
+NETWORK = frozenset({"lease", "port", "link", "element"})  # rows that are taken back together
 # kind of a journal row -> what takes it back
 RESOURCES: dict[str, Callable[[Row], bool]] = {
     "name": _nothing,
@@ -218,4 +224,5 @@ RESOURCES: dict[str, Callable[[Row], bool]] = {
     "committed": _nothing,
     "cgroup": remove_cgroup,
     "directory": remove_directory,
+    **dict.fromkeys(NETWORK, _nothing),
 }
