@@ -25,7 +25,10 @@ ADDRESSES = {"ip": "--ip", "ip6": "--ip6", "mac_address": "--mac-address"}
 def network(spec: Spec, opts: dict[str, Any]) -> Spec:
     """Every ``--network``, and addresses and ports."""
     texts: list[str] = list(opts.get("net", ()))
-    asked = [dest for dest in (*PORTS, *ADDRESSES) if opts.get(dest)]
+    asked = [dest for dest in (*PORTS, *ADDRESSES) if opts.get(dest, False) is not False]
+    for dest, option in ADDRESSES.items():
+        if opts.get(dest) == "":
+            raise SpecError(f"{option}: empty: name an address")
     if not texts and asked and "veth" not in spec.names:
         texts = ["bridge"]  # what a port or an address is of, as in docker
     cables = [text for text in texts if _kind(text) in CABLES]

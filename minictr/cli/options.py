@@ -99,8 +99,8 @@ RUN_OPTIONS: tuple[Row, ...] = (
     (("--cgroup-conf",), "cgroup_conf", MANY, "FILE=TEXT", "A file of its v2 group, as memory.high=1G.", RESOURCES),
     (("--cgroup-parent",), "cgroup_parent", VALUE, "PATH", "Group that its own are made in.", RESOURCES),
     # --- network ---
-    (("--net", "--network"), "net", MANY, "NET", "none, host, bridge[:NAME], routed, container:NAME ...", NETWORK),
-    (("-p", "--publish"), "publish", MANY, "[[IP:]HOST:]CTR", "A port of the host; ranges; /udp, /sctp.", NETWORK),
+    (("--net", "--network"), "net", MANY, "NET", "none, host, bridge, container:NAME; see docs.", NETWORK),
+    (("-p", "--publish"), "publish", MANY, "[HOST:]PORT", "[[IP:]HOST:]PORT[/udp|sctp], ranges too.", NETWORK),
     (("-P", "--publish-all"), "publish_all", FLAG, "", "Each exposed port at a free one of the host.", NETWORK),
     (("--expose",), "expose", MANY, "PORT[/udp]", "A port for --publish-all.", NETWORK),
     (("--ip",), "ip", VALUE, "ADDRESS", "IPv4 address; else one that is free.", NETWORK),

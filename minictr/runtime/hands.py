@@ -210,10 +210,10 @@ def oom_score_adj(start: Start, *, value: int) -> None:
 def of_network(call: str) -> Callable[..., None]:
     """The hand CALL of :mod:`minictr.runtime.network.hands`, imported when a start needs it."""
 
-    def hand(start: Start, **args: Any) -> None:
+    def hand(start: Start, **options: Any) -> None:
         from minictr.runtime.network import hands
 
-        getattr(hands, call)(start, **args)
+        getattr(hands, call)(start, **options)
 
     return hand
 

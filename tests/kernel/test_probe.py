@@ -28,7 +28,7 @@ from minictr.kernel import (
 )
 from minictr.kernel.child import Child
 from minictr.kernel.mountinfo import mountinfo
-from minictr.runtime.support import GROUPS, LABELS, support, supports
+from minictr.runtime.support import GROUPS, LABELS, NETWORK, support, supports
 from minictr.steps import Support
 
 MODULES = (namespaces, mounts, rootfs, process, users, capabilities, seccomp, landlock, network)
@@ -60,8 +60,8 @@ def look() -> tuple[Any, ...]:
 
 def test_every_feature_has_a_trial() -> None:
     tried = {name for names in trials.TRIALS.values() for name in names}
-    assert tried | GROUPS.keys() | {"cgroup_parent", *LABELS} == set(REGISTRY)
-    assert not tried & {*GROUPS, *LABELS}
+    assert tried | GROUPS.keys() | {"cgroup_parent", *LABELS, *NETWORK} == set(REGISTRY)
+    assert not tried & {*GROUPS, *LABELS, *NETWORK}
 
 
 def test_as_root_on_this_kernel(requires: Any) -> None:

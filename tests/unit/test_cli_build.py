@@ -12,6 +12,7 @@ from minictr.cli import create as create_module
 from minictr.cli import given as given_module
 from minictr.cli import landlock as landlock_module
 from minictr.cli import limits as limits_module
+from minictr.cli import network as network_module
 from minictr.cli import options
 from minictr.cli import plan as plan_module
 from minictr.cli import run as run_module
@@ -55,6 +56,9 @@ LINES = [
     "--cpus 1.5 -c 512 --cpuset-cpus 0-1 --cpuset-mems 0 --pids-limit -1 --cgroup-parent /a/b --cgroup-conf a.b=c",
     "--blkio-weight 500 --device-read-bps 8:0:1mb --device-write-iops 8:0:5 --blkio-weight-device 8:0:10",
     "--device /dev/null:/dev/a/nothing:rw --device-cgroup-rule c_1:*_rwm --cpu-quota 5000 --cpu-period 10000",
+    "--network bridge --network bridge:mtu=1400 -p 8080:80 --expose 90-91/udp -P --ip 10.90.0.9",
+    "--mac-address 02:00:00:00:00:09 -p [::1]:70:70/sctp",
+    "--net routed --ip6 fd00::9 -p 80 --publish 127.0.0.1:70-79:70-79/udp --without nat",
     "--profile lxc --device /dev/zero --pids-limit 5 --with cgroupfs --without named_cgroup:unified",
 ]
 
@@ -82,7 +86,7 @@ def test_what_is_built_can_be_planned(line):
 def test_every_option_is_read():
     """No option of the table is parsed and then forgotten."""
     modules = (build_module, given_module, settings_module, plan_module, limits_module, landlock_module)
-    modules += (run_module, create_module)
+    modules += (run_module, create_module, network_module)
     code = "".join(Path(module.__file__ or "").read_text() for module in modules)
     unread = {row[1] for row in options.PLAN_OPTIONS + RUN if f'"{row[1]}"' not in code}
     unread -= {f"device_{rate}" for rate in RATES}  # a loop reads them
@@ -198,7 +202,7 @@ def test_every_feature_can_be_left_out_by_name(name):
 
 
 NEED_SETTINGS = {"bind", "tmpfs", "hostname", "domainname", "cwd", "oom_score_adj"}
-NEED_SETTINGS |= {"device", "cgroup_conf", "cgroup_parent", "landlock", "apparmor", "selinux"}
+NEED_SETTINGS |= {"device", "cgroup_conf", "cgroup_parent", "landlock", "apparmor", "selinux", "publish"}
 
 
 @pytest.mark.parametrize("name", sorted(REGISTRY.keys() - NEED_SETTINGS))

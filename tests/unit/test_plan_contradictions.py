@@ -70,6 +70,13 @@ CONTRADICTIONS: list[tuple[Spec, tuple[str, ...]]] = [
     (BOX.with_(f.Devices(), f.Device("/dev/fuse", "c", 10, 229)), ("/dev/fuse", "add the rule 'c 10:229 rwm'")),
     (BOX.with_(f.Device("/dev/null", "c", 1, 5)), ("/dev/null is made twice",)),
     (Spec(("a",), (f.Device("/dev/fuse", "c", 10, 229),)), ("device needs dev",)),
+    (Spec(("a",), (f.Veth(),)), ("veth needs net", "add net")),
+    (Spec(("a",), (f.NetNamespace(join="/n"), f.Veth())), ("veth in a joined network", "leave veth out")),
+    (BOX.with_(f.Bridged()), ("bridge needs veth", "leave bridge out")),
+    (BOX.with_(f.Veth(), f.BridgeNetfilter()), ("bridge_netfilter needs bridge",)),
+    (BOX.with_(f.Publish(80, 80)), ("publish needs veth",)),
+    (BOX.replace(features=(*BOX.features, f.Veth(), f.Veth())), ("veth eth0 is given twice",)),
+    (BOX.with_(f.Veth(), f.Publish(1, 1, count=4096), f.Publish(5000, 1)), ("more than 4096 ports",)),
 ]
 
 

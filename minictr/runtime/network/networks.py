@@ -222,6 +222,11 @@ class Networks(Handle):
         self, name: str, *, bridge: bool = True, subnet: str = "", subnet6: str = "", **more: object
     ) -> Network:
         """A network as it would be: subnet and gateways chosen. SpecError for what cannot be."""
+        if bridge and links.index(name):
+            cure = f"choose another name, or remove it (ip link delete {name})"
+            raise SpecError(
+                f"network {name}: a device of that name is there, which {self.store.path} knows not: {cure}"
+            )
         taken = self._taken()
         subnet = subnet or self._free_subnet(taken)
         family, first, last = network_of(subnet)
