@@ -53,6 +53,7 @@ _HOMES = {
     "minictr.features.lsm": "AppArmor SELinux",
     "minictr.features.filters": "SeccompFilter",
     "minictr.features.network": "Loopback BridgeNetfilter Bridged Conntrack Nat",
+    "minictr.runtime.network.handles": "Bridge Veth Publish Netns Macvlan Ipvlan",
     "minictr.features.cgroups": "Memory Cpu Cpuset Pids Freezer NamedCgroup CgroupConf CgroupParent",
     "minictr.features.cgroup_devices": "Io Devices Device Hugetlb Rdma Misc",
     "minictr.features.cgroupfs": "Cgroupfs",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Address",
     "Link",
+    "Netlink",
     "add_address",
     "add_route",
     "addresses",

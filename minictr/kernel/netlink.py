@@ -176,6 +176,9 @@ class Netlink(Handle):
 
     def lend(self) -> None:
         """It stays open until this process ends: nobody is warned that it was not closed."""
+        import atexit
+
+        atexit.register(self._socket.detach)
         self._open = False
 
     def close(self) -> None:

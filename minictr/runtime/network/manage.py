@@ -74,7 +74,9 @@ def listing(root: str = "") -> list[dict[str, Any]]:
         for name in networks.names():
             network = networks.load(name)
             if network is not None:
-                found.append(_plain(network, len(set(networks.leases(name).values()))))
+                leases = networks.leases(name)
+                leases.pop(network.gateway, "")  # a Bridge of Python's: no container
+                found.append(_plain(network, len(set(leases.values()))))
     return found
 
 
