@@ -156,8 +156,7 @@ class Attachment:
             for name, address in self.leased:
                 networks.release(name, address, self.owner)
             self.ports.clear()
-            for name in dict.fromkeys(name for name, _ in self.leased):
-                tear_down(networks, name)
+            tear_down(networks, *dict.fromkeys(name for name, _ in self.leased))
             self.leased.clear()
 
 
@@ -177,17 +176,20 @@ def ensure_bridge(networks: Networks, network: Network) -> None:
         raise
 
 
-def tear_down(networks: Networks, name: str) -> None:
-    """What the network NAME has of the kernel, if nobody is in it and it is not kept; and what all of them have when no
+def tear_down(networks: Networks, *names: str) -> None:
+    """What the networks NAMES have of the kernel, if nobody is in them and they are not kept; and what all have when no
     container is in any: the table, and what was changed of the host's settings."""
-    try:
-        network = networks.load(name)
-    except MinictrError:
-        network = None  # damaged: network rm says so
-    if network is not None and network.netns == own_netns() and not network.kept and not networks.leases(name):
+    for name in names:
+        try:
+            network = networks.load(name)
+        except MinictrError:
+            continue  # damaged: network rm says so
+        if network is None or network.netns != own_netns() or network.kept or networks.leases(name):
+            continue
         if network.bridge:
             links.delete(name, missing_ok=True)
-            nftables.remove_elements(rules.table(networks.store), [rules.device(name, ""), rules.neighbours(name, "")])
+            shared = [rules.device(name, ""), rules.neighbours(name, "")]
+            nftables.remove_elements(rules.table(networks.store), shared)
         networks.forget(name)
     if not networks.in_use():
         nftables.delete_table(rules.table(networks.store))
@@ -225,6 +227,5 @@ def release(record: Record, rows: list[tuple[str, ...]]) -> list[str]:
                 names[words[0]] = None
                 if networks.release(*words):
                     told.append(f"address {words[1]} of network {words[0]}")
-        for name in names:
-            tear_down(networks, name)
+        tear_down(networks, *names)
     return told
