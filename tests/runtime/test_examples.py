@@ -55,6 +55,13 @@ PROOFS = {
         "no port at all                             secret file directory beside\n",
         "that port only                             secret file directory beside port",
     ],
+    "network": [
+        "a container has bridge conntrack nat publish veth",
+        "its address: 10.99.7.2",
+        "127.0.0.1:8080 says: hello 10.99.7.1",
+        "127.0.0.1:8080 afterwards: Connection refused",
+        "left here: lo\n",
+    ],
     "seccomp_filter": [
         "mkdir on x86_64: errno EDQUOT, by rule 1",
         "socket on x86_64: allow, by default",
