@@ -63,6 +63,10 @@ def sweep(store: Store, *, names: bool = False) -> list[str]:
                     told += sweep_one(record)
                 except (MinictrError, OSError) as err:
                     told.append(f"container {identity[:SHORT]}: left as it is: {err}")
+    if names and is_directory(os.path.join(store.path, "network")):
+        from minictr.runtime.network.attachment import settle as settle_networks
+
+        settle_networks(store)
     return told + (_names(store) if names else [])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 
@@ -137,6 +138,35 @@ def test_killed_with_a_bridge_open(net: World) -> None:
     lines = net.minictr("gc").splitlines()
     assert any("10.7.0.1 of network mc0" in line for line in lines)
     assert any(line == "port tcp:*:8080" for line in lines)
+    net.nothing_left()
+
+
+ORDINARY = """
+        import minictr.kernel.capabilities, minictr.runtime.network.hands, minictr.runtime.network.attachment
+        box = mc.Container(features=[mc.NetNamespace(), mc.UserNamespace(), mc.features.Veth()])
+        lan, port = mc.Bridge("mc0", "10.7.0.1/24"), mc.Publish(80, 80, to="10.7.0.2")
+        box.run(["true"])
+        os.environ["MINICTR_ROOT"] = sys.argv[1]
+        os.chown(sys.argv[1], 65534, 65534)
+        lan = mc.Bridge("mc0", "10.7.0.1/24")
+        os.setgroups([]), os.setresgid(65534, 65534, 65534), os.setresuid(65534, 65534, 65534)
+        for make in (lan.make, port.__enter__, lambda: box.run(["true"])):
+            try:
+                make()
+            except mc.Unsupported as err:
+                print(err)
+        print(*os.listdir(os.environ["MINICTR_ROOT"]))
+"""
+
+
+def test_an_ordinary_user_is_told(net: World) -> None:
+    """Before anything is made."""
+    with tempfile.TemporaryDirectory() as root:  # one that an ordinary user may reach
+        said = python(net, ORDINARY, root)
+    assert len(said) == 4, said
+    assert all("needs CAP_NET_ADMIN over both; be root" in line for line in said[:3]), said
+    assert "network" not in said[3]
+    net.minictr("gc")  # the first run's, by root, whose process was an ordinary user's at its end
     net.nothing_left()
 
 

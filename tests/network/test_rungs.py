@@ -99,7 +99,7 @@ def test_conntrack_is_a_wall(net: World) -> None:
         pid = net.start("one", "--network", "bridge", "--without", "nat", *extra)
         address = net.address("one")
         with net.server(pid, 80), net.server(net.remote, 81):
-            seen.append((net.ask(net.remote, address, 80, seconds=1), net.ask(pid, THERE, 81)))
+            seen.append((net.ask(net.remote, address, 80, seconds=0.5), net.ask(pid, THERE, 81)))
             assert net.ask(net.host, address, 80) == "10.90.0.1"
         seen.append(net.tracked() > 0)
         net.minictr("rm", "-f", "one")
@@ -118,8 +118,8 @@ def test_nat(net: World) -> None:
     with net.server(net.remote, 80):
         assert net.ask(pid, THERE, 80) == HERE
         assert net.ask(pid, THERE, 80, "udp") == HERE
-        assert net.ask(without, THERE, 80, seconds=1) == "TimeoutError"
-        assert net.stream(pid, THERE, 80, 64 << 20)
+        assert net.ask(without, THERE, 80, seconds=0.5) == "TimeoutError"
+        assert net.stream(pid, THERE, 80, 16 << 20)
     assert net.elements()["nat4"] == [{"elem": {"val": net.address("one"), "comment": "minictr one"}}]
     assert net.sysctl("net.ipv4.ip_forward") == "1"
     net.minictr("rm", "-f", "one", "two")
@@ -144,7 +144,7 @@ def test_publish(net: World) -> None:
         assert net.ask(net.remote, HERE, 9001) == THERE
         assert net.ask(net.host, "127.0.0.1", 9001) == "ConnectionRefusedError"
         assert net.ask(net.remote, HERE, 80) == "ConnectionRefusedError"  # not a port of the host
-        assert net.stream(net.remote, HERE, 8080, 256 << 20)
+        assert net.stream(net.remote, HERE, 8080, 64 << 20)
     ports = net.elements()["ports4"]
     assert [{"concat": ["tcp", 8080]}, {"concat": [net.address("web"), 80]}] == [
         ports[0][0]["elem"]["val"],
@@ -181,7 +181,7 @@ def test_ipv6(net: World) -> None:
         assert net.ask(pid, HERE6, 8080) in ("fd00:66::1", "fd00:66::2")
         assert net.ask(net.host, HERE6, 8080) in (HERE6, "fd00:66::1")
         assert net.ask(two, HERE6, 8080) in ("fd00:66::1", "fd00:66::3")
-        assert net.ask(net.remote, address, 80, seconds=1) in ("TimeoutError", "OSError")
+        assert net.ask(net.remote, address, 80, seconds=0.5) in ("TimeoutError", "OSError")
     assert net.sysctl("net.ipv6.conf.all.forwarding") == "1"
     net.minictr("rm", "-f", "web", "two")
     net.minictr("network", "rm", "six")
@@ -201,4 +201,4 @@ def test_several_networks(net: World) -> None:
     with net.server(one, 80):
         lan = next(row["local"] for row in devices["eth1"]["addr_info"] if row["family"] == "inet")
         assert net.ask(two, lan, 80) == net.address("two")
-        assert net.ask(two, net.address("one"), 80, seconds=1) in ("TimeoutError", net.address("two"))
+        assert net.ask(two, net.address("one"), 80, seconds=0.5) in ("TimeoutError", net.address("two"))

@@ -16,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from minictr.runtime.network.networks import Network
     from minictr.runtime.record import Record
+    from minictr.runtime.store import Store
 
 __all__ = ["Attachment", "Nic", "ensure_bridge", "release", "tear_down"]
 
@@ -186,7 +187,7 @@ def tear_down(networks: Networks, *names: str) -> None:
             continue  # damaged: network rm says so
         if network is None or network.netns != own_netns() or network.kept or networks.leases(name):
             continue
-        if network.bridge:
+        if network.bridge and links.index(name):
             links.delete(name, missing_ok=True)
             shared = [rules.device(name, ""), rules.neighbours(name, "")]
             nftables.remove_elements(rules.table(networks.store), shared)
@@ -194,6 +195,13 @@ def tear_down(networks: Networks, *names: str) -> None:
     if not networks.in_use():
         nftables.delete_table(rules.table(networks.store))
         sysctls.put_back(networks)
+
+
+def settle(store: Store) -> None:
+    """Networks that nobody is in, left by one who was killed amid their end, go."""
+    if os.path.isdir(os.path.join(store.path, "network")):
+        with Networks(store) as networks:
+            tear_down(networks, *networks.names())
 
 
 # --- after a death: rows of a journal, taken back by runtime/sweep.py ---

@@ -20,7 +20,7 @@ from minictr.kernel.namespaces import enter, unshare
 from minictr.runtime import ledger
 from minictr.runtime.network import sysctls
 from minictr.runtime.network.attachment import Attachment, Nic, ensure_bridge, tear_down
-from minictr.runtime.network.networks import Network, Networks, own_netns
+from minictr.runtime.network.networks import Network, Networks, must_be_admin, own_netns
 from minictr.runtime.store import Store
 
 TYPE_CHECKING = False
@@ -238,6 +238,7 @@ class Bridge(Made):
         self._owner = ""
 
     def _make(self) -> None:
+        must_be_admin("bridge")
         with Networks(self.store) as networks:
             network = networks.load(self.name)
             if network is None:
@@ -318,6 +319,7 @@ class Publish(wishes.Publish):
         if not self.to:
             raise SpecError("publish: by itself it leads to an address: give it to=")
         if self not in _published:
+            must_be_admin("publish")
             journal, group = ledger.open_entry()
             own = Attachment(journal, f"{journal.id}.{group.rpartition('-')[2]}", f"port {self.host}", ("publish",))
             try:

@@ -13,7 +13,7 @@ from minictr.kernel import links
 from minictr.kernel.handles import shut
 from minictr.runtime.network import ports, rules, sysctls
 from minictr.runtime.network.attachment import Attachment, Nic, ensure_bridge
-from minictr.runtime.network.networks import Exhausted
+from minictr.runtime.network.networks import Exhausted, must_be_admin
 from minictr.runtime.process import is_over
 
 TYPE_CHECKING = False
@@ -26,6 +26,7 @@ ESRCH = 3
 def attachment(start: Start) -> Attachment:
     """What the start has of networks so far."""
     if start.network is None:
+        must_be_admin("veth")
         assert start.journal is not None
         name = start.program.plan.spec.name
         owner = start.journal.id + ("" if start.record is not None else f".{start.group.rpartition('-')[2]}")

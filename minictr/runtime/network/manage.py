@@ -8,7 +8,7 @@ from minictr.errors import MinictrError, SpecError, StateError, StepFailed, Unsu
 from minictr.kernel import links
 from minictr.runtime.network import rules, sysctls
 from minictr.runtime.network.attachment import Attachment, Nic, ensure_bridge, tear_down
-from minictr.runtime.network.networks import Network, Networks, own_netns
+from minictr.runtime.network.networks import Network, Networks, must_be_admin, own_netns
 from minictr.runtime.record import Record
 from minictr.runtime.state import State
 from minictr.runtime.store import SHORT, Store
@@ -29,6 +29,7 @@ def create(
     from minictr.features.network import network_name
 
     network_name(name, "network")
+    must_be_admin("bridge")
     with Networks(Store(root)) as networks:
         if networks.load(name) is not None:
             raise SpecError(f"network {name} is there already: minictr network rm {name} removes it")

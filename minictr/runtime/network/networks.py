@@ -21,7 +21,7 @@ import time
 from binascii import crc32
 
 from minictr.addresses import AF_INET, AF_INET6, network_of, number, spelled, split
-from minictr.errors import MinictrError, SpecError, StateError, StepFailed
+from minictr.errors import MinictrError, SpecError, StateError, StepFailed, Unsupported
 from minictr.jsontext import dumps, loads
 from minictr.kernel import links
 from minictr.kernel.handles import Handle, shut
@@ -106,6 +106,17 @@ def valid_name(name: str) -> str:
     if name in NOT_NETWORKS:
         raise SpecError(f"network {name!r}: that word means something else: choose another")
     return name
+
+
+def must_be_admin(feature: str) -> None:
+    """Raise Unsupported for an ordinary user: said before anything is made, the kernel would say EPERM amid it."""
+    if os.geteuid() == 0:
+        return
+    from minictr.kernel import capabilities
+
+    if "NET_ADMIN" not in capabilities.get().effective:
+        reason = "a link between two networks needs CAP_NET_ADMIN over both"
+        raise Unsupported(feature, reason, "be root, or share the host's network (--network host)")
 
 
 def own_netns() -> int:
