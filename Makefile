@@ -14,10 +14,10 @@ SOURCES := pyproject.toml setup.py MANIFEST.in $(wildcard scripts/minictr) \
            $(shell find minictr -name __pycache__ -prune -o \( -type d -o -name '*.py' -o -name '*.[chS]' \
              -o -name '*.pyi' -o -name py.typed \) -print)
 
-.PHONY: help install demo test test-faults lint guest bench clean packages packages-test packages-bench
+.PHONY: help install demo test test-faults lint guest bench security-report clean packages packages-test packages-bench packages-report
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\): .*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\): .*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 24
 	@echo
 	@echo '  ARGS="..." is handed on: make test ARGS="-k mounts -x", make bench ARGS="lifecycle --quick"'
 
@@ -41,6 +41,9 @@ guest: packages-test $(VENV)/.test-tools ## pytest on another kernel: make guest
 bench: packages-bench $(VENV)/.minictr ## start-to-exit, side by side with the other runtimes found here
 	$(BIN)/python -m bench $(or $(ARGS),lifecycle)
 
+security-report: packages-report $(VENV)/.minictr ## every class of escape, tried in every runtime found here (docs/security.md)
+	@$(BIN)/python tests/security/report $(ARGS)
+
 clean: ## remove what the targets above made, the virtual environment included
 	rm -rf $(VENV) build dist minictr.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find minictr bench examples tests -name __pycache__ -prune -exec rm -rf {} +
@@ -52,6 +55,8 @@ packages-test:
 	@scripts/bootstrap.sh test
 packages-bench:
 	@scripts/bootstrap.sh bench
+packages-report:
+	@scripts/bootstrap.sh report
 
 $(BIN)/python:
 	@python=$$(scripts/bootstrap.sh --python) && echo "virtual environment: $$python" && "$$python" -m venv $(VENV)

@@ -1,6 +1,7 @@
 """The five sets of capabilities, in a child. Needs root.
 
-Proves: what is taken away is refused by the kernel; what is ambient is kept over execve by an ordinary user.
+Proves: what is taken away is refused by the kernel; what is ambient is kept over execve by an ordinary user; under
+noroot root gets nothing by execve.
 """
 
 from __future__ import annotations
@@ -29,12 +30,19 @@ def inside() -> None:
     os.execv("/bin/grep", ["grep", "-E", "Cap(Eff|Amb)", "/proc/self/status"])
 
 
+def unrooted() -> None:
+    capabilities.set_securebits("noroot", "noroot_locked")
+    print(f"securebits {capabilities.securebits()}: user {os.getuid()} executes", flush=True)
+    os.execv("/bin/grep", ["grep", "CapPrm", "/proc/self/status"])
+
+
 def main() -> None:
-    child = os.fork()
-    if child == 0:
-        inside()
-        os._exit(1)
-    assert os.waitpid(child, 0)[1] == 0
+    for body in (inside, unrooted):
+        child = os.fork()
+        if child == 0:
+            body()
+            os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0
 
 
 if __name__ == "__main__":

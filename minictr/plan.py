@@ -5,6 +5,7 @@ from __future__ import annotations
 from minictr.features.contradictions import CHECKS, check_held
 from minictr.features.process import PATH, caller_environment
 from minictr.features.tables import SIGNALS
+from minictr.search import candidates
 from minictr.steps import ATTACH, CLONE, EXEC, LOCK, PHASES, PREPARE, SETUP, VERIFY, Context, Step
 from minictr.values import Value
 
@@ -21,6 +22,8 @@ ORDER: tuple[tuple[int, tuple[str, ...], str], ...] = (
     (PREPARE, ("check_label",), "a module that is not live, or has no such label, ends the start before it began"),
     (PREPARE, ("open_namespace",), "a namespace that is not there ends the start before anything is made"),
     (PREPARE, ("landlock_abi",), "what this kernel cannot deny ends the start before anything is made"),
+    (PREPARE, ("known_capabilities",), "what this kernel does not have ends the start before anything is made"),
+    (PREPARE, ("lease_ids",), "before what is given to them: groups, and mounts shown through them"),
     (PREPARE, ("cgroup",), "the group and its limits are there before the first process is in it"),
     (PREPARE, ("lease",), "an address first: what follows goes by it"),
     (PREPARE, ("port",), "a port that is taken ends the start before anything is made for it"),
@@ -28,7 +31,7 @@ ORDER: tuple[tuple[int, tuple[str, ...], str], ...] = (
     (PREPARE, ("bridge_netfilter",), "of the bridge that was just made"),
     (PREPARE, ("forwarding",), "before the first packet"),
     (PREPARE, ("make_directory",), "the layers of an overlay must be there when it is mounted"),
-    (PREPARE, ("idmap_tree",), "needs privilege over the file system, which the child may not have"),
+    (PREPARE, ("idmap_tree", "idmap_upper"), "needs privilege over the file system, which the child may not have"),
     (PREPARE, ("open_cgroup",), "a cgroup that is gone ends the start before anything is made"),
     (PREPARE, ("open_process",), "after all that was opened by its pid, which could be another's by now"),
     (CLONE, ("enter_pidns",), "decides where the child goes, so it is before the clone"),
@@ -49,6 +52,7 @@ ORDER: tuple[tuple[int, tuple[str, ...], str], ...] = (
     ),
     (SETUP, ("cgroup_enter",), "all that the start does from here on counts in the container's own groups"),
     (SETUP, ("timens.unshare",), "as the caller's user, who owns /proc/self until the next steps change that"),
+    (SETUP, ("disable_userns.write_file",), "with the privilege that is dropped later; needs the host's /proc"),
     (SETUP, ("timens.write_file",), "offsets must be there before the first process is inside; needs the host's /proc"),
     (SETUP, ("join.setgroups",), "in a user namespace that denies setgroups they could not be dropped any more"),
     (SETUP, ("join.setns",), "all at once, while the caller's privilege is there for those that others own"),
@@ -66,10 +70,16 @@ ORDER: tuple[tuple[int, tuple[str, ...], str], ...] = (
     (SETUP, ("userns.setgroups",), "groups while the user may still set them"),
     (SETUP, ("userns.setresgid",), "group before user: afterwards it may not"),
     (SETUP, ("userns.setresuid",), "root inside owns what is made from here on"),
-    (SETUP, ("overlay",), "keeps the credentials of who mounts it for all it does to its layers"),
+    (SETUP, ("overlay", "overlay_trees"), "keeps the credentials of who mounts it for all it does to its layers"),
     (SETUP, ("root_attach",), "after all sources: it may cover them"),
     (SETUP, ("pivot_root", "chroot"), "from here on no host path is reachable"),
-    (SETUP, ("mount", "attach"), "inside the root, parents before children"),
+    (
+        SETUP,
+        ("mount", "attach"),
+        "inside the root, parents before children; /proc, /sys and /dev after all others: where a link of the image "
+        "leads a volume there, it is covered, and nothing is made in it",
+    ),
+    (SETUP, ("verify_mount",), "after the last mount: a volume that is not where its name says ends the start"),
     (SETUP, ("mkdir",), "in what is mounted"),
     (SETUP, ("mknod",), "in /dev, once it is mounted"),
     (SETUP, ("symlink",), "in /dev and /sys/fs/cgroup, once they are mounted"),
@@ -109,6 +119,7 @@ ORDER: tuple[tuple[int, tuple[str, ...], str], ...] = (
         ("landlock_restrict",),
         "without no_new_privs: while CAP_SYS_ADMIN is there, and before a filter forbids it",
     ),
+    (LOCK, ("disable_userns.seccomp",), "before the program's own filter, which may forbid to load another"),
     (LOCK, ("seccomp",), "without no_new_privs: while CAP_SYS_ADMIN is there (as runc does)"),
     (LOCK, ("bounding",), "needs CAP_SETPCAP"),
     (LOCK, ("keep_caps",), "before the user changes"),
@@ -117,6 +128,8 @@ ORDER: tuple[tuple[int, tuple[str, ...], str], ...] = (
     (LOCK, ("setresuid",), "after all that root alone may do"),
     (LOCK, ("capset",), "after the user change, which clears the effective set"),
     (LOCK, ("ambient",), "after capset: ambient must be permitted and inheritable"),
+    (LOCK, ("securebits",), "after ambient, which one of them forbids to raise; CAP_SETPCAP was left for it"),
+    (LOCK, ("securebits.capset",), "and goes now"),
     (LOCK, ("no_new_privs",), "last of the privileges: nothing can be gained any more"),
     (LOCK, ("fork",), "into a joined pid namespace, where others see it from now on: with no privilege left to steal"),
     (LOCK, ("pdeathsig",), "after the user change, which clears it (prctl(2))"),
@@ -124,7 +137,9 @@ ORDER: tuple[tuple[int, tuple[str, ...], str], ...] = (
     (VERIFY, ("verify_root",), "the root is the container's, and the working directory inside (CVE-2024-21626)"),
     (VERIFY, ("verify_ids",), "read back, for a set that did not take is a hole"),
     (VERIFY, ("verify_caps",), "read back, for a set that did not take is a hole"),
+    (VERIFY, ("verify_securebits",), "read back: the kernel shows them to nobody else"),
     (VERIFY, ("verify_no_new_privs",), "read back"),
+    (VERIFY, ("verify_no_userns",), "tried, as whoever the program is"),
     (
         VERIFY,
         ("hold",),
@@ -137,12 +152,15 @@ ORDER: tuple[tuple[int, tuple[str, ...], str], ...] = (
     ),
     (EXEC, ("landlock_restrict",), "with no_new_privs: no step of ours opens a file or leaves a process any more"),
     (EXEC, ("ready",), "the last calls of ours but one: init is locked, the parent lives, descriptors close on exec"),
+    (EXEC, ("disable_userns.seccomp",), "before the program's own filter, which may forbid to load another"),
     (EXEC, ("seccomp",), "with no_new_privs: last, so that the filter need not allow any step of ours"),
     (EXEC, ("exec",), "the program"),
 )
 
 # What only the program itself can have, which a fork into a joined pid namespace begins: these rows follow it then.
 AFTER_FORK = ("setsid", "console", "stdio")
+
+PATH_MAX = 4096  # linux/limits.h: more than any path has components
 
 _RANK = {(phase, call): rank for rank, (phase, calls, _) in enumerate(ORDER) for call in calls}
 
@@ -155,8 +173,14 @@ def rank(step: Step, *, forks: bool = False) -> tuple[int, int]:
     place = _RANK.get((step.phase, f"{step.feature}.{step.call}"))
     if place is None:
         place = _RANK[step.phase, step.call]
-    depth = step.args["path"].count("/") if step.phase == SETUP and step.call in ("mount", "attach") else 0
+    depth = mount_rank(step.args["path"]) if step.phase == SETUP and step.call in ("mount", "attach") else 0
     return place, depth
+
+
+def mount_rank(path: str) -> int:
+    """Where a mount at PATH stands among the others: its depth, and below the kernel's directories after all others."""
+    late = f"{path}/".startswith(("/proc/", "/sys/", "/dev/"))
+    return path.count("/") + (PATH_MAX if late else 0)
 
 
 class PlanDiff(Value):
@@ -270,13 +294,6 @@ def environment(ctx: Context, caller: tuple[str, ...]) -> dict[str, str]:
     if env is not None and env.clear and who is not None and who.home:
         found.setdefault("HOME", who.home)
     return found
-
-
-def candidates(program: str, search: str) -> list[str]:
-    """The paths execve is tried with, in order: PROGRAM itself if it has a slash, else below each entry of SEARCH."""
-    if "/" in program:
-        return [program]
-    return [f"{directory or '.'}/{program}".replace("//", "/") for directory in search.split(":")]
 
 
 def final(ctx: Context, caller: tuple[str, ...]) -> Step:

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages minictr needs, and says nothing when they are all there.
 #
-#     scripts/bootstrap.sh [run|test|bench]...    default: run
+#     scripts/bootstrap.sh [run|test|bench|report]...    default: run
 #     scripts/bootstrap.sh --python               prints the first python3 in PATH that will do (3.11 or later)
 #
 # apt is not called when nothing is missing; its lists are fetched only when it knows no such package.
@@ -39,8 +39,9 @@ wanted() {
                 case $(uname -m) in x86_64) echo "$cross $guest" ;; esac
                 ;;
             bench) echo "$build $use $peers" ;;
+            report) echo "$build $use $peers docker.io" ;;
             *)
-                say "no such set: $set (run, test, bench)"
+                say "no such set: $set (run, test, bench, report)"
                 return 2
                 ;;
         esac

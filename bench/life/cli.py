@@ -12,13 +12,13 @@ from collections.abc import Callable
 from typing import Any
 
 from bench import host
-from bench.life import controllers, crowd, joining, rest
+from bench.life import controllers, crowd, joining, privilege, rest, syscalls
 from bench.life.series import Part, Tell
 from bench.lifecycle.cli import natural, positive, tell
 from bench.lifecycle.lab import Lab, LabError
 from bench.lifecycle.report import write
 
-ABOUT = "containers while they live: at rest, 500 at once, joined by exec, and the cost of each controller"
+ABOUT = "containers while they live: at rest, 500 at once, joined by exec; what controllers, filter and Landlock cost"
 SCHEMA = 1
 PROGRAMS = ("sh", "true", "cat", "readlink", "sleep")
 PARTS: dict[str, Callable[[Lab, argparse.Namespace, Tell], Part]] = {
@@ -26,6 +26,8 @@ PARTS: dict[str, Callable[[Lab, argparse.Namespace, Tell], Part]] = {
     "crowd": crowd.measure,
     "exec": joining.measure,
     "controllers": controllers.measure,
+    "privilege": privilege.measure,
+    "syscalls": syscalls.measure,
 }
 
 

@@ -24,7 +24,7 @@ AT_MOST = 1.5  # times a start with no new namespaces
 DEADLINE = 30.0  # seconds for what is not measured
 BARE, RUNC = "bare", "runc exec"
 Rows = dict[str, tuple[str, Command]]  # name -> about, command of its worker
-COMMANDS = ("minictr exec", "crun exec", "lxc-attach")
+COMMANDS = ("minictr exec", "crun exec", "lxc-attach", "minictr exec -u 0")
 
 
 def in_this_process(lab: Lab, root: str, name: str) -> Rows:
@@ -48,10 +48,12 @@ def of_minictr(lab: Lab) -> Iterator[Rows]:
     root = lab.path("joining", "state")
     instance = mc.Container(lab.rootfs, name=NAME).start(PROGRAM, root=root)
     try:
-        words = [*command_line(), "--root", root, "exec", NAME, *COMMAND]
+        begin = [*command_line(), "--root", root, "exec"]
+        plain, compiled = [*begin, NAME, *COMMAND], [*begin, "-u", "0", NAME, *COMMAND]
         yield {
             **in_this_process(lab, root, NAME),
-            COMMANDS[0]: ("into the default profile", serve(mode="spawn", argv=words)),
+            COMMANDS[0]: ("by what an earlier one compiled", serve(mode="spawn", argv=plain)),
+            COMMANDS[3]: ("compiled anew, as the first one is", serve(mode="spawn", argv=compiled)),
         }
     finally:
         instance.remove(force=True)

@@ -41,6 +41,7 @@ SOURCES = (
     "detach.c",
     "execute.c",
     "calls.c",
+    "trace.c",
 )
 
 

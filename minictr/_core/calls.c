@@ -98,6 +98,13 @@ long mc_seccomp(unsigned int operation, unsigned int flags, const char *program,
     return MC_CALL3(__NR_seccomp, operation, flags, program ? (void *)&fprog : 0);
 }
 
+/* SECCOMP_GET_NOTIF_SIZES: bytes of struct seccomp_notif, seccomp_notif_resp and seccomp_data, as the kernel has them.
+ */
+long mc_notif_sizes(uint16_t *sizes)
+{
+    return MC_CALL3(__NR_seccomp, SECCOMP_GET_NOTIF_SIZES, 0, sizes);
+}
+
 long mc_sethostname(const char *name, size_t length)
 {
     return MC_CALL2(__NR_sethostname, name, length);
@@ -121,6 +128,21 @@ long mc_personality(unsigned long persona)
 long mc_setgroups(const char *groups, size_t count)
 {
     return MC_CALL2(__NR_setgroups, count, groups);
+}
+
+/* setfsuid(2) and setfsgid(2) have no way to fail: what was set is asked for. The effective capabilities, of which a
+ * change away from user 0 takes those over files, are set again. */
+long mc_setfsids(unsigned int uid, unsigned int gid)
+{
+    uint64_t sets[3];
+    long ret = mc_capget(0, sets);
+    if (ret < 0)
+        return ret;
+    (void)MC_CALL1(__NR_setfsgid, gid);
+    (void)MC_CALL1(__NR_setfsuid, uid);
+    if ((unsigned int)MC_CALL1(__NR_setfsgid, -1) != gid || (unsigned int)MC_CALL1(__NR_setfsuid, -1) != uid)
+        return -MC_EPERM;
+    return mc_capset(sets[0], sets[1], sets[2]);
 }
 
 long mc_fstatfs_type(int fd)
@@ -208,7 +230,8 @@ long mc_read_files(int dirfd, const char *names, char *out, size_t size)
     X(setsid) X(dup3) X(fcntl) X(sendmsg) X(capget) X(capset) X(setgroups) X(setresgid) X(setresuid) \
     X(getresuid) X(getresgid) X(getgroups) X(seccomp) X(close_range) X(execve) X(execveat) X(clone3) \
     X(rt_sigprocmask) X(mmap) X(clone) X(pidfd_open) X(pidfd_send_signal) X(pidfd_getfd) X(inotify_init1) \
-    X(inotify_add_watch) X(landlock_create_ruleset) X(landlock_add_rule) X(landlock_restrict_self)
+    X(inotify_add_watch) X(landlock_create_ruleset) X(landlock_add_rule) X(landlock_restrict_self) \
+    X(ptrace) X(process_vm_readv)
 // clang-format on
 
 const char *mc_syscall_name(int nr)

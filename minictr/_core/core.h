@@ -17,12 +17,14 @@ enum mc_op_kind {
     MC_OP_FSMOUNT,
     MC_OP_ADOPT,
     MC_OP_OVERLAY,
+    MC_OP_OVERLAY_TREES,
     MC_OP_SETATTR,
     MC_OP_ROOT_ATTACH,
     MC_OP_PIVOT_ROOT,
     MC_OP_CHROOT,
     MC_OP_MOUNT,
     MC_OP_ATTACH,
+    MC_OP_VERIFY_MOUNT,
     MC_OP_MASK,
     MC_OP_READONLY_PATH,
     MC_OP_REMOUNT,
@@ -52,6 +54,7 @@ enum mc_op_kind {
     MC_OP_BOUNDING,
     MC_OP_CAPSET,
     MC_OP_AMBIENT,
+    MC_OP_SECUREBITS,
     MC_OP_NO_NEW_PRIVS,
     MC_OP_LANDLOCK_RULESET,
     MC_OP_LANDLOCK_PATH,
@@ -61,7 +64,9 @@ enum mc_op_kind {
     MC_OP_VERIFY_CAPS,
     MC_OP_VERIFY_IDS,
     MC_OP_VERIFY_LABEL,
+    MC_OP_VERIFY_SECUREBITS,
     MC_OP_VERIFY_NO_NEW_PRIVS,
+    MC_OP_VERIFY_NO_USERNS,
     MC_OP_VERIFY_ROOT,
     MC_OP_VERIFY_PATHS,
     MC_OP_HOLD,
@@ -191,6 +196,41 @@ struct mc_monitor {
     int32_t keep[96]; /* what the stub keeps */
 };
 
+enum mc_trace_limit { MC_TRACE_CALLS = 1024, MC_TRACE_ERRNOS = 4096, MC_TRACE_TASKS = 16384 };
+
+enum mc_trace_what {
+    MC_TRACE_NOTHING, /* nobody has stopped */
+    MC_TRACE_OVER,    /* nobody is left */
+    MC_TRACE_CALL,    /* a system call ended; the thread is stopped */
+    MC_TRACE_TRAPPED, /* a filter answered it by SIGSYS; the thread is stopped */
+    MC_TRACE_KILLED   /* a filter killed at it */
+};
+
+struct mc_trace_task {
+    int32_t tid; /* 0: free */
+    uint32_t arch;
+    int64_t nr; /* the system call that it entered last, -1: none yet */
+    uint64_t args[6];
+};
+
+/* A tracer and what it was asked to tell; see trace.c. Tables by number have the native calls first, then those of
+ * another architecture (i386). */
+struct mc_tracer {
+    uint8_t wanted[4096]; /* by errno: a call that failed so is told */
+    uint8_t always[2048]; /* by number: it is told whether it failed or not */
+    uint8_t seen[2048];   /* out: it was called by the program */
+    uint32_t begun;       /* out: the first execve is done */
+    uint32_t tasks;       /* out: threads that are known */
+    uint32_t lost;        /* out: how often a thread had no place in the table */
+    int32_t stopped, signal;
+    /* what is told */
+    int32_t what, tid;
+    uint32_t arch;
+    int64_t nr, result; /* of a system call: >= 0 or -errno */
+    uint64_t args[6];
+    struct mc_trace_task task[16384];
+};
+
 /* All of these return >= 0 or -errno, and never touch errno. */
 int mc_spawn(struct mc_spawn *s, const int32_t *keep, uint32_t n_keep);
 int mc_spawn_detached(struct mc_spawn *s, const int32_t *keep, uint32_t n_keep);
@@ -222,14 +262,19 @@ long mc_capget(int pid, uint64_t *sets); /* effective, permitted, inheritable */
 long mc_capset(uint64_t effective, uint64_t permitted, uint64_t inheritable);
 long mc_prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d);
 long mc_seccomp(unsigned int operation, unsigned int flags, const char *program, uint32_t length);
+long mc_notif_sizes(uint16_t *sizes);
 long mc_landlock_abi(void);
 long mc_sethostname(const char *name, size_t length);
 long mc_setdomainname(const char *name, size_t length);
 long mc_keyctl(int operation, const char *name);
 long mc_personality(unsigned long persona);
 long mc_setgroups(const char *groups, size_t count);
-long mc_fstatfs_type(int fd); /* f_type: *_MAGIC of linux/magic.h */
+long mc_setfsids(unsigned int uid, unsigned int gid); /* of the calling thread; see calls.c */
+long mc_fstatfs_type(int fd);                         /* f_type: *_MAGIC of linux/magic.h */
 long mc_bpf(int cmd, const char *attr, unsigned int size);
 long mc_read_files(int dirfd, const char *names, char *out, size_t size); /* see calls.c */
 long mc_inotify_init1(int flags);
 long mc_inotify_add_watch(int fd, const char *path, uint32_t mask);
+long mc_trace_seize(int pid);
+long mc_trace_next(struct mc_tracer *t, int wait);
+long mc_read_memory(int pid, uint64_t address, char *out, size_t size);

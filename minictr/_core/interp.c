@@ -6,19 +6,22 @@
     X(PDEATHSIG, pdeathsig) X(BARRIER, barrier) X(CGROUP_ENTER, cgroup_enter) X(SUBREAPER, subreaper) \
     X(SIGRESET, sigreset) \
     X(UNSHARE, unshare) X(SETNS, setns) X(ENTER_ROOT, enter_root) X(PROPAGATION, propagation) X(OPEN_TREE, open_tree) \
-    X(FSMOUNT, fsmount) X(ADOPT, adopt) X(OVERLAY, overlay) X(SETATTR, setattr) X(ROOT_ATTACH, root_attach) \
-    X(PIVOT_ROOT, pivot_root) X(CHROOT, chroot) X(MOUNT, mount) X(ATTACH, attach) X(MASK, mask) \
-    X(READONLY_PATH, readonly_path) X(REMOUNT, remount) X(MKDIR, mkdir) X(MKNOD, mknod) X(SYMLINK, symlink) \
+    X(FSMOUNT, fsmount) X(ADOPT, adopt) X(OVERLAY, overlay) \
+    X(OVERLAY_TREES, overlay_trees) X(SETATTR, setattr) X(ROOT_ATTACH, root_attach) \
+    X(PIVOT_ROOT, pivot_root) X(CHROOT, chroot) X(MOUNT, mount) X(ATTACH, attach) X(VERIFY_MOUNT, verify_mount) \
+    X(MASK, mask) X(READONLY_PATH, readonly_path) X(REMOUNT, remount) X(MKDIR, mkdir) X(MKNOD, mknod) X(SYMLINK, symlink) \
     X(WRITE_FILE, write_file) X(BOOT_ID, boot_id) X(SETHOSTNAME, sethostname) X(SETDOMAINNAME, setdomainname) \
     X(LOOPBACK_UP, loopback_up) X(RLIMIT, rlimit) X(UMASK, umask) X(CHDIR, chdir) \
     X(PERSONALITY, personality) X(KEYRING, keyring) X(EXEC_LABEL, exec_label) X(SETSID, setsid) \
     X(CONSOLE, console) X(STDIO, stdio) \
     X(INIT, init) X(FORK, fork) X(SETGROUPS, setgroups) X(SETRESGID, setresgid) X(SETRESUID, setresuid) \
     X(KEEP_CAPS, keep_caps) X(BOUNDING, bounding) X(CAPSET, capset) X(AMBIENT, ambient) \
-    X(NO_NEW_PRIVS, no_new_privs) X(LANDLOCK_RULESET, landlock_ruleset) X(LANDLOCK_PATH, landlock_path) \
+    X(SECUREBITS, securebits) X(NO_NEW_PRIVS, no_new_privs) X(LANDLOCK_RULESET, landlock_ruleset) X(LANDLOCK_PATH, landlock_path) \
     X(LANDLOCK_PORT, landlock_port) X(LANDLOCK_RESTRICT, landlock_restrict) X(SECCOMP, seccomp) \
     X(VERIFY_CAPS, verify_caps) X(VERIFY_IDS, verify_ids) X(VERIFY_LABEL, verify_label) \
-    X(VERIFY_NO_NEW_PRIVS, verify_no_new_privs) X(VERIFY_ROOT, verify_root) X(VERIFY_PATHS, verify_paths) \
+    X(VERIFY_SECUREBITS, verify_securebits) X(VERIFY_NO_NEW_PRIVS, verify_no_new_privs) \
+    X(VERIFY_NO_USERNS, verify_no_userns) \
+    X(VERIFY_ROOT, verify_root) X(VERIFY_PATHS, verify_paths) \
     X(HOLD, hold) X(READY, ready) X(EXEC, exec)
 // clang-format on
 

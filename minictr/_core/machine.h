@@ -44,7 +44,12 @@ char **mc_pointers(char *packed, int64_t count);
 
 /* messages.c: packets with descriptors */
 long mc_send(int socket, const void *data, size_t length, const int32_t *fds, uint32_t n_fds, int flags);
+long mc_send_listener(int socket, int32_t listener);
 long mc_receive(int socket, void *data, size_t length, int32_t *fds, uint32_t n_fds, int flags);
+
+/* listener.c: of a stub only */
+long mc_messenger_start(int socket);
+long mc_messenger_send(long listener);
 
 /* paths.c: paths inside the root, never through a magic link */
 void mc_root_changes(void);
@@ -78,16 +83,18 @@ long mc_run(struct mc_machine *m, uint32_t first);
 mc_op_fn mc_op_pdeathsig, mc_op_barrier, mc_op_cgroup_enter, mc_op_subreaper, mc_op_sigreset;
 mc_op_fn mc_op_unshare, mc_op_setns, mc_op_enter_root;
 mc_op_fn mc_op_propagation, mc_op_open_tree, mc_op_fsmount, mc_op_adopt, mc_op_overlay, mc_op_setattr;
+mc_op_fn mc_op_overlay_trees, mc_op_verify_no_userns;
 mc_op_fn mc_op_root_attach, mc_op_pivot_root, mc_op_chroot;
-mc_op_fn mc_op_mount, mc_op_attach, mc_op_mask, mc_op_readonly_path, mc_op_remount;
+mc_op_fn mc_op_mount, mc_op_attach, mc_op_verify_mount, mc_op_mask, mc_op_readonly_path, mc_op_remount;
 mc_op_fn mc_op_mkdir, mc_op_mknod, mc_op_symlink, mc_op_write_file, mc_op_boot_id;
 mc_op_fn mc_op_sethostname, mc_op_setdomainname, mc_op_loopback_up;
 mc_op_fn mc_op_rlimit, mc_op_umask, mc_op_chdir, mc_op_personality, mc_op_keyring, mc_op_setsid;
 mc_op_fn mc_op_console, mc_op_stdio, mc_op_init, mc_op_fork;
 mc_op_fn mc_op_setgroups, mc_op_setresgid, mc_op_setresuid, mc_op_keep_caps, mc_op_bounding, mc_op_capset;
-mc_op_fn mc_op_ambient, mc_op_no_new_privs, mc_op_seccomp;
+mc_op_fn mc_op_ambient, mc_op_securebits, mc_op_no_new_privs, mc_op_seccomp;
 mc_op_fn mc_op_landlock_ruleset, mc_op_landlock_path, mc_op_landlock_port, mc_op_landlock_restrict;
-mc_op_fn mc_op_verify_caps, mc_op_verify_ids, mc_op_verify_no_new_privs, mc_op_verify_root, mc_op_verify_paths;
+mc_op_fn mc_op_verify_caps, mc_op_verify_ids, mc_op_verify_securebits, mc_op_verify_no_new_privs, mc_op_verify_root,
+    mc_op_verify_paths;
 mc_op_fn mc_op_exec_label, mc_op_verify_label;
 mc_op_fn mc_op_hold, mc_op_ready, mc_op_exec;
 

@@ -46,6 +46,13 @@ long mc_send(int socket, const void *data, size_t length, const int32_t *fds, ui
     return MC_CALL3(__NR_sendmsg, socket, &message, flags);
 }
 
+/* A seccomp filter's listener, to the parent. */
+long mc_send_listener(int socket, int32_t listener)
+{
+    long ret = mc_send(socket, "l", 1, &listener, 1, 0x4000 /* MSG_NOSIGNAL */);
+    return ret < 0 ? ret : 0;
+}
+
 /* FDS get what came along, or -1. Of a packet whose descriptors did not all fit nothing is kept: -EMFILE. */
 long mc_receive(int socket, void *data, size_t length, int32_t *fds, uint32_t n_fds, int flags)
 {

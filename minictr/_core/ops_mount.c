@@ -1,6 +1,8 @@
 /* Mount operations on handles: host paths before the root is changed, and the private trees made from them. */
 #include "machine.h"
 
+#include <linux/stat.h>
+
 /* The descriptor in the slot an op names. */
 int mc_handle(const struct mc_machine *m, int64_t slot)
 {
@@ -155,12 +157,29 @@ long mc_op_chroot(struct mc_machine *m, struct mc_op *op)
     return ret < 0 ? ret : MC_CALL1(__NR_chdir, "/");
 }
 
+/* What tells the mount at FD from all others; 0 where the kernel does not say (before Linux 5.8). */
+static long mount_id(int fd)
+{
+    struct statx stat;
+    mc_zero(&stat, sizeof(stat));
+    long ret = MC_CALL5(__NR_statx, fd, "", MC_AT_EMPTY_PATH, STATX_MNT_ID, &stat);
+    return ret < 0 ? ret : stat.stx_mask & STATX_MNT_ID ? (long)stat.stx_mnt_id : 0;
+}
+
+/* As mc_move_inside, and the answer is the mount's id where links may have led to the place. */
+static long move_to_target(long tree, const char *path, int flags)
+{
+    long id = flags & MC_NOFOLLOW ? 0 : mount_id((int)tree);
+    long ret = id < 0 ? id : mc_move_inside(tree, path, flags);
+    return ret < 0 ? ret : id;
+}
+
 long mc_op_mount(struct mc_machine *m, struct mc_op *op)
 {
     long tree = mc_new_mount(mc_text(m, op, 0), mc_text(m, op, 2), op->arg[0], op->arg[1]);
     if (tree < 0)
         return tree;
-    long ret = mc_move_inside(tree, mc_text(m, op, 1), (int)op->arg[2]);
+    long ret = move_to_target(tree, mc_text(m, op, 1), (int)op->arg[2]);
     mc_close((int)tree);
     return ret;
 }
@@ -176,12 +195,38 @@ long mc_op_attach(struct mc_machine *m, struct mc_op *op)
         return is_directory;
     if (flags & (MC_MKDIR | MC_MKFILE))
         flags = (flags & ~(MC_MKDIR | MC_MKFILE)) | (is_directory ? MC_MKDIR : MC_MKFILE);
-    long ret = mc_move_inside(tree, mc_text(m, op, 0), flags);
+    long ret = move_to_target(tree, mc_text(m, op, 0), flags);
     if (ret >= 0) {
         mc_close(tree);
         m->slots[op->arg[0]] = -1;
     }
     return ret;
+}
+
+/* The id of the mount that an op before put at the path whose text is at PATH in the blob (texts stand there once). */
+static long mounted_at(const struct mc_machine *m, uint32_t path)
+{
+    for (uint32_t i = 0; i < *m->current; i++) {
+        const struct mc_op *op = &m->ops[i];
+        if ((op->kind == MC_OP_ATTACH && op->str[0] == path) || (op->kind == MC_OP_MOUNT && op->str[1] == path))
+            return op->ret;
+    }
+    return -MC_EINVAL;
+}
+
+/* A link of the image may have led the mount below /dev, /proc or another mount, which covers it now; or whoever writes
+ * to a shared volume has exchanged the way to it (CVE-2021-30465). */
+long mc_op_verify_mount(struct mc_machine *m, struct mc_op *op)
+{
+    long wanted = mounted_at(m, op->str[0]);
+    if (wanted <= 0)
+        return wanted;
+    long fd = mc_open_inside(mc_text(m, op, 0), MC_O_PATH, 0);
+    if (fd < 0)
+        return fd;
+    long found = mount_id((int)fd);
+    mc_close((int)fd);
+    return found < 0 ? found : found == wanted ? 0 : -MC_EPERM;
 }
 
 long mc_op_readonly_path(struct mc_machine *m, struct mc_op *op)

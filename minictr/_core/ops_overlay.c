@@ -64,10 +64,19 @@ static long scratch_tmpfs(const char *options, int64_t count)
     return ret < 0 ? ret : tmp;
 }
 
+/* Those of the options that are the overlay's. */
+static long overlay_options(int fs, const char *options, int64_t count)
+{
+    long ret = 0;
+    for (int64_t i = 0; ret >= 0 && i < count; i++, options += mc_strlen(options) + 1)
+        if (!starts_with_size(options))
+            ret = mc_set_option(fs, options);
+    return ret;
+}
+
 /* The overlay itself, its upper layer in the directory AT (or by the user's own paths). */
 static long new_overlay(struct mc_machine *m, struct mc_op *op, long at, const char *upper, const char *work)
 {
-    const char *options = mc_text(m, op, 3);
     long fs = MC_CALL2(__NR_fsopen, "overlay", FSOPEN_CLOEXEC);
     if (fs < 0)
         return fs;
@@ -78,9 +87,8 @@ static long new_overlay(struct mc_machine *m, struct mc_op *op, long at, const c
         ret = writable_layer((int)fs, "upperdir", (int)at, upper);
     if (ret >= 0)
         ret = writable_layer((int)fs, "workdir", (int)at, work);
-    for (int64_t i = 0; ret >= 0 && i < op->arg[2]; i++, options += mc_strlen(options) + 1)
-        if (!starts_with_size(options))
-            ret = mc_set_option((int)fs, options);
+    if (ret >= 0)
+        ret = overlay_options((int)fs, mc_text(m, op, 3), op->arg[2]);
     if (ret < 0) {
         mc_close((int)fs);
         return ret;
@@ -102,6 +110,85 @@ static long overlay_while_attached(struct mc_machine *m, struct mc_op *op, long 
     if (ret >= 0)
         ret = MC_CALL1(__NR_chdir, "/");
     return ret < 0 ? ret : tree;
+}
+
+/* The fd of handle number I of a list of handles. */
+static int listed(const struct mc_machine *m, const struct mc_op *op, int text, int64_t i)
+{
+    int32_t slot;
+    mc_copy(&slot, mc_text(m, op, text) + i * (int64_t)sizeof(slot), sizeof(slot));
+    return mc_handle(m, slot);
+}
+
+/* The overlay of LAYERS lowers and of an upper and a work directory, all by descriptor. */
+static long overlay_of(struct mc_machine *m, struct mc_op *op, int upper, int work)
+{
+    char text[512];
+    size_t n = 0;
+    long fs = MC_CALL2(__NR_fsopen, "overlay", FSOPEN_CLOEXEC);
+    if (fs < 0)
+        return fs;
+    for (int64_t i = 0; i < op->arg[1] && n + 24 < sizeof(text); i++) {
+        if (n)
+            text[n++] = ':';
+        n += fd_path(text + n, listed(m, op, 0, i));
+    }
+    long ret = MC_CALL5(__NR_fsconfig, fs, FSCONFIG_SET_STRING, "source", "overlay", 0);
+    if (ret >= 0)
+        ret = MC_CALL5(__NR_fsconfig, fs, FSCONFIG_SET_STRING, "lowerdir", text, 0);
+    fd_path(text, upper);
+    if (ret >= 0)
+        ret = MC_CALL5(__NR_fsconfig, fs, FSCONFIG_SET_STRING, "upperdir", text, 0);
+    fd_path(text, work);
+    if (ret >= 0)
+        ret = MC_CALL5(__NR_fsconfig, fs, FSCONFIG_SET_STRING, "workdir", text, 0);
+    if (ret >= 0)
+        ret = overlay_options((int)fs, mc_text(m, op, 2), op->arg[3]);
+    if (ret < 0) {
+        mc_close((int)fs);
+        return ret;
+    }
+    return mc_finish_mount((int)fs, 0);
+}
+
+/* The directory NAME of the tmpfs SCRATCH, kept open until the overlay is made. */
+static long scratch_directory(long scratch, const char *name)
+{
+    return MC_CALL4(__NR_openat, scratch, name, MC_O_PATH | MC_O_CLOEXEC, 0);
+}
+
+/* The topmost of the mounts over "/", which is TREE: umount2(2) takes what lies over a name, not the name's own. */
+static long take_down(long tree)
+{
+    long ret = MC_CALL1(__NR_fchdir, tree);
+    return ret < 0 ? ret : MC_CALL2(__NR_umount2, ".", MC_MNT_DETACH);
+}
+
+/* Layers that are trees of the parent's, id-mapped. A mount that hangs nowhere is judged by the user namespace of who
+ * made it (clone_private_mount), so each hangs over "/", one over the other, until the overlay has clones of its own.
+ */
+long mc_op_overlay_trees(struct mc_machine *m, struct mc_op *op)
+{
+    long scratch = -1, upper, work, ret = 0;
+    if (op->arg[1] < 1 || (op->arg[2] != 0 && op->arg[2] != 3))
+        return -MC_EINVAL;
+    if (!op->arg[2] && (scratch = scratch_tmpfs(mc_text(m, op, 2), op->arg[3])) < 0)
+        return scratch;
+    for (int64_t i = 0; ret >= 0 && i < op->arg[1]; i++)
+        ret = mc_move_inside(listed(m, op, 0, i), "/", 0);
+    if (ret >= 0)
+        ret = mc_move_inside(op->arg[2] ? listed(m, op, 1, 0) : scratch, "/", 0);
+    if (ret < 0)
+        return ret;
+    upper = op->arg[2] ? listed(m, op, 1, 1) : scratch_directory(scratch, "upper");
+    work = op->arg[2] ? listed(m, op, 1, 2) : scratch_directory(scratch, "work");
+    long tree = upper < 0 ? upper : work < 0 ? work : overlay_of(m, op, (int)upper, (int)work);
+    ret = take_down(op->arg[2] ? listed(m, op, 1, 0) : scratch);
+    for (int64_t i = op->arg[1]; ret >= 0 && i > 0; i--)
+        ret = take_down(listed(m, op, 0, i - 1));
+    if (ret >= 0)
+        ret = MC_CALL1(__NR_chdir, "/");
+    return ret < 0 ? ret : mc_take_slot(m, op->arg[0], tree);
 }
 
 long mc_op_overlay(struct mc_machine *m, struct mc_op *op)

@@ -70,6 +70,14 @@ long mc_op_ambient(struct mc_machine *m MC_UNUSED, struct mc_op *op)
     return ret;
 }
 
+/* Set the bits of arg[0], clear those of arg[1]. What holds already is not asked for: asking needs CAP_SETPCAP. */
+long mc_op_securebits(struct mc_machine *m MC_UNUSED, struct mc_op *op)
+{
+    long now = MC_CALL5(__NR_prctl, PR_GET_SECUREBITS, 0, 0, 0, 0);
+    long wanted = (now & ~op->arg[1]) | op->arg[0];
+    return now < 0 || wanted == now ? now : MC_CALL5(__NR_prctl, PR_SET_SECUREBITS, wanted, 0, 0, 0);
+}
+
 long mc_op_setgroups(struct mc_machine *m, struct mc_op *op)
 {
     return MC_CALL2(__NR_setgroups, op->arg[0] / 4, mc_text(m, op, 0));
@@ -90,15 +98,36 @@ long mc_op_no_new_privs(struct mc_machine *m MC_UNUSED, struct mc_op *op MC_UNUS
     return MC_CALL5(__NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 }
 
+#define MC_WAIT_KILLABLE_RECV 32L /* SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, linux/seccomp.h */
+
 enum mc_seccomp_ask { MC_ASK_NOTHING, MC_ASK_MODE, MC_ASK_ERROR };
 
+static long load_filter(const struct sock_fprog *program, long flags, int notifies)
+{
+    long ret = MC_CALL3(__NR_seccomp, SECCOMP_SET_MODE_FILTER, flags, program);
+    if (ret == -MC_EINVAL && notifies) /* before Linux 5.19 a signal interrupts a call that is being decided */
+        ret = MC_CALL3(__NR_seccomp, SECCOMP_SET_MODE_FILTER, flags & ~MC_WAIT_KILLABLE_RECV, program);
+    if (notifies && ret >= 0 && ret <= 2)
+        return -MC_EPERM; /* a standard stream is no listener: it was not done */
+    return ret;
+}
+
+/* The listener goes to a socket: by this thread where the filter lets it, else by one that the filter does not hold. */
 long mc_op_seccomp(struct mc_machine *m, struct mc_op *op)
 {
     struct sock_fprog program;
     mc_zero(&program, sizeof(program));
     program.len = (unsigned short)((size_t)op->arg[0] / sizeof(struct sock_filter));
     program.filter = (struct sock_filter *)(m->blob + op->str[0]);
-    long ret = MC_CALL3(__NR_seccomp, SECCOMP_SET_MODE_FILTER, op->arg[1], &program);
+    int socket = (int)op->arg[3], beside = socket >= 0 && !op->arg[4];
+    long ret = beside ? mc_messenger_start(socket) : 0;
+    if (ret < 0)
+        return ret;
+    ret = load_filter(&program, op->arg[1], socket >= 0);
+    if (beside)
+        ret = mc_messenger_send(ret);
+    else if (ret >= 0 && socket >= 0)
+        ret = mc_send_listener(socket, (int32_t)ret);
     if (ret < 0 || op->arg[2] == MC_ASK_NOTHING)
         return ret;
     /* read back: the mode where the filter lets the question through, else the error that it answers */
@@ -165,4 +194,18 @@ long mc_op_verify_no_new_privs(struct mc_machine *m MC_UNUSED, struct mc_op *op 
 {
     long ret = MC_CALL5(__NR_prctl, PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0);
     return ret < 0 ? ret : ret == 1 ? 0 : -MC_EPERM;
+}
+
+/* Tried: it is in the new one then, and ends without having been the program. ENOSPC is the limit's answer, and comes
+ * before any other reason why there can be none (create_user_ns). */
+long mc_op_verify_no_userns(struct mc_machine *m MC_UNUSED, struct mc_op *op MC_UNUSED)
+{
+    long ret = MC_CALL1(__NR_unshare, 0x10000000 /* CLONE_NEWUSER, linux/sched.h */);
+    return ret == -MC_ENOSPC ? 0 : ret < 0 ? ret : -MC_EPERM;
+}
+
+long mc_op_verify_securebits(struct mc_machine *m MC_UNUSED, struct mc_op *op)
+{
+    long now = MC_CALL5(__NR_prctl, PR_GET_SECUREBITS, 0, 0, 0, 0);
+    return now < 0 ? now : (now & op->arg[0]) == op->arg[0] && !(now & op->arg[1]) ? 0 : -MC_EPERM;
 }

@@ -148,17 +148,31 @@ long mc_op_chdir(struct mc_machine *m, struct mc_op *op)
     return ret < 0 ? ret : cwd_is_inside();
 }
 
+/* The beginning of struct statx, linux/stat.h. */
+struct place {
+    uint32_t mask, blksize;
+    uint64_t attributes;
+    uint64_t rest[16];
+    uint64_t mount; /* stx_mnt_id, Linux 5.8 */
+    char more[112];
+};
+
+static long place_of(const char *path, struct place *at)
+{
+    return MC_CALL5(__NR_statx, AT_FDCWD, path, 0, 0x1001 /* STATX_TYPE | STATX_MNT_ID */, at);
+}
+
 long mc_op_verify_root(struct mc_machine *m MC_UNUSED, struct mc_op *op MC_UNUSED)
 {
-    struct {
-        uint32_t mask, blksize;
-        uint64_t attributes;
-        char rest[240];
-    } stat;
-    long ret = MC_CALL5(__NR_statx, AT_FDCWD, "/", 0, 1, &stat);
+    struct place root, above;
+    long ret = place_of("/", &root);
+    if (ret >= 0)
+        ret = place_of("/..", &above);
     if (ret < 0)
         return ret;
-    if (!(stat.attributes & 0x2000 /* STATX_ATTR_MOUNT_ROOT, Linux 5.8 */))
+    if (!(root.attributes & 0x2000 /* STATX_ATTR_MOUNT_ROOT, Linux 5.8 */))
+        return -MC_EXDEV;
+    if (root.mount != above.mount) /* ".." leads onto what is mounted over the root: the host's, still */
         return -MC_EXDEV;
     return cwd_is_inside();
 }

@@ -10,6 +10,8 @@
 
 #include "messages.c"
 
+#include "listener.c"
+
 #include "paths.c"
 
 #include "ops_mount.c"

@@ -186,6 +186,16 @@ static inline uint64_t mc_cycles(void)
 #endif
 }
 
+/* While another thread is waited for without a system call. */
+static inline void mc_pause(void)
+{
+#if defined(__x86_64__)
+    __asm__ volatile("pause" ::: "memory");
+#elif defined(__aarch64__)
+    __asm__ volatile("yield" ::: "memory");
+#endif
+}
+
 /* Not through mc_call: a close never replaces the name of the call that failed before it. */
 static inline long mc_close(int fd)
 {

@@ -8,7 +8,7 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
     "Look": ("ps", "top", "stats", "logs", "inspect", "events", "diff"),
     "Change": ("update", "rename", "pause", "unpause", "cp", "commit"),
     "End": ("wait", "stop", "kill", "rm", "gc"),
-    "Prepare": ("plan", "features", "rootfs", "network", "generate", "completion", "version"),
+    "Prepare": ("plan", "record", "features", "rootfs", "network", "generate", "completion", "version"),
 }
 
 # verb -> (line of the overview, words after the options, what help says)
@@ -20,6 +20,14 @@ ABOUT: dict[str, tuple[str, str, str]] = {
 
         The first word that is not an option is the command; all after it is its own. Exit code: the program's own;
         125 minictr failed, 126 not executable, 127 not found, 128+N killed by signal N, 124 --timeout.""",
+    ),
+    "record": (
+        "Run a command observed, and write down the least that it needs.",
+        "COMMAND [ARGUMENT]...",
+        """Run COMMAND in a container, and write what it needed: a seccomp profile, capabilities and Landlock's paths.
+
+        It is run again with just that, until nothing is missing; so it should do the same twice. With --once it is run
+        once. The file is OCI's config.json; the last line printed is the command that confines to it.""",
     ),
     "create": (
         "Set a container up to just before its command.",

@@ -51,7 +51,7 @@ NAMESPACES = {
 LABELS = ("apparmor", "label")  # of --security-opt: the words before "=" that ask for a label
 # feature -> the option that asks for it with its settings
 ASK = {"bind": "-v", "tmpfs": "--tmpfs", "hostname": "-h", "domainname": "--domainname", "cwd": "-w"}
-ASK |= {"publish": "-p"}
+ASK |= {"publish": "-p", "securebits": "--securebits"}
 ASK |= {"oom_score_adj": "--oom-score-adj", "device": "--device"}
 ASK |= {"apparmor": "--security-opt apparmor=NAME", "selinux": "--security-opt label=CONTEXT"}
 ASK |= {"landlock": "--ro, --rw and others", "cgroup_conf": "--cgroup-conf", "cgroup_parent": "--cgroup-parent"}
@@ -114,7 +114,7 @@ def privileged(spec: Spec, opts: Options) -> Spec:
     Namespaces, root, limits and user stay. What docker has not, and would be lost, stays too: init, core limit."""
     if not opts.get("privileged"):
         return spec
-    spec = spec.without(*CONFINING, "masked_paths", "readonly_paths")
+    spec = spec.without(*CONFINING, "masked_paths", "readonly_paths", "nodev")
     for feature in (Devices(()), Sysfs("rw"), Cgroupfs("rw")):
         spec = spec.with_(feature) if feature.name in spec.names else spec
     return spec.with_(Capabilities(CAPABILITIES, drop_only=True))
@@ -140,6 +140,8 @@ def namespaces(spec: Spec, opts: Options) -> Spec:
 
 
 def _own(option: str, dest: str, opts: Options) -> None:
+    if opts.get(dest, "").startswith("auto"):
+        raise SpecError(f"{option} are maps, and --{dest} {opts[dest]} chooses some: leave one of them out")
     if opts.get(dest, "private") != "private":
         raise SpecError(f"{option} make a new namespace, and --{dest} {opts[dest]} is none: leave one of them out")
 
@@ -152,6 +154,13 @@ def namespace(spec: Spec, option: str, name: str, text: str) -> Spec:
     wanted = said(option, parse.namespace, name, text)
     if wanted is None:
         return spec.without(name, cascade=True)
+    count = getattr(wanted, "auto", 0)
+    if count and os.geteuid():
+        from minictr.kernel.delegated import rows_of
+
+        return spec.with_(UserNamespace(rows_of("uid", count), rows_of("gid", count)))
+    if count and spec.rootfs.strip("/"):
+        spec = spec.with_("idmap")  # but for the host's own root: root inside would be root of all of its files
     if not wanted.join:
         return spec.with_(wanted)
     path = os.path.abspath(wanted.join)
@@ -235,10 +244,12 @@ def process(spec: Spec, opts: Options) -> Spec:
 
 def privilege(spec: Spec, opts: Options) -> Spec:
     """Capabilities, no_new_privs, limits, sysctls."""
-    spec = capabilities(spec, opts)
+    spec = securebits(capabilities(spec, opts), opts)
     if "security_opt" in opts:
         spec = security_options(spec, opts["security_opt"])
     spec = seccomp_log(spec, opts)
+    if opts.get("disable_userns"):
+        spec = spec.with_("disable_userns")
     limits = many(opts, "ulimit", "--ulimit", "ulimit")
     if limits:
         present = spec.get("rlimits")
@@ -263,7 +274,17 @@ def capabilities(spec: Spec, opts: Options) -> Spec:
         return spec
     from minictr.parse.settings import adjusted_capabilities
 
-    return spec.with_(said("--cap-add, --cap-drop", adjusted_capabilities, spec.get("capabilities"), add, drop))
+    found = (spec.get("capabilities"), add, drop, spec.get("user"))
+    return spec.with_(said("--cap-add, --cap-drop", adjusted_capabilities, *found))
+
+
+def securebits(spec: Spec, opts: Options) -> Spec:
+    """``--securebits``, as of setpriv(1)."""
+    if "securebits" not in opts:
+        return spec
+    from minictr.parse.settings import securebits as parsed
+
+    return spec.with_(said("--securebits", parsed, opts["securebits"]))
 
 
 def security_options(spec: Spec, texts: list[str]) -> Spec:
@@ -313,6 +334,9 @@ def filter_wish(spec: Spec, value: str) -> Seccomp:
     present = spec.get("capabilities")
     caps = present.bounding if isinstance(present, Capabilities) else CAPABILITIES
     made = said(f"--security-opt seccomp={value}", SeccompFilter.from_json, text, caps=caps)
+    if made.notifies:
+        reason = "SCMP_ACT_NOTIFY: a Python function is what decides here: minictr.run(..., seccomp=, on_syscall=)"
+        raise SpecError(f"--security-opt seccomp={value}: {reason}")
     return Seccomp(made, source=os.path.basename(value))
 
 

@@ -41,8 +41,13 @@ def _words(dest: str) -> Iterable[str]:
         from minictr.features.capabilities import CAPABILITIES
 
         return ("ALL", *CAPABILITIES)
+    if dest == "securebits":
+        from minictr.securebits import SECUREBITS
+
+        return (f"{sign}{name}" for sign in "+-" for name in SECUREBITS if name != "keep_caps")
     if dest in NAMESPACES:
-        return ("host", "private", "ns:", "pid:")
+        more = ("auto", "auto:size=") if dest == "userns" else ()
+        return ("host", "private", *more, "ns:", "pid:")
     fixed = {
         "format": ("text", "json"),
         "landlock_access": ("fs", "fs:"),

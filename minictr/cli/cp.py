@@ -64,8 +64,8 @@ def copy_in(name: str, path: str, dest: str, told: str, meter: Meter, options: d
     from minictr.runtime import copying
 
     instance = files.find(name)
-    options |= {"name": name, "id_map": reach.id_map(instance)}
     with reach.root(instance) as root:
+        options |= {"name": name, "id_map": reach.id_map(instance)}
         if path == "-":
             for option in ("archive", "follow_link"):
                 del options[option]
@@ -82,8 +82,8 @@ def copy_out(name: str, path: str, dest: str, meter: Meter, options: dict[str, A
     if dest == "-" and os.isatty(sys.stdout.fileno()):
         raise SpecError("a tar archive is not written to a terminal: redirect it, or pipe it into tar")
     instance = files.find(name)
-    options |= {"name": name, "id_map": reach.id_map(instance)}
     with reach.root(instance) as root:
+        options |= {"name": name, "id_map": reach.id_map(instance)}
         if dest == "-":
             del options["archive"]  # an archive always has the owners
             done = copying.tar_out(root, path, sys.stdout.buffer, **options)

@@ -28,6 +28,7 @@ HOT: dict[str, tuple[str, str, str, bool]] = {
     "run": ("minictr.cli.run", "run", RUN, COMMAND),
     "plan": ("minictr.cli.plan", "plan", RUN, COMMAND),
     "create": ("minictr.cli.create", "create", RUN, COMMAND),
+    "record": ("minictr.cli.record", "record", RUN, COMMAND),
     "top": ("minictr.cli.top", "top", LIFE, COMMAND),
     "exec": ("minictr.cli.exec", "exec_", "minictr.cli.options_exec", COMMAND),
     **{

@@ -16,8 +16,11 @@ SHORT_ENOUGH = 76  # characters of JSON that stay on one line
 def inspect(opts: dict[str, Any], words: tuple[str, ...]) -> int:
     """A JSON list with an object for each container named, or a line of the template for each.
 
-    ``--effective``, ``--diff``: what the kernel says of processes instead, in a table.
+    ``--effective``, ``--diff``: what the kernel says of processes instead, in a table. ``--file-capabilities``: which
+    files of their roots give privilege.
     """
+    if opts.get("privileged_files"):
+        return in_root(opts, words)
     if opts.get("effective") or opts.get("compare"):
         return read_back(opts, words)
     if opts.get("all"):
@@ -49,6 +52,21 @@ def read_back(opts: dict[str, Any], words: tuple[str, ...]) -> int:
     if opts.get("all"):
         raise SpecError("--all: it goes with --diff, and shows what does not differ as well")
     return effective(shape, words)
+
+
+def in_root(opts: dict[str, Any], words: tuple[str, ...]) -> int:
+    """``--file-capabilities NAME|DIR/...``"""
+    shape = str(opts.get("format", "table"))
+    if shape not in ("table", "json"):
+        raise SpecError(f"--format {shape!r}: with --file-capabilities it is table or json")
+    for name in ("effective", "compare", "all"):
+        if opts.get(name):
+            raise SpecError(f"--file-capabilities does not go with --{name.replace('compare', 'diff')}: give one")
+    if not words:
+        raise SpecError("no container: name one, or a directory as DIR/ (minictr inspect --file-capabilities NAME)")
+    from minictr.cli.privilege import privilege
+
+    return privilege(shape, words)
 
 
 def indented(value: Any, depth: int = 1) -> str:

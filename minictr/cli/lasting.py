@@ -38,7 +38,7 @@ class Progress:
 
 
 class Meter:
-    """One line on the terminal that says how far a copy is, written over and over."""
+    """One line on the terminal that says how far the work is, written over and over."""
 
     def __init__(self, quiet: bool) -> None:
         self.quiet = quiet or not sys.stderr.isatty()
@@ -46,11 +46,18 @@ class Meter:
         self._shown = False
 
     def __call__(self, files: int, moved: int) -> None:
-        now = time.monotonic()
-        if self.quiet or now < self._next:
-            return
-        self._next, self._shown = now + PATIENCE / 5, True
-        click.echo(f"\r\x1b[K{amount(files, moved)}", err=True, nl=False)
+        """Of a copy."""
+        if self.due():
+            self.say(amount(files, moved))
+
+    def due(self) -> bool:
+        """Whether a line is wanted by now."""
+        return not self.quiet and time.monotonic() >= self._next
+
+    def say(self, text: str) -> None:
+        """TEXT instead of what is there."""
+        self._next, self._shown = time.monotonic() + PATIENCE / 5, True
+        click.echo(f"\r\x1b[K{printable(text)}", err=True, nl=False)
 
     def clear(self) -> None:
         """Take the line away."""

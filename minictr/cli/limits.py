@@ -100,9 +100,12 @@ def io(spec: Spec, opts: Options) -> Spec:
 
 def devices(spec: Spec, opts: Options) -> Spec:
     """``--device`` makes nodes, and allows them where there is a list of what is allowed; ``--device-cgroup-rule`` adds
-    to that list, or to docker's where the profile has none. ``--privileged`` makes all that the host has, but in a user
+    to that list, or to docker's where the profile has none, and from then on the list decides about nodes anywhere: no
+    ``nodev``. ``--privileged`` makes all that the host has, but in a user
     namespace, whose root may not use them."""
     rules = [said("--device-cgroup-rule", parse.device_rule, text) for text in opts.get("device_cgroup_rule", ())]
+    if rules:
+        spec = spec.without("nodev")
     present = spec.get("devices")
     listed = present if isinstance(present, Devices) else Devices() if rules else None
     if opts.get("privileged") and "dev" in spec.names and "userns" not in spec.names:

@@ -75,7 +75,8 @@ class HotVerb(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """click takes the word after a bare ``--trace`` for its value; ``--trace=`` it leaves alone."""
-        if not ctx.resilient_parsing and any(word.startswith("--trace") for word in args):
+        optional = tuple(flag for row in self.table if row[2] == OPTIONAL for flag in row[0])
+        if optional and not ctx.resilient_parsing and any(word.startswith(optional) for word in args):
             args = self._explicit(args)
         return super().parse_args(ctx, args)
 

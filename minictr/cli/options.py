@@ -26,6 +26,7 @@ LANDLOCK = "Landlock (what is not named is denied; for anybody, without a contai
 NETWORK = "Network (none is loopback only; -p and --ip mean --network bridge)"
 RESOURCES = "Resources (control groups; --without takes each out)"
 NAMESPACES, RUNNING, KEPT, PLAN = "Namespaces (NS is host, private, ns:PATH or pid:N)", "Running", "Life", "Plan"
+RECORDING = "Recording"
 
 Row = tuple[tuple[str, ...], str, str, str, str, str]
 
@@ -59,9 +60,11 @@ RUN_OPTIONS: tuple[Row, ...] = (
     # --- privilege and limits ---
     (("--cap-add",), "cap_add", MANY, "CAP", "Add a capability, or ALL.", PRIVILEGE),
     (("--cap-drop",), "cap_drop", MANY, "CAP", "Drop a capability, or ALL.", PRIVILEGE),
+    (("--securebits",), "securebits", MANY, "+BIT,-BIT", "noroot and others, as in setpriv.", PRIVILEGE),
     (("--privileged",), "privileged", FLAG, "", "All capabilities and devices, nothing hidden.", PRIVILEGE),
     (("--security-opt",), "security_opt", MANY, "OPT", "seccomp=, apparmor=, label= and others; see docs.", PRIVILEGE),
     (("--seccomp-log",), "seccomp_log", FLAG, "", "The kernel's log tells what the filter denies.", PRIVILEGE),
+    (("--disable-userns",), "disable_userns", FLAG, "", "No user namespace can be made inside.", PRIVILEGE),
     (("--ulimit",), "ulimit", MANY, "NAME=SOFT[:HARD]", "Resource limit.", PRIVILEGE),
     (("--sysctl",), "sysctl", MANY, "KEY=VALUE", "Kernel setting of the container's own namespaces.", PRIVILEGE),
     (("--oom-score-adj",), "oom_score_adj", VALUE, "N", "-1000 (never) to 1000 (first).", PRIVILEGE),
@@ -110,7 +113,7 @@ RUN_OPTIONS: tuple[Row, ...] = (
     (("--pid",), "pid", VALUE, "NS", "Process ids.", NAMESPACES),
     (("--ipc",), "ipc", VALUE, "NS", "System V IPC and POSIX message queues.", NAMESPACES),
     (("--uts",), "uts", VALUE, "NS", "Host name and domain name.", NAMESPACES),
-    (("--userns",), "userns", VALUE, "NS", "User and group ids, and privilege over them.", NAMESPACES),
+    (("--userns",), "userns", VALUE, "NS", "User and group ids; also auto[:size=N].", NAMESPACES),
     (("--cgroupns",), "cgroupns", VALUE, "NS", "What /proc/self/cgroup shows.", NAMESPACES),
     (("--time",), "time", VALUE, "NS", "Monotonic and boot time clocks.", NAMESPACES),
     (("--uidmap",), "uidmap", MANY, "IN:OUT:COUNT", "User ids (as --userns private).", NAMESPACES),
@@ -131,6 +134,12 @@ PLAN_OPTIONS: tuple[Row, ...] = (
     (("--diff",), "diff", VALUE, "PROFILE", "Print only what differs from a plain profile.", PLAN),
 )
 
+RECORD_OPTIONS: tuple[Row, ...] = (
+    (("-o", "--output"), "output", VALUE, "FILE", "Where it is written; recorded.json.", RECORDING),
+    (("--once",), "once", FLAG, "", "Do not run it again with what was recorded.", RECORDING),
+    (("--any-exit",), "any_exit", FLAG, "", "Write even if it ends with an exit code other than 0.", RECORDING),
+)
+
 # A container that outlives the command that made it.
 KEPT_OPTIONS: tuple[Row, ...] = (
     (("--replace",), "replace", FLAG, "", "Remove another of this --name first.", KEPT),
@@ -140,9 +149,15 @@ KEPT_OPTIONS: tuple[Row, ...] = (
     (("--log-opt",), "log_opt", MANY, "KEY=VALUE", "max-size=SIZE, max-file=N.", KEPT),
     (("--stop-timeout",), "stop_timeout", VALUE, "TIME", "Until stop kills it; 10 seconds.", KEPT),
 )
+EXPLAIN: Row = (
+    *(("--explain-denials",), "explain_denials", OPTIONAL, "FILE"),
+    *("Tell what was denied, and why; =FILE writes JSON.", RUNNING),
+)
 DETACH: Row = (("-d", "--detach"), "detach", FLAG, "", "In the background; prints the id.", KEPT)
 
-GROUPS = (CONTAINER, PROGRAM, FILES, PRIVILEGE, LANDLOCK, RESOURCES, NETWORK, NAMESPACES, RUNNING, KEPT, PLAN)
+GROUPS = (
+    *(RECORDING, CONTAINER, PROGRAM, FILES, PRIVILEGE, LANDLOCK, RESOURCES, NETWORK, NAMESPACES, RUNNING, KEPT, PLAN),
+)
 
 _NAMES = "containers have no names for one another yet"
 _DNS = "put the file in the root file system, or bind it with -v"
@@ -174,8 +189,9 @@ REFUSED: tuple[tuple[tuple[str, ...], str], ...] = (
 )
 
 TABLES = {
-    "run": (*RUN_OPTIONS, DETACH, *KEPT_OPTIONS),
+    "run": (*RUN_OPTIONS, EXPLAIN, DETACH, *KEPT_OPTIONS),
     "plan": PLAN_OPTIONS + RUN_OPTIONS,
     "create": RUN_OPTIONS + KEPT_OPTIONS,
+    "record": RECORD_OPTIONS + RUN_OPTIONS,
 }
 REFUSALS = dict.fromkeys(TABLES, REFUSED)

@@ -56,6 +56,7 @@ TABLES: dict[str, tuple[Row, ...]] = {
         (("-f", "--format"), "format", VALUE, "json|TEMPLATE", "'{{.State.Pid}}' as docker's.", OPTIONS),
         (("--effective",), "effective", FLAG, "", "What truly confines NAME|PID, read from the kernel.", OPTIONS),
         (("--diff",), "compare", FLAG, "", "Two of these side by side: what differs.", OPTIONS),
+        (("--file-capabilities",), "privileged_files", FLAG, "", "Files of NAME|DIR/ that give privilege.", OPTIONS),
         (("--all",), "all", FLAG, "", "With --diff, what does not differ as well.", OPTIONS),
     ),
     "wait": (),

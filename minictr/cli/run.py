@@ -35,6 +35,7 @@ def run(opts: dict[str, Any], command: tuple[str, ...]) -> int:
     """Run COMMAND in a container as OPTS say; the exit code. Raises MinictrError."""
     keep_standard_streams()
     if opts.get("detach"):
+        only_attended(opts)
         from minictr.cli.create import detach
 
         return detach(opts, command)
@@ -43,7 +44,8 @@ def run(opts: dict[str, Any], command: tuple[str, ...]) -> int:
     only_detached(opts)
     chosen = settings(opts)
     spec = build(opts, command)
-    program = compiled(spec)
+    wish = spec if chosen.denials is not None else None
+    program = compiled(spec, wish is not None)
     if opts.get("replace"):
         from minictr.cli.create import replace
 
@@ -51,7 +53,7 @@ def run(opts: dict[str, Any], command: tuple[str, ...]) -> int:
     if chosen.die_with_parent:
         die_with_parent()
     if "best_effort" not in opts:
-        process, timed_out = attempt(program, chosen)
+        process, timed_out = attempt(program, chosen, wish)
     else:
         process, timed_out = as_far_as_possible(spec, opts["best_effort"], chosen)
     if process.signal or (process.readings is not None and process.readings.bitten):
@@ -60,21 +62,37 @@ def run(opts: dict[str, Any], command: tuple[str, ...]) -> int:
 
 
 def told(process: Process, timed_out: bool, chosen: Settings, name: str) -> int:
-    """The time line of PROCESS, if it was asked for, and the exit code."""
+    """The time line of PROCESS, and what it was denied, if that was asked for; and the exit code."""
+    if chosen.denials is not None:
+        from minictr.cli.denials import tell
+
+        tell(process, chosen.denials)
     if chosen.trace is not None:
         chosen.report(process, name)
     return TIMED_OUT if timed_out else exit_code(process)
 
 
-def attempt(program: Program, chosen: Settings) -> tuple[Process, bool]:
-    """PROGRAM in a container of its own, from its start to its end; whether its time was over."""
-    from minictr.runtime.launch import launch, new_record
+def attempt(
+    program: Program, chosen: Settings, wish: Spec | None = None, *, record: bool = False
+) -> tuple[Process, bool]:
+    """PROGRAM in a container of its own, from its start to its end; whether its time was over.
+
+    WISH: the spec that it was compiled from, where it is to be observed; ``record``: in all that it does.
+    """
+    from minictr.runtime.launch import launch
+    from minictr.runtime.sweep import new_record
+
+    options: dict[str, Any] = {"preserve_fds": chosen.preserve_fds}
+    if wish is not None:
+        from minictr.runtime.observed.start import Observer
+
+        options["observer"] = Observer(wish, record=record)
 
     def start(streams: dict[str, int], console: Console | None) -> Process:
-        record = new_record(program.plan.spec.name)
-        process = launch(program, streams, preserve_fds=chosen.preserve_fds, console=console, record=record)
+        directory = new_record(program.plan.spec.name)
+        process = launch(program, streams, console=console, record=directory, **options)
         try:
-            chosen.write_ids(record.id, process.pid)
+            chosen.write_ids(directory.id, process.pid)
         except BaseException:
             process.close()
             raise
@@ -114,6 +132,12 @@ def only_detached(opts: dict[str, Any]) -> None:
             raise SpecError(f"--{dest.replace('_', '-')} is about a detached container: add -d, or leave it out")
 
 
+def only_attended(opts: dict[str, Any]) -> None:
+    """Options that mean something for a program that this command stays with alone."""
+    if "explain_denials" in opts:
+        raise SpecError("--explain-denials tells at the end, and -d does not wait for it: leave one of them out")
+
+
 def tell_limits(process: Process, spec: Spec) -> None:
     """A limit that killed or bit, and a filter that killed, is said, a line each."""
     from minictr.cli.entry import complain
@@ -128,7 +152,9 @@ def as_far_as_possible(spec: Spec, names: list[str], chosen: Settings) -> tuple[
     from minictr.runtime.effort import best_effort
 
     def start(out: tuple[str, ...]) -> tuple[Process, bool]:
-        return attempt(compiled(spec.without(*out, cascade=True)), chosen)
+        left = spec.without(*out, cascade=True)
+        observed = chosen.denials is not None
+        return attempt(compiled(left, observed), chosen, left if observed else None)
 
     return best_effort(start, names, left_out(spec))[0]
 
@@ -144,8 +170,12 @@ def left_out(spec: Spec) -> Callable[[LeftOut], None]:
     return tell
 
 
-def compiled(spec: Spec) -> Program:
+def compiled(spec: Spec, observed: bool = False) -> Program:
     """SPEC resolved and planned, its program looked for: the last that can fail before anything is touched."""
+    if observed:
+        from minictr.runtime.observed.start import compiled as held
+
+        return held(spec)
     from minictr.plan import plan
     from minictr.runtime.program import Program
     from minictr.runtime.resolve import check_program, resolve

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 
 
 class Settings(Value):
-    """How the start is watched. ``timeout`` in seconds, 0 for none; ``trace`` None for none, "" for the chart."""
+    """How the start is watched. ``timeout`` in seconds, 0 for none; ``trace`` None for none, "" for the chart;
+    ``denials`` likewise, "" for the table."""
 
     timeout: float = 0.0
     stop_signal: int = SIGNALS["TERM"]
     trace: str | None = None
+    denials: str | None = None
     json_status_fd: int = -1
     preserve_fds: int = 0
     die_with_parent: bool = False
@@ -62,7 +64,8 @@ def settings(opts: dict[str, Any]) -> Settings:
     chosen = Settings(
         timeout=_seconds(opts["timeout"]) if "timeout" in opts else 0.0,
         stop_signal=_signal(opts.get("stop_signal", "TERM")),
-        trace=_trace(opts.get("trace")),
+        trace=writable("--trace", opts.get("trace")),
+        denials=writable("--explain-denials", opts.get("explain_denials")),
         json_status_fd=_number("--json-status-fd", opts.get("json_status_fd", "-1"), least=-1),
         preserve_fds=_number("--preserve-fds", opts.get("preserve_fds", "0")),
         die_with_parent=bool(opts.get("die_with_parent")),
@@ -127,15 +130,15 @@ def _writable(option: str, fd: int) -> None:
         raise SpecError(f"{option}: file descriptor {fd} is not open for writing")
 
 
-def _trace(path: str | None) -> str | None:
+def writable(option: str, path: str | None) -> str | None:
     """PATH if it can be written: its directory is there, and it is no directory itself."""
     if not path:
         return path
     directory = os.path.dirname(path) or "."
     if os.path.isdir(path):
-        raise SpecError(f"--trace={path}: is a directory")
+        raise SpecError(f"{option}={path}: is a directory")
     if not os.path.isdir(directory):
-        raise SpecError(f"--trace={path}: no directory {directory}")
+        raise SpecError(f"{option}={path}: no directory {directory}")
     if not os.access(path if os.path.exists(path) else directory, os.W_OK):
-        raise SpecError(f"--trace={path}: not writable")
+        raise SpecError(f"{option}={path}: not writable")
     return path

@@ -10,60 +10,62 @@ from __future__ import annotations
 import sys
 
 from minictr.errors import SpecError
-from minictr.features.capabilities import Capabilities, NoNewPrivs
-from minictr.features.cgroup_devices import Device, Devices, Hugetlb, Io, Misc, Rdma
-from minictr.features.cgroupfs import Cgroupfs
-from minictr.features.cgroups import CgroupConf, CgroupParent, Cpu, Cpuset, Freezer, Memory, NamedCgroup, Pids
-from minictr.features.landlock import Landlock
-from minictr.features.lsm import AppArmor, SELinux
-from minictr.features.masks import MaskedPaths, ReadonlyPaths
-from minictr.features.mounts import (
-    Bind,
-    Dev,
-    Devpts,
-    Mqueue,
-    Proc,
-    Shm,
-    Sysfs,
-    Tmpfs,
-)
-from minictr.features.namespaces import (
-    CgroupNamespace,
-    IpcNamespace,
-    MountNamespace,
-    NetNamespace,
-    PidNamespace,
-    TimeNamespace,
-    UserNamespace,
-    UtsNamespace,
-)
-from minictr.features.network import Bridged, BridgeNetfilter, Conntrack, Loopback, Nat, Publish, Veth
-from minictr.features.process import (
-    BootId,
-    Cwd,
-    Domainname,
-    Env,
-    Hostname,
-    Init,
-    Keyring,
-    OomScoreAdj,
-    Pdeathsig,
-    Personality,
-    Rlimits,
-    Session,
-    Sysctl,
-    Tty,
-    Umask,
-)
-from minictr.features.rootfs import Chroot, Overlay, PivotRoot, ReadonlyRoot
-from minictr.features.seccomp import Seccomp
-from minictr.features.users import Identity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator, KeysView
     from typing import Any
 
+    from minictr.features.capabilities import Capabilities, NoNewPrivs, Securebits
+    from minictr.features.cgroup_devices import Device, Devices, Hugetlb, Io, Misc, Rdma
+    from minictr.features.cgroupfs import Cgroupfs
+    from minictr.features.cgroups import CgroupConf, CgroupParent, Cpu, Cpuset, Freezer, Memory, NamedCgroup, Pids
+    from minictr.features.disable_userns import DisableUserns
+    from minictr.features.landlock import Landlock
+    from minictr.features.lsm import AppArmor, SELinux
+    from minictr.features.masks import MaskedPaths, ReadonlyPaths
+    from minictr.features.mounts import (
+        Bind,
+        Dev,
+        Devpts,
+        Mqueue,
+        Proc,
+        Shm,
+        Sysfs,
+        Tmpfs,
+    )
+    from minictr.features.namespaces import (
+        CgroupNamespace,
+        IpcNamespace,
+        MountNamespace,
+        NetNamespace,
+        PidNamespace,
+        TimeNamespace,
+        UserNamespace,
+        UtsNamespace,
+    )
+    from minictr.features.network import Bridged, BridgeNetfilter, Conntrack, Loopback, Nat, Publish, Veth
+    from minictr.features.process import (
+        BootId,
+        Cwd,
+        Domainname,
+        Env,
+        Hostname,
+        Init,
+        Keyring,
+        OomScoreAdj,
+        Pdeathsig,
+        Personality,
+        Rlimits,
+        Session,
+        Sysctl,
+        Tty,
+        Umask,
+    )
     from minictr.features.profiles import BARE, DEFAULT, DOCKER, LANDLOCK, LXC, PROFILES
+    from minictr.features.rootfs import Chroot, Idmap, NoDev, Overlay, PivotRoot, ReadonlyRoot
+    from minictr.features.seccomp import Seccomp
+    from minictr.features.users import Identity
     from minictr.steps import Feature
 
 __all__ = [
@@ -93,12 +95,14 @@ __all__ = [
     "Device",
     "Devices",
     "Devpts",
+    "DisableUserns",
     "Domainname",
     "Env",
     "Freezer",
     "Hostname",
     "Hugetlb",
     "Identity",
+    "Idmap",
     "Init",
     "Io",
     "IpcNamespace",
@@ -113,6 +117,7 @@ __all__ = [
     "NamedCgroup",
     "Nat",
     "NetNamespace",
+    "NoDev",
     "NoNewPrivs",
     "OomScoreAdj",
     "Overlay",
@@ -129,6 +134,7 @@ __all__ = [
     "Rlimits",
     "SELinux",
     "Seccomp",
+    "Securebits",
     "Session",
     "Shm",
     "Sysctl",
@@ -144,78 +150,119 @@ __all__ = [
     "make",
 ]
 
-# In the order a person meets them: namespaces, root, mounts, process, user, privilege, network, control groups.
-REGISTRY: dict[str, type[Feature]] = {
-    kind.NAME: kind
-    for kind in (
-        MountNamespace,
-        PidNamespace,
-        NetNamespace,
-        IpcNamespace,
-        UtsNamespace,
-        CgroupNamespace,
-        UserNamespace,
-        TimeNamespace,
-        PivotRoot,
-        Chroot,
-        Overlay,
-        ReadonlyRoot,
-        Proc,
-        Sysfs,
-        Dev,
-        Devpts,
-        Shm,
-        Mqueue,
-        Tmpfs,
-        Bind,
-        MaskedPaths,
-        ReadonlyPaths,
-        Hostname,
-        Domainname,
-        Env,
-        Cwd,
-        Umask,
-        Rlimits,
-        OomScoreAdj,
-        Sysctl,
-        BootId,
-        Keyring,
-        Personality,
-        Session,
-        Tty,
-        Pdeathsig,
-        Init,
-        Identity,
-        Capabilities,
-        NoNewPrivs,
-        Landlock,
-        Seccomp,
-        AppArmor,
-        SELinux,
-        Loopback,
-        Veth,
-        Bridged,
-        BridgeNetfilter,
-        Conntrack,
-        Nat,
-        Publish,
-        Memory,
-        Cpu,
-        Cpuset,
-        Pids,
-        Io,
-        Devices,
-        Device,
-        Hugetlb,
-        Rdma,
-        Misc,
-        Freezer,
-        NamedCgroup,
-        CgroupConf,
-        CgroupParent,
-        Cgroupfs,
-    )
+# Feature -> (module, class), in the order a person meets them: namespaces, root, mounts, process, user, privilege,
+# network, control groups. Modules are imported when a class is asked for: a start imports what it was asked for only.
+HOMES: dict[str, tuple[str, str]] = {
+    "mnt": ("namespaces", "MountNamespace"),
+    "pid": ("namespaces", "PidNamespace"),
+    "net": ("namespaces", "NetNamespace"),
+    "ipc": ("namespaces", "IpcNamespace"),
+    "uts": ("namespaces", "UtsNamespace"),
+    "cgroupns": ("namespaces", "CgroupNamespace"),
+    "userns": ("namespaces", "UserNamespace"),
+    "timens": ("namespaces", "TimeNamespace"),
+    "pivot_root": ("rootfs", "PivotRoot"),
+    "chroot": ("rootfs", "Chroot"),
+    "overlay": ("rootfs", "Overlay"),
+    "idmap": ("rootfs", "Idmap"),
+    "readonly": ("rootfs", "ReadonlyRoot"),
+    "nodev": ("rootfs", "NoDev"),
+    "proc": ("mounts", "Proc"),
+    "sysfs": ("mounts", "Sysfs"),
+    "dev": ("mounts", "Dev"),
+    "devpts": ("mounts", "Devpts"),
+    "shm": ("mounts", "Shm"),
+    "mqueue": ("mounts", "Mqueue"),
+    "tmpfs": ("mounts", "Tmpfs"),
+    "bind": ("mounts", "Bind"),
+    "masked_paths": ("masks", "MaskedPaths"),
+    "readonly_paths": ("masks", "ReadonlyPaths"),
+    "hostname": ("process", "Hostname"),
+    "domainname": ("process", "Domainname"),
+    "env": ("process", "Env"),
+    "cwd": ("process", "Cwd"),
+    "umask": ("process", "Umask"),
+    "rlimits": ("process", "Rlimits"),
+    "oom_score_adj": ("process", "OomScoreAdj"),
+    "sysctl": ("process", "Sysctl"),
+    "boot_id": ("process", "BootId"),
+    "keyring": ("process", "Keyring"),
+    "personality": ("process", "Personality"),
+    "session": ("process", "Session"),
+    "tty": ("process", "Tty"),
+    "pdeathsig": ("process", "Pdeathsig"),
+    "init": ("process", "Init"),
+    "user": ("users", "Identity"),
+    "disable_userns": ("disable_userns", "DisableUserns"),
+    "capabilities": ("capabilities", "Capabilities"),
+    "securebits": ("capabilities", "Securebits"),
+    "no_new_privs": ("capabilities", "NoNewPrivs"),
+    "landlock": ("landlock", "Landlock"),
+    "seccomp": ("seccomp", "Seccomp"),
+    "apparmor": ("lsm", "AppArmor"),
+    "selinux": ("lsm", "SELinux"),
+    "loopback": ("network", "Loopback"),
+    "veth": ("network", "Veth"),
+    "bridge": ("network", "Bridged"),
+    "bridge_netfilter": ("network", "BridgeNetfilter"),
+    "conntrack": ("network", "Conntrack"),
+    "nat": ("network", "Nat"),
+    "publish": ("network", "Publish"),
+    "memory": ("cgroups", "Memory"),
+    "cpu": ("cgroups", "Cpu"),
+    "cpuset": ("cgroups", "Cpuset"),
+    "pids": ("cgroups", "Pids"),
+    "io": ("cgroup_devices", "Io"),
+    "devices": ("cgroup_devices", "Devices"),
+    "device": ("cgroup_devices", "Device"),
+    "hugetlb": ("cgroup_devices", "Hugetlb"),
+    "rdma": ("cgroup_devices", "Rdma"),
+    "misc": ("cgroup_devices", "Misc"),
+    "freezer": ("cgroups", "Freezer"),
+    "named_cgroup": ("cgroups", "NamedCgroup"),
+    "cgroup_conf": ("cgroups", "CgroupConf"),
+    "cgroup_parent": ("cgroups", "CgroupParent"),
+    "cgroupfs": ("cgroupfs", "Cgroupfs"),
 }
+_MODULES = {kind: module for module, kind in HOMES.values()}
+_PROFILES = ("BARE", "DEFAULT", "DOCKER", "LANDLOCK", "LXC", "PROFILES")
+
+
+class Registry:
+    """Name -> class, read only, as a dict is read."""
+
+    def __getitem__(self, name: str) -> type[Feature]:
+        module, kind = HOMES[name]
+        found: type[Feature] = getattr(_module(module), kind)
+        return found
+
+    def __contains__(self, name: object) -> bool:
+        return name in HOMES
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(HOMES)
+
+    def __len__(self) -> int:
+        return len(HOMES)
+
+    def keys(self) -> KeysView[str]:
+        """Every name."""
+        return HOMES.keys()
+
+    def values(self) -> tuple[type[Feature], ...]:
+        """Every class."""
+        return tuple(self[name] for name in HOMES)
+
+    def items(self) -> tuple[tuple[str, type[Feature]], ...]:
+        """Every name with its class."""
+        return tuple((name, self[name]) for name in HOMES)
+
+
+REGISTRY = Registry()
+
+
+def _module(name: str) -> Any:
+    return __import__(f"minictr.features.{name}", fromlist=[name])  # importlib is not on the hot path
 
 
 def feature_class(name: str) -> type[Feature]:
@@ -245,13 +292,11 @@ def make(name: str) -> Feature:
 
 
 def __getattr__(name: str) -> Any:
-    """The profiles, made when they are first asked for: 0.8 ms, and a program that joins a container asks for none."""
-    if name not in ("BARE", "DEFAULT", "DOCKER", "LANDLOCK", "LXC", "PROFILES"):
+    """A class, or a profile, when it is first asked for."""
+    module = "profiles" if name in _PROFILES else _MODULES.get(name)
+    if module is None:
         raise AttributeError(f"module 'minictr.features' has no attribute {name!r}")
-    from minictr.features import profiles
-
-    value = getattr(profiles, name)
-    globals()[name] = value
+    value = globals()[name] = getattr(_module(module), name)
     return value
 
 
@@ -260,7 +305,7 @@ class _Callable(type(sys)):  # type: ignore[misc]
 
     def __call__(self) -> tuple[type[Feature], ...]:
         """Every feature's class: ``name``, ``SUMMARY``, and ``mc.support(name)`` whether it can be had here."""
-        return tuple(REGISTRY.values())
+        return REGISTRY.values()
 
 
 sys.modules[__name__].__class__ = _Callable

@@ -271,10 +271,12 @@ class Rdma(Controller):
         for name, row in rows:
             if " " in word(name, "rdma device", limit=63):
                 raise SpecError(f"rdma: {shown(name)} is not the name of a device")
-            for part in word(row, f"rdma {name}", limit=255).split(" "):
+            for part in word(row, f"rdma {shown(name)}", limit=255).split(" "):
                 key, _, value = part.partition("=")
                 if key not in ("hca_handle", "hca_object") or not (decimal(value) or value == "max"):
-                    raise SpecError(f"rdma {name}: {shown(part)} is not hca_handle=N or hca_object=N, N may be max")
+                    raise SpecError(
+                        f"rdma {shown(name)}: {shown(part)} is not hca_handle=N or hca_object=N, N may be max"
+                    )
         frozen(self, "limits", rows)
 
     def settings(self) -> Settings:
@@ -294,9 +296,9 @@ class Misc(Controller):
         for name, value in pairs(self.limits, "misc"):
             if " " in word(name, "misc resource", limit=63):
                 raise SpecError(f"misc: {shown(name)} is not the name of a resource")
-            most = UNLIMITED if value in ("max", UNLIMITED) else count(value, f"misc {name}", 0, RATE_MAX)
+            most = UNLIMITED if value in ("max", UNLIMITED) else count(value, f"misc {shown(name)}", 0, RATE_MAX)
             if most is None:
-                raise SpecError(f"misc {name}: no number is given")
+                raise SpecError(f"misc {shown(name)}: no number is given")
             rows.append((name, most))
         frozen(self, "limits", tuple(rows))
 

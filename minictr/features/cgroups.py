@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from minictr.errors import SpecError
 from minictr.features.check import choice, decimal, frozen, integer, sequence, shown, size, word
+from minictr.features.namespaces import LEASED
 from minictr.steps import PREPARE, SETUP, Context, Feature, Step
 
 TYPE_CHECKING = False
@@ -88,6 +89,8 @@ def owner_of_groups(ctx: Context) -> tuple[int, ...]:
     user, shown = ctx.get("userns"), ctx.get("cgroupfs")
     if user is None or user.join or shown is None or shown.mode != "rw":
         return ()
+    if user.auto:
+        return LEASED
     ids = tuple(outside for rows in (user.uid_map, user.gid_map) for inside, outside, _ in rows if inside == 0)
     return ids if len(ids) == 2 else ()
 

@@ -57,7 +57,7 @@ def check_root(ctx: Context) -> None:
     if ctx.rootfs.strip("/") and not ways and not ctx.has("join"):  # "/" is the host's own
         raise SpecError(f"rootfs {ctx.rootfs} is not entered without pivot_root or chroot: add one, or give no rootfs")
     if not ctx.rootfs:
-        for name in (*ways, "overlay"):
+        for name in (*ways, "overlay", "idmap"):
             if ctx.has(name):
                 raise SpecError(f"{name} needs a root file system: give rootfs, or leave {name} out")
 
@@ -95,6 +95,9 @@ def check_handles(ctx: Context) -> None:
     held = (Bind, Device) if ctx.has("userns") else Bind  # a device node is bound in a user namespace, else made
     binds = sum(1 for feature in ctx.features if isinstance(feature, held))
     others = 1 + ctx.has("landlock") + (8 if ctx.has("userns") else 0)
+    overlay = ctx.get("overlay")
+    if ctx.has("idmap") and overlay is not None:
+        others += 1 + len(overlay.lower) + (3 if overlay.upper else 0)
     if binds + others > HANDLES:
         raise SpecError(f"bind: {binds} of them, at most {HANDLES - others} go in: bind a directory above them")
 
@@ -111,6 +114,18 @@ def check_groups(ctx: Context) -> None:
     for label in named:
         if named.count(label) > 1:
             raise SpecError(f"{label.replace(':', ' ')} is given twice: keep one")
+
+
+def check_notify(ctx: Context) -> None:
+    """A program that joins can only be asked about by who waits for it, and once it is born where it will be."""
+    wish, join = ctx.get("seccomp"), ctx.get("join")
+    if join is None or wish is None or not wish.notifies:
+        return
+    if join.detached:
+        raise SpecError("seccomp: notify: a detached program outlives the function that decides: do not detach it")
+    if any(kind.name == "pid" for kind in join.kinds) and not ctx.has("no_new_privs") and not wish.sends:
+        cure = "give exec no_new_privs=True, or let sendmsg be"
+        raise SpecError(f"seccomp: notify without no_new_privs and sendmsg cannot join a pid namespace: {cure}")
 
 
 def check_devices(ctx: Context) -> None:
@@ -170,15 +185,39 @@ def check_user_namespace(ctx: Context) -> None:
             if isinstance(feature, Bind) and feature.idmap:
                 raise SpecError(f"bind {feature.target}: idmap means the maps of userns: add userns with maps")
         return
-    for feature in ctx.features:
-        if isinstance(feature, Bind) and feature.idmap and not user.uid_map:
-            raise SpecError(f"bind {feature.target}: idmap needs the maps of userns: give it uid_map and gid_map")
+    shown = [feature.label for feature in ctx.features if feature.name == "idmap" or getattr(feature, "idmap", False)]
+    if shown and not user.changes_ids:
+        what = "" if shown[0] == "idmap" else f"{shown[0].replace(':', ' ', 1)}: "
+        raise SpecError(f"{what}idmap needs the maps of userns: give it uid_map and gid_map, or auto")
+    if ctx.has("idmap") and not ctx.rootfs.strip("/"):
+        cure = "leave idmap out, or give a root of its own"
+        raise SpecError(f"idmap of the host's own root: root inside would be root of all the host's files: {cure}")
+    overlay = ctx.get("overlay")
+    if user.auto and overlay is not None and overlay.upper and not ctx.has("idmap"):
+        raise SpecError(
+            "overlay: what is kept in upper would belong to ids that userns auto gives back: add idmap, or give userns "
+            "its maps"
+        )
     if ctx.has("mqueue") and not own(ctx, "ipc"):
         raise SpecError("mqueue in a user namespace needs an own ipc namespace: add ipc, or leave mqueue out")
     # setns(2) into a user namespace comes after the clone, and these two reach only children made by one
     for name in ("pid", "timens"):
         if user.join and own(ctx, name):
             raise SpecError(f"{name} cannot be new inside a joined userns: join one made in it, or make both new")
+
+
+def check_disabled_userns(ctx: Context) -> None:
+    """The limit of a user namespace is its own root's, unless he has not the capability for it."""
+    user: UserNamespace | None = ctx.get("userns")
+    if user is None or not ctx.has("disable_userns") or ctx.has("join"):
+        return
+    if user.join:
+        cure = "leave one of them out"
+        raise SpecError(f"disable_userns in a joined userns ({user.join}) would limit those in it: {cure}")
+    kept = ctx.get("capabilities")
+    if kept is None or "SYS_RESOURCE" in kept.bounding:
+        cure = "drop it (--cap-drop SYS_RESOURCE)" if kept is not None else "add capabilities without it"
+        raise SpecError(f"disable_userns: root of userns could undo it with CAP_SYS_RESOURCE: {cure}")
 
 
 def check_ids(ctx: Context) -> None:
@@ -208,6 +247,14 @@ def check_propagation(ctx: Context) -> None:
                 f"bind {feature.target}: {feature.propagation} receives nothing while mnt is {table.propagation}: "
                 f"give mnt the propagation slave, or the bind none"
             )
+
+
+def check_securebits(ctx: Context) -> None:
+    """Who leaves user 0 loses the privilege that setting them needs, but for what capabilities keep meanwhile."""
+    who: Identity | None = ctx.get("user")
+    if ctx.has("securebits") and not ctx.has("capabilities") and who is not None and who.resolved().uid != 0:
+        cure = "add capabilities, or be user 0"
+        raise SpecError(f"securebits of user {who.user} need capabilities, which keep CAP_SETPCAP until then: {cure}")
 
 
 def check_held(ctx: Context) -> None:
@@ -242,12 +289,15 @@ CHECKS: tuple[Callable[[Context], None], ...] = (
     check_targets,
     check_handles,
     check_groups,
+    check_notify,
     check_devices,
     check_paths,
     check_sysctl,
     check_names,
     check_user_namespace,
+    check_disabled_userns,
     check_ids,
     check_propagation,
+    check_securebits,
     check_network,
 )

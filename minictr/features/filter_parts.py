@@ -20,6 +20,7 @@ RETURNS = {
     "kill_thread": 0x00000000,
     "trap": 0x00030000,
     "errno": 0x00050000,
+    "notify": 0x7FC00000,
     "trace": 0x7FF00000,
     "log": 0x7FFC0000,
     "allow": 0x7FFF0000,

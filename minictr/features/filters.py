@@ -76,7 +76,7 @@ class FilterDiff(Value):
 
 
 class SeccompFilter(Value):
-    """Rules over system calls. Built with ``allow deny kill log trap trace``, or by one of the class methods.
+    """Rules over system calls. Built with ``allow deny kill log trap trace notify``, or by one of the class methods.
 
     ``otherwise``: what happens to calls that no rule names (an :class:`Action`, or its kind: "errno" is EPERM).
     ``arches``: those whose calls are judged, the native one first (none given: this machine's and its 32-bit one);
@@ -148,6 +148,22 @@ class SeccompFilter(Value):
     def trace(self, *names: str, number: int = 0, when: Any = ()) -> Self:
         """A tracer decides, told NUMBER; without one they fail with ENOSYS."""
         return self._rule(names, Action("trace", number), when)
+
+    def notify(self, *names: str, when: Any = ()) -> Self:
+        """A function of the caller's decides, given as ``on_syscall``; the call waits for it. Linux 5.0."""
+        return self._rule(names, Action("notify"), when)
+
+    @property
+    def notifies(self) -> bool:
+        """Whether it asks a function about some calls."""
+        given = (self.otherwise, self.bad_arch, self.newer, *(rule.action for rule in self.rules))
+        return any(action is not None and action.kind == "notify" for action in given)
+
+    def lets(self, name: str) -> bool:
+        """Whether NAME is done, whatever its arguments are."""
+        cases = self.cases(name)
+        last = () if cases and not cases[-1][1].when else (self.otherwise,)
+        return {action.kind for action in (*(rule.action for _, rule in cases), *last)} <= {"allow", "log"}
 
     # --- ready-made ---
 

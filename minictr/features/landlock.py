@@ -129,7 +129,7 @@ class Landlock(Feature):
             "scoped": bits(self.scopes, SCOPES),
         }
         yield self.step("landlock_ruleset", LOCK, told, into=RULES, **masks)
-        for path, allowed, flags in self._paths():
+        for path, allowed, flags in self.path_rows():
             args: dict[str, Any] = {"ruleset": RULES, "path": path, "rights": bits(allowed, ACCESS), "flags": flags}
             # the wish says so itself: a path that is not there need not be allowed
             tolerate = (ENOENT,) if self.ignore_missing else ()
@@ -141,7 +141,7 @@ class Landlock(Feature):
         flags = LOG_NEW_EXEC_ON if self.log else 0
         yield self.step("landlock_restrict", EXEC if last else LOCK, "for good", ruleset=RULES, flags=flags)
 
-    def _paths(self) -> Iterator[tuple[str, tuple[str, ...], int]]:
+    def path_rows(self) -> Iterator[tuple[str, tuple[str, ...], int]]:
         """Rows of path, rights, flags; a right of directories is left out for a file where it was not asked for by
         name."""
         read = tuple(name for name in READ if name in self.denied)

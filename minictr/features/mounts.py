@@ -10,7 +10,7 @@ from __future__ import annotations
 from minictr.errors import SpecError
 from minictr.features.check import ID_MAX, choice, frozen, inside, integer, number, sequence, shown, size, word
 from minictr.features.lsm import mount_options
-from minictr.features.namespaces import MS_PRIVATE, MS_SLAVE, map_text, own
+from minictr.features.namespaces import MS_PRIVATE, MS_SLAVE, own
 from minictr.steps import PREPARE, SETUP, Context, Feature, Step
 
 TYPE_CHECKING = False
@@ -63,6 +63,14 @@ def attributes(feature: Feature, tree: str, about: str, **differing: int) -> Ste
     """mount_setattr(2) on a tree that is not attached yet."""
     args: dict[str, Any] = {"set": 0, "clear": 0, "propagation": 0, "userns": -1, "flags": 0, **differing}
     return feature.step("setattr", SETUP, about, tree=tree, **args)
+
+
+def idmapped(feature: Feature, ctx: Context, path: str, tree: str, *, recursive: bool) -> Iterator[Step]:
+    """The handle TREE is a clone of PATH's mount on which owners are shown through the maps of userns."""
+    uids, gids = ctx.get("userns").texts
+    args: dict[str, Any] = {"into": f"idmap:{tree}", "path": path, "recursive": recursive}
+    yield feature.step("idmap_tree", PREPARE, path, undo="closed", uid_map=uids, gid_map=gids, **args)
+    yield feature.step("adopt", SETUP, path, into=tree, fd=args["into"])
 
 
 def host_bind(feature: Feature, path: str, *, readonly: bool) -> Iterator[Step]:
@@ -118,15 +126,21 @@ class Sysfs(Feature):
 class Dev(Feature):
     """A small tmpfs on /dev with null, zero, full, random, urandom, tty and the links to /proc/self/fd. mknod(2).
 
-    In a user namespace no device node can be made: the host's nodes are bound one by one.
+    In a user namespace no device node can be made: the host's nodes are bound one by one. ``inodes``: how many files
+    there may be in it, 0 for no limit but the kernel's. Its root may make some, and each is memory of the kernel's.
     """
 
     NAME = "dev"
     SUMMARY = "/dev with the six harmless devices and the standard links"
     NEEDS = (NEEDS_MNT,)
 
+    inodes: int = 16384
+
+    def check(self) -> None:
+        integer(self.inodes, "dev inodes", 0, 1 << 31)
+
     def steps(self, ctx: Context) -> Iterator[Step]:
-        options = ["mode=755", "size=65536k", *mount_options(ctx)]
+        options = tmpfs_options("64M", 0o755, self.inodes) + mount_options(ctx)
         yield fresh(self, "tmpfs", "/dev", options=options, attr=MOUNT_ATTR_NOSUID)
         for name, major, minor in DEVICES:
             path = f"/dev/{name}"
@@ -142,14 +156,22 @@ class Dev(Feature):
 
 
 class Devpts(Feature):
-    """Pseudo terminals of its own on /dev/pts, and /dev/ptmx. Linux 2.6.29 (newinstance), pts(4)."""
+    """Pseudo terminals of its own on /dev/pts, and /dev/ptmx. Linux 2.6.29 (newinstance), pts(4).
+
+    ``max``: how many at once (Linux 3.4), 0 for no limit but kernel.pty.max, which all containers have together.
+    """
 
     NAME = "devpts"
     SUMMARY = "its own pseudo terminals"
     NEEDS = (NEEDS_MNT, ("dev", "/dev/pts would be made in the image"))
 
+    max: int = 1024  # LXC's
+
+    def check(self) -> None:
+        integer(self.max, "devpts max", 0, 1 << 20)  # NR_UNIX98_PTY_MAX, linux/tty.h
+
     def steps(self, ctx: Context) -> Iterator[Step]:
-        options = ["newinstance", "ptmxmode=0666", "mode=0620"]
+        options = ["newinstance", "ptmxmode=0666", "mode=0620", *([f"max={self.max}"] if self.max else [])]
         user = ctx.get("userns")
         if user is None or (not user.join and user.maps_gid(TTY_GROUP)):
             options.append(f"gid={TTY_GROUP}")
@@ -267,6 +289,7 @@ class Tmpfs(Feature):
                 options.append(option)
         about = f"tmpfs on {self.target} {told_size(self.size)}"
         yield fresh(self, "tmpfs", self.target, about, options=options, attr=attr, flags=MKDIR)
+        yield self.step("verify_mount", SETUP, self.target, path=self.target)
 
 
 BIND_BITS = {
@@ -280,12 +303,19 @@ BIND_BITS = {
 BIND_PROPAGATIONS = {"private": MS_PRIVATE, "rprivate": MS_PRIVATE, "slave": MS_SLAVE, "rslave": MS_SLAVE}
 
 
+def devices_of_the_host(source: str) -> bool:
+    """Whether SOURCE is the host's /dev or something in it, but for /dev/shm, where anybody's files are."""
+    parts = source.split("/")
+    return parts[:2] == ["", "dev"] and parts[2:3] != ["shm"] and ".." not in parts
+
+
 class Bind(Feature):
     """The host's SOURCE, a file or a directory, on TARGET. Linux 5.12 (mount_setattr), mount_setattr(2).
 
     ``readonly``: "" writable, "ro" this mount, "rro" and every mount below it. ``recursive``: with what is mounted
     below SOURCE. ``propagation``: private, rprivate, slave, rslave, or "" as the container's table has it. ``idmap``:
-    owners on disk are shown through the container's id map (a file of 0 on disk is one of 0 inside).
+    owners on disk are shown through the container's id map (a file of 0 on disk is one of 0 inside). ``dev``: device
+    nodes in it can be opened though there is the feature ``nodev``; those of the host's /dev always can.
     """
 
     NAME = "bind"
@@ -302,6 +332,7 @@ class Bind(Feature):
     nosuid: bool = False
     nodev: bool = False
     noexec: bool = False
+    dev: bool = False
 
     def check(self) -> None:
         word(self.source, "bind source")
@@ -311,6 +342,8 @@ class Bind(Feature):
             cure = "rslave lets the host's come in"
             raise SpecError(f"bind {self.target}: with {self.propagation} mounts made inside reach the host: {cure}")
         choice(self.propagation, f"bind {self.target} propagation", ("", *BIND_PROPAGATIONS))
+        if self.dev and self.nodev:
+            raise SpecError(f"bind {self.target}: dev and nodev are both said: keep one")
 
     @property
     def label(self) -> str:
@@ -329,17 +362,16 @@ class Bind(Feature):
             bits = sum(BIND_BITS[word] for word in words)
             flags = RECURSIVE if self.readonly == "rro" else 0
             yield attributes(self, tree, f"{self.target} {' '.join(words)}", set=bits, flags=flags)
+        if ctx.has("nodev") and not (self.dev or devices_of_the_host(self.source)):
+            flags = RECURSIVE if self.recursive else 0
+            yield attributes(self, tree, f"{self.target} nodev", set=MOUNT_ATTR_NODEV, flags=flags)
         if self.propagation:
             kind = BIND_PROPAGATIONS[self.propagation]
             flags = RECURSIVE if self.propagation.startswith("r") else 0
             yield attributes(self, tree, f"{self.target} {self.propagation}", propagation=kind, flags=flags)
         yield self.step("attach", SETUP, told, tree=tree, path=self.target, flags=MKDIR)
+        yield self.step("verify_mount", SETUP, self.target, path=self.target)
 
     def mapped_tree(self, ctx: Context, tree: str) -> Iterator[Step]:
         """mount_setattr(MOUNT_ATTR_IDMAP) wants privilege over the file system: the parent does it."""
-        user = ctx.get("userns")
-        args: dict[str, Any] = {"uid_map": map_text(user.uid_map), "gid_map": map_text(user.gid_map)}
-        fd = f"idmap:{self.target}"
-        args |= {"into": fd, "path": self.source, "recursive": self.recursive}
-        yield self.step("idmap_tree", PREPARE, self.source, undo="closed", **args)
-        yield self.step("adopt", SETUP, self.source, into=tree, fd=fd)
+        yield from idmapped(self, ctx, self.source, tree, recursive=self.recursive)

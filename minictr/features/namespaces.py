@@ -30,6 +30,9 @@ MS_SLAVE = 1 << 19  # linux/mount.h
 MS_SHARED = 1 << 20  # linux/mount.h
 PROC_SUPER_MAGIC = 0x9FA0  # linux/magic.h
 OFFSET_MAX = (1 << 32) - 1  # kernel/time/namespace.c refuses what comes near KTIME_SEC_MAX / 2
+AUTO = "auto"  # a map that is decided at the start
+LEASED = (-1, -1)  # as (uid, gid): root of a user namespace with such maps
+AUTO_MAX = 1 << 24  # ids of an automatic range: 256 times what a distribution gives a user
 ID_MAP_ROWS = 340  # UID_GID_MAP_MAX_EXTENTS, linux/user_namespace.h; Linux 4.15
 # The features that give the container a group of its own: the classes of minictr.features.cgroups and cgroup_devices
 GROUPED = frozenset(
@@ -257,6 +260,9 @@ class UserNamespace(Namespace):
     A map is rows of (first id inside, first id outside, how many). Empty maps: 0 inside is the caller outside, and no
     other id; that is all an ordinary user can have without newuidmap. Group maps of a single id go with setgroups
     denied, as the kernel demands of ordinary users (CVE-2014-8989).
+
+    ``auto``: so many ids from 0 on, mapped to ids that no user of the host and no other container has; which, is
+    decided at the start, and they are given back with the container's end.
     """
 
     NAME = "userns"
@@ -267,6 +273,7 @@ class UserNamespace(Namespace):
     uid_map: tuple[tuple[int, int, int], ...] = ()
     gid_map: tuple[tuple[int, int, int], ...] = ()
     join: str = ""
+    auto: int = 0
 
     def check(self) -> None:
         word(self.join, "userns join", empty=True)
@@ -276,29 +283,55 @@ class UserNamespace(Namespace):
             raise SpecError("userns: the maps of a joined user namespace are fixed: give maps or join, not both")
         if bool(self.uid_map) != bool(self.gid_map):
             raise SpecError("userns: one of uid_map and gid_map is empty: give both, or neither for the caller alone")
+        integer(self.auto, "userns auto", 0, AUTO_MAX)
+        if self.auto and (self.join or self.uid_map):
+            raise SpecError("userns: auto chooses the maps: give auto, maps or join, one of them")
+
+    @property
+    def uids(self) -> tuple[tuple[int, int], ...]:
+        """The user ids that exist inside, as (first, count). Of a joined namespace nothing is known."""
+        return inside_ids(self.uid_map, self.auto)
+
+    @property
+    def gids(self) -> tuple[tuple[int, int], ...]:
+        """The group ids that exist inside."""
+        return inside_ids(self.gid_map, self.auto)
+
+    @property
+    def texts(self) -> tuple[str, str]:
+        """uid_map and gid_map as steps have them: rows of /proc/PID/uid_map, "" for the caller alone, or AUTO."""
+        return (AUTO, AUTO) if self.auto else (map_text(self.uid_map), map_text(self.gid_map))
+
+    @property
+    def changes_ids(self) -> bool:
+        """Whether it has maps to show owners through: more than the caller alone."""
+        return bool(self.auto or self.uid_map)
 
     @property
     def setgroups(self) -> bool:
         """Whether processes inside may set supplementary groups."""
-        return bool(self.join) or sum(count for _, _, count in self.gid_map) > 1
+        return bool(self.join) or sum(count for _, count in self.gids) > 1
 
     def maps_uid(self, uid: int) -> bool:
         """Whether UID exists inside. A joined namespace is not known: the kernel will say."""
-        return bool(self.join) or mapped(self.uid_map, uid)
+        return bool(self.join) or mapped(self.uids, uid)
 
     def maps_gid(self, gid: int) -> bool:
         """Whether GID exists inside."""
-        return bool(self.join) or mapped(self.gid_map, gid)
+        return bool(self.join) or mapped(self.gids, gid)
 
     def steps(self, ctx: Context) -> Iterator[Step]:
         yield from self.enter(ctx, self.join)
+        if self.auto:
+            yield self.step("lease_ids", PREPARE, f"{self.auto} free ones", undo="given back", count=self.auto)
         if not self.join:
-            yield self.step("uid_map", ATTACH, told_map(self.uid_map), map=map_text(self.uid_map))
+            uids, gids = self.texts
+            told = [f"0+{self.auto} -> those"] * 2 if self.auto else [told_map(self.uid_map), told_map(self.gid_map)]
+            yield self.step("uid_map", ATTACH, told[0], map=uids)
             allow = "allow" if self.setgroups else "deny"
-            about = f"{told_map(self.gid_map)}, setgroups {allow}"
-            yield self.step("gid_map", ATTACH, about, map=map_text(self.gid_map), setgroups=allow)
+            yield self.step("gid_map", ATTACH, f"{told[1]}, setgroups {allow}", map=gids, setgroups=allow)
         # The child still is its old self, which often is nobody in the new map: what it makes belongs to root inside.
-        if self.uid_map or self.join:
+        if self.changes_ids or self.join:
             if self.setgroups and not self.join:
                 yield self.step("setgroups", SETUP, "none", groups=b"")
             if self.maps_gid(0):
@@ -330,9 +363,14 @@ def checked_map(rows: object, what: str) -> tuple[tuple[int, int, int], ...]:
     return tuple(found)
 
 
-def mapped(rows: tuple[tuple[int, int, int], ...], number: int) -> bool:
-    """Whether NUMBER is among the inside ids of ROWS; empty rows map 0 alone."""
-    return any(first <= number < first + count for first, _, count in rows or ((0, 0, 1),))
+def inside_ids(rows: tuple[tuple[int, int, int], ...], auto: int) -> tuple[tuple[int, int], ...]:
+    """(first, count) of what ROWS map, or AUTO from 0 on; without either 0 alone."""
+    return tuple((first, count) for first, _, count in rows) or ((0, auto or 1),)
+
+
+def mapped(ids: tuple[tuple[int, int], ...], number: int) -> bool:
+    """Whether NUMBER is among IDS, rows of (first, count)."""
+    return any(first <= number < first + count for first, count in ids)
 
 
 def map_text(rows: tuple[tuple[int, int, int], ...]) -> str:

@@ -275,7 +275,7 @@ def mapped_range(value: str, ctx: Context) -> str:
     if user is None or user.join or len(bounds) != 2 or not bounds[1].isdecimal():
         return value
     last = -1
-    for first, _, count in sorted(user.gid_map or ((0, 0, 1),)):
+    for first, count in sorted(user.gids):
         if first != last + 1:
             break
         last = first + count - 1

@@ -38,7 +38,7 @@ from minictr.features.namespaces import (
 )
 from minictr.features.network import Loopback
 from minictr.features.process import BootId, Env, Hostname, Init, Keyring, Rlimits, Session, Sysctl, Umask
-from minictr.features.rootfs import Chroot, PivotRoot
+from minictr.features.rootfs import Chroot, NoDev, PivotRoot
 from minictr.features.seccomp import Seccomp
 from minictr.features.users import Identity
 from minictr.rights import ACCESS, SCOPES
@@ -118,7 +118,7 @@ LXC: tuple[Feature, ...] = (
     PivotRoot(),
     Proc(),
     Sysfs(),
-    Dev(),
+    Dev(inodes=0),
     Devpts(),
     Shm(size="", inodes=0),
     Mqueue(),
@@ -145,8 +145,8 @@ DOCKER: tuple[Feature, ...] = (
     PivotRoot(),
     Proc(),
     Sysfs(),
-    Dev(),
-    Devpts(),
+    Dev(inodes=0),
+    Devpts(max=0),
     Shm(inodes=0),
     Mqueue(),
     MaskedPaths(DOCKER_MASKED),
@@ -169,6 +169,7 @@ DOCKER: tuple[Feature, ...] = (
 DEFAULT: tuple[Feature, ...] = (
     *NAMESPACES,
     PivotRoot(),
+    NoDev(),
     Proc(),
     Sysfs(),
     Dev(),

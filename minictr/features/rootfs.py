@@ -8,6 +8,7 @@ from __future__ import annotations
 from minictr.errors import SpecError
 from minictr.features.check import frozen, sequence, size, word
 from minictr.features.lsm import mount_options
+from minictr.features.mounts import MOUNT_ATTR_NODEV, MOUNT_ATTR_RDONLY, RECURSIVE, attributes
 from minictr.features.namespaces import own
 from minictr.steps import PREPARE, SETUP, VERIFY, Context, Feature, Step
 
@@ -17,15 +18,16 @@ if TYPE_CHECKING:
     from typing import Any
 
 AT_RECURSIVE = 0x8000  # linux/fcntl.h
-MOUNT_ATTR_RDONLY = 0x1  # linux/mount.h
 OVERLAY_LAYERS = 13  # fsconfig(2) takes 255 characters of lowerdir=, and the core names each layer in at most 19
 
+# what overlay_trees wants of an upper layer: one mount that holds both, the layer in it, and its work directory
+UPPER = ("upper:mount", "upper:layer", "upper:work")
 ROOT = "root"  # the handle of the tree that becomes /
 
 
 def root_tree(feature: Feature, ctx: Context) -> Iterator[Step]:
     """The steps that make the root a mount of its own, over its own path, and enter it."""
-    if not ctx.has("overlay"):
+    if not ctx.has("overlay") and not ctx.has("idmap"):
         yield feature.step("open_tree", SETUP, ctx.rootfs, into=ROOT, path=ctx.rootfs, flags=AT_RECURSIVE)
     # over "/", not over its own path: a mapped root user may not be allowed along that path (0700 directories)
     yield feature.step("root_attach", SETUP, ctx.rootfs, tree=ROOT, path="/")
@@ -109,8 +111,56 @@ class Overlay(Feature):
         options = ([f"size={size(self.size)}"] if self.size != "" else []) + mount_options(ctx)
         lower = [ctx.rootfs, *self.lower]
         about = f"{':'.join(lower)} under {self.upper or 'a layer that is thrown away'}"
+        if ctx.has("userns"):  # trusted.* attributes are the host's root's alone; Linux 5.11
+            options.append("userxattr")
+        if ctx.has("idmap"):
+            trees: dict[str, Any] = {
+                "lower": [layer(place) for place in range(len(lower))],
+                "upper": UPPER if self.upper else [],
+            }
+            yield self.step("overlay_trees", SETUP, about, into=ROOT, **trees, options=options)
+            return
         layers: dict[str, Any] = {"lower": lower, "upper": self.upper, "work": self.work_path}
-        yield self.step("overlay", SETUP, about, into=ROOT, **layers, options=options, attr=0)
+        attr = MOUNT_ATTR_NODEV if ctx.has("nodev") else 0
+        yield self.step("overlay", SETUP, about, into=ROOT, **layers, options=options, attr=attr)
+
+
+def layer(place: int) -> str:
+    """The handle of a read-only layer that is id-mapped, counted from the topmost."""
+    return f"layer:{place}"
+
+
+class Idmap(Feature):
+    """Owners of files in the root are shown through the maps of ``userns``; nothing is chowned. Linux 5.12, with
+    ``overlay`` 5.19; mount_setattr(2).
+
+    A file of user 0 on disk is root's inside, and what root inside writes is user 0's on disk, whatever ids of the host
+    the container has this time. Of the layers of an overlay each is mapped, the upper one as well. Ids on disk without
+    a row are nobody's, and cannot be made. The file system must be able to: ext4, XFS, btrfs, tmpfs since 6.3.
+    """
+
+    NAME = "idmap"
+    SUMMARY = "owners of files in the root shown through the maps of userns; no chown"
+    NEEDS = (
+        ("userns", "its maps are what files are shown through"),
+        ("mnt", "the root would be mapped on the host"),
+    )
+
+    def steps(self, ctx: Context) -> Iterator[Step]:
+        from minictr.features.mounts import idmapped
+
+        overlay = ctx.get("overlay")
+        if overlay is None:
+            yield from idmapped(self, ctx, ctx.rootfs, ROOT, recursive=True)
+            return
+        for place, path in enumerate((ctx.rootfs, *overlay.lower)):
+            yield from idmapped(self, ctx, path, layer(place), recursive=False)
+        if overlay.upper:
+            uids, gids = ctx.get("userns").texts
+            args: dict[str, Any] = {"upper": overlay.upper, "work": overlay.work_path, "into": UPPER}
+            yield self.step("idmap_upper", PREPARE, overlay.upper, undo="closed", uid_map=uids, gid_map=gids, **args)
+            for word in UPPER:
+                yield self.step("adopt", SETUP, f"{overlay.upper}, {word[6:]}", into=word, fd=word)
 
 
 class ReadonlyRoot(Feature):
@@ -122,3 +172,22 @@ class ReadonlyRoot(Feature):
 
     def steps(self, ctx: Context) -> Iterator[Step]:
         yield self.step("remount", SETUP, "/ ro", path="/", set=MOUNT_ATTR_RDONLY, clear=0, flags=0)
+
+
+class NoDev(Feature):
+    """Device nodes in the root and in binds cannot be opened: only those of /dev, which the container's own tmpfs has.
+
+    Without it a node that an image or a volume holds is the host's device, whatever the capabilities (who makes nodes
+    needs CAP_MKNOD, who opens them needs permission only) and in user namespaces as well; docker leaves that to the
+    ``devices`` group. Left as they are: binds of the host's /dev, and binds with ``dev``. mount(8), MOUNT_ATTR_NODEV,
+    Linux 5.12.
+    """
+
+    NAME = "nodev"
+    SUMMARY = "device nodes of the image and of volumes cannot be opened"
+    NEEDS = (("mnt", "it would be said of the host's mounts"),)
+
+    def steps(self, ctx: Context) -> Iterator[Step]:
+        a_mount = ctx.has("pivot_root") or (ctx.has("chroot") and own(ctx, "mnt"))
+        if a_mount and not ctx.has("overlay"):  # an overlay has it from its beginning
+            yield attributes(self, ROOT, "/ nodev", set=MOUNT_ATTR_NODEV, flags=RECURSIVE)

@@ -62,6 +62,12 @@ class Identity(Feature):
         name, _, group = self.user.partition(":")
         return decimal(name) and (not group or decimal(group))
 
+    @property
+    def root(self) -> bool:
+        """Whether it is user 0 as far as the words tell."""
+        name = self.user.partition(":")[0]
+        return self.uid == 0 or name == "root" or (decimal(name) and int(name) == 0)
+
     def resolved(self) -> Identity:
         """Itself with ``uid`` and ``gid`` set. Raises SpecError for a name nobody has looked up."""
         if self.uid != -1:

@@ -1,4 +1,4 @@
-"""Capabilities: the five sets of a thread, and no_new_privs. capabilities(7), prctl(2), capset(2).
+"""Capabilities: the five sets of a thread, its securebits, and no_new_privs. capabilities(7), prctl(2), capset(2).
 
 The bounding set and keep_caps go through python-prctl; effective, permitted, inheritable and ambient, and capabilities
 younger than python-prctl's headers, through the core.
@@ -33,7 +33,9 @@ __all__ = [
     "names",
     "no_new_privs",
     "probe",
+    "securebits",
     "set",
+    "set_securebits",
 ]
 
 # linux/capability.h: the index is the number
@@ -43,8 +45,9 @@ NAMES: tuple[str, ...] = (
     " SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE"
     " MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE".split(),
 )
-PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_GET_NO_NEW_PRIVS = 23, 24, 39  # linux/prctl.h
+PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_GET_SECUREBITS, PR_GET_NO_NEW_PRIVS = 23, 24, 27, 39  # linux/prctl.h
 EPERM = 1
+BITS = 64  # of a set
 
 
 class Sets(Value):
@@ -78,7 +81,7 @@ def _number(name: str) -> int:
     word = name.upper().removeprefix("CAP_")
     if word in NAMES:
         return NAMES.index(word)
-    if word.isascii() and word.isdigit() and int(word) < 64:
+    if word.isascii() and word.isdigit() and len(word) < 4 and int(word) < BITS:
         return int(word)
     raise SpecError(f"capability: {name!r} is not one of capabilities(7), nor cap_ and a number below 64")
 
@@ -163,7 +166,10 @@ def ambient(*wanted: str) -> None:
 
     Each must be permitted and inheritable. No names clear it. Raises SpecError, StepFailed: EPERM.
     """
-    ops.execute("ambient", cure="an ambient capability must be permitted and inheritable", ambient=mask(wanted))
+    bits = mask(wanted)
+    bits -= (bits >> (BITS - 1)) << BITS  # an op's argument is an int64
+    cure = "an ambient capability must be permitted and inheritable, and no_cap_ambient_raise not set"
+    ops.execute("ambient", cure=cure, ambient=bits)
 
 
 def keep_caps(on: bool = True) -> None:
@@ -174,6 +180,32 @@ def keep_caps(on: bool = True) -> None:
         prctl.set_keepcaps(on)
     except OSError as err:
         raise StepFailed("keep capabilities", err.errno or 0, cure="SECBIT_KEEP_CAPS_LOCKED is set") from err
+
+
+def securebits() -> tuple[str, ...]:
+    """The securebits of the calling thread: ``noroot``, ``noroot_locked`` and so on. Linux 2.6.26, PR_GET_SECUREBITS.
+
+    Nobody can read those of another process: /proc does not have them.
+    """
+    from minictr.securebits import names as words
+
+    return words(check(lib.mc_prctl(PR_GET_SECUREBITS, 0, 0, 0, 0), "prctl PR_GET_SECUREBITS"))
+
+
+def set_securebits(*on: str, off: Iterable[str] = ()) -> None:
+    """Set securebits of the calling thread and clear others; the rest stays. Linux 2.6.26, prctl(2) PR_SET_SECUREBITS.
+
+    ``noroot``: execve gives user 0 no capabilities for being user 0. ``no_setuid_fixup``: a change of user changes no
+    set. ``no_cap_ambient_raise`` (4.3). ``exec_restrict_file``, ``exec_deny_interactive`` (6.14) are for interpreters,
+    and anybody may set them. Each has a ``_locked``, for good. Raises SpecError; StepFailed: EPERM without CAP_SETPCAP,
+    for a locked bit, and for one that this kernel does not have.
+
+    >>> set_securebits("noroot", "noroot_locked")
+    """
+    from minictr.securebits import bits, normal
+
+    cure = "needs CAP_SETPCAP, a bit that is not locked, and a kernel that has it (exec_*: Linux 6.14)"
+    ops.execute("securebits", cure=cure, on=bits(normal(on)), off=bits(normal(off)))
 
 
 def no_new_privs() -> None:

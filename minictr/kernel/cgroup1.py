@@ -12,6 +12,7 @@ from minictr.kernel.cgroup_files import (
     get,
     maximum,
     one,
+    put,
     read,
     resource,
     rows_of,
@@ -115,7 +116,8 @@ def rows(controller: str, settings: dict[str, Any]) -> list[Row]:
 def write_settings(directory: str, controller: str, settings: dict[str, Any]) -> None:
     """Write the limits of one controller. Raises SpecError, Unsupported, StepFailed."""
     if controller == "devices":
-        write_devices(directory, settings["rules"])
+        if "rules" in settings:  # else what the group above allows
+            write_devices(directory, settings["rules"])
         return
     if controller == "memory" and not settings.keys().isdisjoint(("max", "swap")):
         settings = with_memsw(directory, settings)
@@ -209,5 +211,11 @@ def write_devices(directory: str, rules: Sequence[Rule]) -> None:
     default, exceptions = device_list(rules)
     write(directory, "devices.allow" if default else "devices.deny", "a")
     file = "devices.deny" if default else "devices.allow"
-    for (kind, major, minor), access in exceptions.items():
-        write(directory, file, f"{kind} {major}:{minor} {access}".replace("-1", "*"))
+    lines = [
+        f"{kind} {major}:{minor} {access}".replace("-1", "*") for (kind, major, minor), access in exceptions.items()
+    ]
+    try:
+        put(directory, file, *lines)
+    except OSError:
+        for line in lines:  # which of them, and why; the others once more change nothing
+            write(directory, file, line)

@@ -134,9 +134,10 @@ def rows(controller: str, settings: dict[str, Any]) -> list[Row]:
 def write_settings(directory: str, controller: str, settings: dict[str, Any]) -> None:
     """Write the limits of one controller. Raises SpecError, Unsupported, StepFailed."""
     if controller == "devices":
-        from minictr.kernel.device_program import replace
+        if "rules" in settings:  # else what the groups above allow
+            from minictr.kernel.device_program import replace
 
-        replace(directory, settings["rules"])
+            replace(directory, settings["rules"])
         return
     if controller == "cpu":
         settings = with_cpu_max(directory, settings)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Hierarchy", "Place", "has", "hierarchies", "hierarchy_of", "home", "locate", "own_groups"]
 
 NAME_MAX = 255
+BLOCK = 4096  # bytes: /proc/self/cgroup is shorter
 V2_OWN = ("freezer", "devices", "raw", "unified")  # not in cgroup.controllers: every v2 group has them
 CURE_CONTROLLER = "look at /proc/cgroups; cgroup_disable= on the kernel's command line takes controllers away"
 
@@ -41,7 +42,8 @@ class Hierarchy(Value):
 class Place(Value):
     """A group in the hierarchy where CONTROLLER lives, there or not yet.
 
-    ``base`` is the directory below which all is ours; ``mount`` the top of the hierarchy.
+    ``base`` is the directory below which all is ours; ``mount`` the top of the hierarchy; ``direct``: it is right below
+    a group that was there before, so that none was made on the way to it.
     """
 
     version: int
@@ -49,6 +51,7 @@ class Place(Value):
     directory: str
     base: str = ""
     mount: str = ""
+    direct: bool = False
 
 
 class _Seen:
@@ -121,7 +124,7 @@ def _bytes(path: str) -> bytes:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             text = b""
-            while block := os.read(fd, 65536):
+            while block := os.read(fd, BLOCK):
                 text += block
             return text
         finally:
@@ -188,7 +191,7 @@ def locate(controller: str, name: str, parent: str = "", *, seen: bool = False) 
     if parent.strip("/"):
         base = f"{base.rstrip('/')}/{'/'.join(_parts(parent.strip('/'), 'parent'))}"
     directory = f"{base.rstrip('/')}/{'/'.join(_parts(name, 'name'))}"
-    return Place(hierarchy.version, controller, directory, base, hierarchy.mount)
+    return Place(hierarchy.version, controller, directory, base, hierarchy.mount, not parent and "/" not in name)
 
 
 def _parts(path: str, what: str) -> list[str]:

@@ -54,6 +54,7 @@ BITES: dict[str, tuple[bytes, ...]] = {
     "cpu.stat": (b"throttled_time", b"throttled_usec"),
 }
 _sizes: dict[str, list[str]] = {}  # of the kernel, for as long as it runs
+_wanted: dict[tuple[int, str], tuple[str, ...]] = {}
 
 
 class Readings:
@@ -120,8 +121,18 @@ def _read(directory: str, names: list[str]) -> Iterable[tuple[str, bytes]]:
             at += length
 
 
-def wanted(place: Place) -> list[str]:
+def wanted(place: Place) -> tuple[str, ...]:
     """The files of PLACE that ``cgroup_usage`` reads, there or not."""
+    key = place.version, place.controller
+    if key not in _wanted:
+        found = _named(place)
+        if not found and place.controller == "hugetlb":
+            return ()
+        _wanted[key] = found
+    return _wanted[key]
+
+
+def _named(place: Place) -> tuple[str, ...]:
     names = FINAL.get((place.version, place.controller), FINAL.get((1, place.controller), "")).split()
     if place.version == 2:
         names += ["cpu.stat"] * ("cpu.stat" not in names) + [f"{name}.pressure" for name in PRESSURES]
@@ -131,9 +142,9 @@ def wanted(place: Place) -> list[str]:
             try:
                 _sizes[suffix] = page_sizes(os.listdir(place.directory), suffix)
             except OSError:
-                return []
+                return ()
         names = [name.format(size) for name in names for size in (_sizes[suffix] if "{}" in name else ("",))]
-    return names
+    return tuple(names)
 
 
 def page_sizes(names: Iterable[str], suffix: str) -> list[str]:

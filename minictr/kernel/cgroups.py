@@ -22,6 +22,7 @@ import os
 from time import monotonic, sleep
 
 from minictr.errors import SpecError, StepFailed, Unsupported
+from minictr.kernel.cgroup_files import entrance as open_entrance
 from minictr.kernel.cgroup_files import refused
 from minictr.kernel.cgroup_places import Hierarchy, Place, has, hierarchies, home, locate, own_groups
 from minictr.kernel.core import lib
@@ -187,19 +188,8 @@ def write(place: Place, **settings: Any) -> None:
 
 
 def entrance(place: Place) -> int:
-    """A descriptor to enter by; the caller closes it.
-
-    v1: ``tasks``, to which a thread writes "0" to move itself. Only this spares the kernel a wait for all processors
-    (cgroup_threadgroup_rwsem: 7 to 20 ms for cgroup.procs). Permission was checked here, at open.
-    v2: the directory, for CLONE_INTO_CGROUP. Raises StepFailed.
-    """
-    path, flags = place.directory, os.O_PATH | os.O_DIRECTORY
-    if place.version == 1:
-        path, flags = f"{path}/tasks", os.O_WRONLY
-    try:
-        return os.open(path, flags | os.O_CLOEXEC)
-    except OSError as err:
-        raise refused(place.directory, "tasks" if place.version == 1 else "", None, err.errno or 0) from err
+    """A descriptor to enter by; the caller closes it. See :func:`minictr.kernel.cgroup_files.entrance`. StepFailed."""
+    return open_entrance(place.directory, place.version)
 
 
 # --- look in ---

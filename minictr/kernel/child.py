@@ -11,7 +11,7 @@ import os
 import select
 
 from minictr.kernel.core import lib
-from minictr.kernel.handles import Handle
+from minictr.kernel.handles import Handle, shut
 from minictr.kernel.ops import OP, Encoder
 from minictr.kernel.stub import HEADER_SIZE, region, spawn
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Child"]
 
 SIGKILL = 9
-EPIPE, ETIMEDOUT = 32, 110  # what a child that died or hung amid an op is reported as
+ESRCH, EPIPE, ETIMEDOUT = 3, 32, 110  # what a child that died or hung amid an op is reported as
 
 
 class Child(Handle):
@@ -62,7 +62,7 @@ class Child(Handle):
         finally:
             for fd in (barrier, reader, report):
                 if fd >= 0:
-                    os.close(fd)
+                    shut(fd)
         self._open = True
 
     def attempt(self, *, timeout: float = 10) -> tuple[str, int] | None:
@@ -92,8 +92,9 @@ class Child(Handle):
     def _reap(self) -> None:
         if not self.pid:
             return
-        lib.mc_pidfd_send_signal(self.pidfd, SIGKILL, 0)
         pid, self.pid = self.pid, 0
+        if lib.mc_pidfd_send_signal(self.pidfd, SIGKILL, 0) not in (0, -ESRCH):
+            os.kill(pid, SIGKILL)  # it is not reaped yet: the number is its own
         try:
             os.waitpid(pid, 0)
         except ChildProcessError:
@@ -104,4 +105,4 @@ class Child(Handle):
             fd = getattr(self, name)
             setattr(self, name, -1)
             if fd >= 0:
-                os.close(fd)
+                shut(fd)

@@ -10,7 +10,7 @@ import os
 from minictr.errors import StepFailed, Unsupported
 from minictr.kernel import procfs
 
-__all__ = ["write_map"]
+__all__ = ["rows_of", "write_map"]
 
 _PLACES = ("/usr/bin", "/bin", "/usr/local/bin")
 
@@ -30,6 +30,29 @@ def write_map(program: str, pid: int, text: str) -> None:
     if status:
         cure = f"{said or 'refused'}; ranges come from /etc/sub{program[3:6]} (usermod --add-sub{program[3:6]}s)"
         raise StepFailed(f"{program} {pid} {' '.join(text.split())}", 1, cure=cure)
+
+
+def rows_of(kind: str, count: int) -> tuple[tuple[int, int, int], ...]:
+    """At most COUNT rows of a map for this user: 0 is himself, and from 1 on what /etc/subuid or /etc/subgid (KIND
+    "uid", "gid") delegates to him. unshare(1) calls that --map-auto.
+
+    Raises Unsupported where nothing is delegated, or the program that writes such a map is missing.
+    """
+    from minictr.kernel.users import subordinate_ids
+
+    path, program = f"/etc/sub{kind}", f"new{kind}map"
+    if not find(program):
+        raise Unsupported("userns", f"{program} is not installed", "install uidmap (Debian) or shadow-utils")
+    found, inside = [(0, os.geteuid() if kind == "uid" else os.getegid(), 1)], 1
+    for first, length in subordinate_ids(path):
+        length = min(length, count - inside)
+        if length > 0:
+            found.append((inside, first, length))
+            inside += length
+    if inside == 1:
+        cure = f"let root give you some: usermod --add-sub{kind}s 100000-165535 NAME"
+        raise Unsupported("userns", f"{path} delegates no ids to you", cure)
+    return tuple(found)
 
 
 def find(program: str) -> str:

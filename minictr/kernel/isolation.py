@@ -39,6 +39,7 @@ CONFINING = (
     *"Speculation_Store_Bypass SpeculationIndirectBranch Cpus_allowed_list Mems_allowed_list".split(),
 )
 OTHERS_KEYS = "the keyrings of another process are seen by itself only (keyrings(7))"
+OWN_BITS = "a process is told its own securebits only (PR_GET_SECUREBITS): /proc does not have them"
 NO_LANDLOCK = "the kernel shows the Landlock domain of a process nowhere (landlock(7))"
 
 
@@ -82,7 +83,7 @@ def _link(target: Target, name: str) -> str:
 def _fields(target: Target, rows: dict[str, str], paths: Sequence[str]) -> dict[str, Any]:
     files, groups, user = Files(target, paths), Groups(target), _user(target, rows)
     attempt = target.attempt
-    target.unknown |= {"landlock": NO_LANDLOCK, "keyring": OTHERS_KEYS}
+    target.unknown |= {"securebits": OWN_BITS, "landlock": NO_LANDLOCK, "keyring": OTHERS_KEYS}
     namespaces = Fixed({kind: attempt(f"namespaces.{kind}", partial(_namespace, target, kind)) for kind in KINDS})
     fields = target.stat()
     return {
@@ -94,6 +95,7 @@ def _fields(target: Target, rows: dict[str, str], paths: Sequence[str]) -> dict[
         "namespaces": namespaces,
         "user": user,
         "capabilities": Sets(*(names(int(rows[f"Cap{word}"] or "0", 16)) for word in "Eff Prm Inh Bnd Amb".split())),
+        "securebits": None,
         "no_new_privs": rows["NoNewPrivs"] == "1",
         "seccomp": _seccomp(target, rows),
         "landlock": None,

@@ -140,10 +140,11 @@ def _root(target: Target, fd: int, rows: dict[int, MountInfo]) -> Root:
     if row is None:
         reason = "its root is no mount point: the mount table of a process shows what lies below its root"
         target.unknown |= {"root.fstype": reason, "root.propagation": reason}
-        return Root(own, bool(os.fstatvfs(fd).f_flag & os.ST_RDONLY), None, None)
+        flags = os.fstatvfs(fd).f_flag
+        return Root(own, bool(flags & os.ST_RDONLY), bool(flags & os.ST_NODEV), None, None)
     tags = {tag.partition(":")[0] for tag in row.propagation}
     propagation = "shared" if "shared" in tags else "slave" if "master" in tags else "private"
-    return Root(own, _readonly(row), row.fstype, propagation)
+    return Root(own, _readonly(row), "nodev" in row.options, row.fstype, propagation)
 
 
 def _mount_of(fd: int) -> int:

@@ -84,10 +84,12 @@ class Speculation(Value):
 
 class Root(Value):
     """Its root directory. ``own``: another directory than the reader's. ``readonly``: the mount, or its file system.
-    ``propagation`` of that mount: "private", "slave" or "shared". Both None in a chroot that is no mount point."""
+    ``nodev``: device nodes in it cannot be opened. ``propagation`` of that mount: "private", "slave" or "shared"; this
+    and ``fstype`` are None in a chroot that is no mount point."""
 
     own: bool
     readonly: bool
+    nodev: bool
     fstype: str | None
     propagation: str | None
 
@@ -140,6 +142,7 @@ class Reading(Value):
     namespaces: Fixed
     user: User
     capabilities: Sets
+    securebits: None
     no_new_privs: bool
     seccomp: Seccomp
     landlock: None

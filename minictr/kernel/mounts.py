@@ -15,7 +15,7 @@ import os
 from minictr.errors import SpecError, StepFailed
 from minictr.kernel import oldmount, trees
 from minictr.kernel.core import check, lib
-from minictr.kernel.handles import Handle
+from minictr.kernel.handles import Handle, shut
 from minictr.kernel.mountinfo import MountInfo, mountinfo
 
 TYPE_CHECKING = False
@@ -148,7 +148,7 @@ def idmapped_tree(path: str, *, recursive: bool = True, userns: int = -1, uid_ma
             with user_namespace(uid_map=uid_map, gid_map=gid_map) as made:
                 trees.set_idmap(tree, made.fileno(), recursive=recursive, what=path)
     except BaseException:
-        os.close(tree)
+        shut(tree)
         raise
     return tree
 
@@ -199,13 +199,21 @@ def sysfs(target: str = "/sys", *, api: str = "auto", **flags: bool) -> Mounted:
 
 
 def devpts(
-    target: str = "/dev/pts", *, mode: int = 0o620, ptmxmode: int = 0o666, gid: int = -1, api: str = "auto"
+    target: str = "/dev/pts",
+    *,
+    mode: int = 0o620,
+    ptmxmode: int = 0o666,
+    gid: int = -1,
+    max: int = 0,
+    api: str = "auto",
 ) -> Mounted:
     """Pseudo terminals of their own, nosuid and noexec. Linux 2.6.29 (4.7: always of their own), pts(4).
 
     ``gid``: group of the terminals (5 is tty in Debian), -1 for their opener's. ``ptmxmode``: mode of TARGET/ptmx.
+    ``max``: how many there may be at once (Linux 3.4), 0 for what kernel.pty.max leaves.
     """
     options = ["newinstance", f"mode={mode:o}", f"ptmxmode={ptmxmode:o}", *([f"gid={gid}"] if gid >= 0 else [])]
+    options += [f"max={max}"] if max else []
     return _file_system("devpts", target, options, api, {"nosuid": True, "noexec": True})
 
 

@@ -12,6 +12,7 @@ i     integer (also flags); next free ``arg[]``
 f     file descriptor: an int, or the name of a descriptor the executor owns ("barrier"); next free ``arg[]``
 h     handle: the name of a slot that an earlier op of the same program filled; next free ``arg[]``
 s     str or bytes path or word, NUL-terminated in the blob; next free ``str[]``; "" is offset 0 = absent
+m     list of handles: slot numbers as int32; next free ``str[]`` for the place, next free ``arg[]`` for the count
 b     bytes; next free ``str[]`` for the place, next free ``arg[]`` for the length
 l     list of str or bytes: NUL-terminated one after another; ``str[]`` for the place, ``arg[]`` for the count
 v     like l, with room for the array of pointers that execve(2) wants in front
@@ -23,6 +24,7 @@ v     like l, with room for the array of pointers that execve(2) wants in front
 from __future__ import annotations
 
 import struct
+import sys
 
 from minictr.errors import StepFailed
 from minictr.kernel.core import ffi, lib
@@ -53,6 +55,7 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     "fsmount": ("into:h", "fstype:s", "options:l", "attr:i"),  # fsopen, fsconfig, fsmount; Linux 5.2
     "adopt": ("into:h", "fd:f"),  # an inherited descriptor becomes a handle
     "overlay": ("into:h", "lower:l", "upper:s", "work:s", "options:l", "attr:i"),  # upper "": a private tmpfs holds it
+    "overlay_trees": ("into:h", "lower:m", "upper:m", "options:l"),  # of trees; upper is [] or [base, upper, work]
     "setattr": ("tree:h", "set:i", "clear:i", "propagation:i", "userns:f", "flags:i"),  # mount_setattr(2); Linux 5.12
     # --- the root ---
     "root_attach": ("tree:h", "path:s"),  # move_mount the tree over PATH, the later root, and enter it
@@ -61,6 +64,7 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     # --- mounts: paths inside the root, by openat2(RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS) ---
     "mount": ("fstype:s", "path:s", "options:l", "attr:i", "flags:i"),  # flags: MOUNT_* below
     "attach": ("tree:h", "path:s", "flags:i"),  # move_mount a tree onto PATH
+    "verify_mount": ("path:s",),  # what an earlier mount or attach put at PATH is what PATH means now; Linux 5.8
     "mask": ("path:s",),  # /dev/null over a file, an empty read-only tmpfs over a directory
     "readonly_path": ("path:s",),  # a read-only recursive bind of PATH over itself
     "remount": ("path:s", "set:i", "clear:i", "flags:i"),  # mount_setattr(2) on what is mounted at PATH
@@ -93,17 +97,21 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     "bounding": ("keep:i",),  # drop every capability not in KEEP, up to the kernel's last
     "capset": ("effective:i", "permitted:i", "inheritable:i"),
     "ambient": ("ambient:i",),  # clear all, then raise those in AMBIENT; Linux 4.3
+    "securebits": ("on:i", "off:i"),  # prctl(2) PR_SET_SECUREBITS; the others stay
     "no_new_privs": (),
     "landlock_ruleset": ("into:h", "fs:i", "net:i", "scoped:i"),  # landlock_create_ruleset(2); Linux 5.13
     "landlock_path": ("ruleset:h", "path:s", "rights:i", "flags:i"),  # a rule; flags: NARROW, for what is no directory
     "landlock_port": ("ruleset:h", "port:i", "rights:i"),  # a rule; Linux 6.7
     "landlock_restrict": ("ruleset:h", "flags:i"),  # landlock_restrict_self(2)
-    "seccomp": ("program:b", "flags:i", "ask:i"),  # array of struct sock_filter; ask: read the mode back
+    # ask: read the mode back; a listener goes to a socket: direct, or by a thread that the filter does not hold
+    "seccomp": ("program:b", "flags:i", "ask:i", "listener:f", "direct:i"),
     # --- verify, then go ---
     "verify_caps": ("effective:i", "permitted:i", "inheritable:i", "bounding:i", "ambient:i"),
     "verify_ids": ("uid:i", "gid:i", "groups:b"),
     "verify_label": ("module:s", "label:s"),
+    "verify_securebits": ("on:i", "off:i"),
     "verify_no_new_privs": (),
+    "verify_no_userns": (),  # unshare(2) CLONE_NEWUSER must fail with ENOSPC
     "verify_root": (),  # the root is a mount point of its own and the working directory is inside it
     "verify_paths": ("masked:i", "paths:l"),  # masked, or read-only (0): each that is there, as its step left it
     "hold": ("fd:f",),  # two-phase start: "h" on the report pipe, then wait for one byte
@@ -122,8 +130,8 @@ def _layout(parameters: tuple[str, ...]) -> tuple[tuple[str, str, int, int], ...
     for parameter in parameters:
         name, _, kind = parameter.partition(":")
         rows.append((name, kind, arg, text))
-        arg += kind in "ifhblv"
-        text += kind in "sblv"
+        arg += kind in "ifhmblv"
+        text += kind in "smblv"
     return tuple(rows)
 
 
@@ -157,7 +165,7 @@ class Encoder:
             elif kind == "f":
                 numbers[arg] = self._fd(value, arg)
             elif kind == "h":
-                numbers[arg] = self.slots.setdefault(value, len(self.slots))
+                numbers[arg] = self._slot(value)
             else:
                 texts[text], numbers[arg] = self._block(kind, value)
         if len(args) != len(LAYOUT[call]):
@@ -174,6 +182,9 @@ class Encoder:
             self.blob += data + b"\0"
         return offset
 
+    def _slot(self, name: str) -> int:
+        return self.slots.setdefault(name, len(self.slots))
+
     def _fd(self, value: int | str, arg: int) -> int:
         if isinstance(value, int):
             return value
@@ -184,6 +195,10 @@ class Encoder:
         """(offset, length or count) of bytes or of a packed list, aligned for what C makes of it."""
         self.blob += bytes(-len(self.blob) % 8)
         offset = len(self.blob)
+        if kind == "m":
+            for name in value:
+                self.blob += self._slot(name).to_bytes(4, sys.byteorder)
+            return offset, len(value)
         if kind == "b":
             data = _fsencode(value)
             self.blob += data

@@ -12,19 +12,34 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from minictr.steps import Support
 
-__all__ = ["LOG", "NEW_LISTENER", "SPEC_ALLOW", "TSYNC", "actions_available", "load", "mode", "probe", "validate"]
+__all__ = [
+    "LOG",
+    "NEW_LISTENER",
+    "SPEC_ALLOW",
+    "TSYNC",
+    "TSYNC_ESRCH",
+    "WAIT_KILLABLE_RECV",
+    "actions_available",
+    "load",
+    "mode",
+    "probe",
+    "validate",
+]
 
 # SECCOMP_FILTER_FLAG_*, linux/seccomp.h
 TSYNC = 1  # every thread of the process; Linux 3.17
 LOG = 2  # log what is not allowed; Linux 4.14
 SPEC_ALLOW = 4  # without the speculative store bypass mitigation; Linux 4.17
-NEW_LISTENER = 8  # answer with a descriptor for SECCOMP_RET_USER_NOTIF; Linux 5.0
+NEW_LISTENER = 8  # answer with a descriptor for SECCOMP_RET_USER_NOTIF (seccomp_notify); Linux 5.0
+TSYNC_ESRCH = 16  # TSYNC fails by ESRCH, and so goes with NEW_LISTENER; Linux 5.7
+WAIT_KILLABLE_RECV = 32  # no signal but a fatal one interrupts a call that its listener has received; Linux 5.19
 
 INSTRUCTION = 8  # sizeof(struct sock_filter), linux/filter.h
 BPF_MAXINSNS = 4096  # linux/bpf_common.h
-EACCES, EINVAL, ESRCH = 13, 22, 3
+EACCES, EBUSY, EINVAL, ESRCH = 13, 16, 22, 3
 _CURES = {
     EACCES: "set no_new_privs first (capabilities.no_new_privs), or have CAP_SYS_ADMIN",
+    EBUSY: "a filter of this thread has a listener already: one is all that the kernel lets it have",
     EINVAL: "not a valid seccomp program: an unknown instruction or flag, a jump out of it, or no return at its end",
 }
 
@@ -46,17 +61,22 @@ def validate(program: bytes) -> int:
 def load(program: bytes, *, flags: int = 0) -> int:
     """Every system call of the calling thread is judged by PROGRAM from now on, for good. seccomp(2).
 
-    ``flags``: of TSYNC, LOG, SPEC_ALLOW, NEW_LISTENER. 0, or with NEW_LISTENER a descriptor for the caller to close.
-    Python itself needs system calls: a filter that kills is for a child process. Raises SpecError; StepFailed: EACCES
-    without no_new_privs or CAP_SYS_ADMIN, EINVAL, ESRCH where TSYNC met a thread with another filter.
+    ``flags``: of TSYNC, LOG, SPEC_ALLOW, NEW_LISTENER, TSYNC_ESRCH, WAIT_KILLABLE_RECV. 0, or with NEW_LISTENER a
+    descriptor for the caller to close. Python itself needs system calls: a filter that kills is for a child process.
+    Raises SpecError; StepFailed: EACCES without no_new_privs or CAP_SYS_ADMIN, EBUSY for a second listener, EINVAL,
+    ESRCH where TSYNC met a thread with another filter.
 
     >>> capabilities.no_new_privs()
     >>> load(struct.pack("=HBBI", 0x06, 0, 0, 0x7FFF0000))  # BPF_RET|BPF_K, SECCOMP_RET_ALLOW
     """
     count = validate(program)
+    if flags & TSYNC and flags & NEW_LISTENER and not flags & TSYNC_ESRCH:
+        raise SpecError(
+            "seccomp: TSYNC with NEW_LISTENER needs TSYNC_ESRCH: which thread differs would be a descriptor"
+        )
     about = f"{count} instructions"
     try:
-        result = ops.execute("seccomp", about=about, program=bytes(program), flags=flags, ask=0)
+        result = ops.execute("seccomp", about=about, program=bytes(program), flags=flags, ask=0, listener=-1, direct=0)
     except StepFailed as err:
         number = err.errno or 0
         raise StepFailed(err.what, number, cure=_CURES.get(number, "")) from err

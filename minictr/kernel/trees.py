@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+EINVAL = 22
 AT_FDCWD, AT_EMPTY_PATH, AT_RECURSIVE = -100, 0x1000, 0x8000  # linux/fcntl.h
 OPEN_TREE_CLONE = 0x1  # linux/mount.h
 FSOPEN_CLOEXEC = FSMOUNT_CLOEXEC = 0x1  # linux/mount.h
@@ -94,8 +95,14 @@ def set_attributes(tree: int, on: int, off: int, *, recursive: bool, what: str) 
 def set_idmap(tree: int, userns: int, *, recursive: bool, what: str) -> None:
     """Show owners on the mount TREE through the map of USERNS. Linux 5.12, mount_setattr(2)."""
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
-    cure = "needs Linux 5.12, a file system that can be id-mapped, and privilege over it"
-    check(lib.mc_mount_setattr(tree, b"", flags, MOUNT_ATTR_IDMAP, 0, 0, userns), f"idmap {what}", cure)
+    result = lib.mc_mount_setattr(tree, b"", flags, MOUNT_ATTR_IDMAP, 0, 0, userns)
+    if result == -EINVAL:
+        from minictr.kernel.idmap import KNOWN, file_system_of
+
+        cure = f"{file_system_of(what)} cannot be id-mapped by this kernel; {KNOWN}"
+    else:
+        cure = "needs Linux 5.12, privilege over the file system, and a mount that is not id-mapped already"
+    check(result, f"idmap {what}", cure)
 
 
 def open_target(target: str) -> int:

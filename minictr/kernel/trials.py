@@ -9,7 +9,7 @@ import struct
 
 from minictr.kernel import process
 from minictr.kernel.core import check, lib
-from minictr.kernel.ops import MKDIR, NOFOLLOW
+from minictr.kernel.ops import MKDIR, NOFOLLOW, RECURSIVE
 from minictr.kernel.procfs import MAGIC
 
 TYPE_CHECKING = False
@@ -25,11 +25,12 @@ __all__ = ["TRIALS", "Trial"]
 NEWTIME, NEWNS, NEWCGROUP, NEWUTS = 0x80, 0x20000, 0x02000000, 0x04000000
 NEWIPC, CLONE_NEWUSER, NEWPID, NEWNET = 0x08000000, 0x10000000, 0x20000000, 0x40000000
 MS_REC_PRIVATE = 0x4000 | 1 << 18  # linux/mount.h
-MOUNT_ATTR_RDONLY, PLAIN = 0x1, 0x2 | 0x4 | 0x8  # linux/mount.h
+MOUNT_ATTR_RDONLY, MOUNT_ATTR_NODEV, PLAIN = 0x1, 0x4, 0x2 | 0x4 | 0x8  # linux/mount.h
 AT_RECURSIVE = 0x8000  # linux/fcntl.h
 S_IFCHR = 0o020000  # linux/stat.h
 RLIMIT_CORE = 4  # asm-generic/resource.h
 ADDR_NO_RANDOMIZE = 0x0040000  # linux/personality.h
+NOROOT = {"on": 0x3, "off": 0}  # SECBIT_NOROOT and its lock, linux/securebits.h
 SIGKILL, NOBODY = 9, 65534
 ALLOW = struct.pack("=HBBI", 0x06, 0, 0, 0x7FFF0000)  # BPF_RET|BPF_K, SECCOMP_RET_ALLOW
 OVERLAID = "/sys"  # a directory every host has, covered in the child's own mount namespace only
@@ -119,6 +120,7 @@ def landlock_abi() -> str:
 
 
 READONLY = {"tree": "host", "set": MOUNT_ATTR_RDONLY, "clear": 0, "propagation": 0, "userns": -1, "flags": 0}
+NODEV = {**READONLY, "set": MOUNT_ATTR_NODEV, "flags": RECURSIVE}
 DIRECTORY = ("mkdir", {"path": "/there", "mode": 0o755, "uid": 0, "gid": 0})
 NULL = ("mknod", {"path": "/null", "mode": S_IFCHR | 0o666, "major": 1, "minor": 3})
 TERMINAL = [
@@ -132,7 +134,17 @@ OVERLAY = [
     ("overlay", {"into": "all", "lower": [OVERLAID], "upper": "", "work": "", "options": [], "attr": 0}),
 ]
 CLOCKS = {"path": "/proc/self/timens_offsets", "data": b"monotonic 1 0\n", "magic": MAGIC}
+NO_USERNS = {"path": "/proc/sys/user/max_user_namespaces", "data": b"0\n", "magic": MAGIC}
 NET_SETTING = {"path": "/proc/sys/net/ipv4/ip_unprivileged_port_start", "data": b"0\n", "magic": MAGIC}
+
+
+def notification() -> str:
+    """Whether calls can be decided by a function (on_syscall)."""
+    from minictr.kernel.seccomp_notify import probe
+
+    found = probe()["seccomp_notify"]
+    return "; ".join(filter(None, ("notify" if found else "without notify", found.reason)))
+
 
 TRIALS: dict[str, dict[str, Trial]] = {
     "namespaces": {
@@ -192,6 +204,7 @@ TRIALS: dict[str, dict[str, Trial]] = {
             NEWNS,
             since="5.12",
         ),
+        "nodev": Trial(in_empty_root(before=[host_tree("/"), ("setattr", NODEV)]), NEWNS, since="5.12"),
     },
     "process": {
         "hostname": Trial([("sethostname", {"hostname": "probe"})], NEWUTS, since="2.6.19", config="CONFIG_UTS_NS"),
@@ -222,6 +235,12 @@ TRIALS: dict[str, dict[str, Trial]] = {
             [("setgroups", {"groups": b""}), ("setresgid", {"gid": NOBODY}), ("setresuid", {"uid": NOBODY})],
             inside_ops=[("setresgid", {"gid": 0}), ("setresuid", {"uid": 0})],
         ),
+        "disable_userns": Trial(
+            [("write_file", NO_USERNS), ("verify_no_userns", {})],
+            CLONE_NEWUSER,
+            since="4.9",
+            config="CONFIG_USER_NS and CONFIG_SYSCTL",
+        ),
     },
     "capabilities": {
         "capabilities": Trial(
@@ -233,13 +252,19 @@ TRIALS: dict[str, dict[str, Trial]] = {
             since="4.3",
             refused="dropping from the bounding set needs CAP_SETPCAP",
         ),
+        "securebits": Trial(
+            [("securebits", NOROOT), ("verify_securebits", NOROOT)],
+            since="2.6.26",
+            refused="setting them needs CAP_SETPCAP, and that the caller's own are not locked",
+        ),
         "no_new_privs": Trial([("no_new_privs", {})], since="3.5"),
     },
     "seccomp": {
         "seccomp": Trial(
-            [("no_new_privs", {}), ("seccomp", {"program": ALLOW, "flags": 0, "ask": 1})],
+            [("no_new_privs", {}), ("seccomp", {"program": ALLOW, "flags": 0, "ask": 1, "listener": -1, "direct": 0})],
             since="3.17",
             config="CONFIG_SECCOMP_FILTER",
+            told=notification,
         ),
     },
     "landlock": {

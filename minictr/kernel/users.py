@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 
 from minictr.errors import SpecError, StepFailed
-from minictr.kernel import procfs
-from minictr.kernel.handles import Handle
+from minictr.kernel import ops, procfs
+from minictr.kernel.core import check, lib
+from minictr.kernel.handles import Handle, shut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 __all__ = [
     "UserNamespace",
     "delegated_map",
+    "delegations",
+    "file_ids",
+    "limit_user_namespaces",
     "probe",
     "read_map",
     "subordinate_ids",
@@ -92,24 +96,36 @@ def subordinate_ids(path: str = "/etc/subuid", *, user: str = "") -> tuple[tuple
     ((100000, 65536),)
     """
     names = {user} if user else _own_names()
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            lines = file.read().splitlines()
-    except FileNotFoundError:
-        return ()
-    except OSError as err:
-        raise StepFailed(f"read {path}", err.errno or 0) from err
     found = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or line.startswith("#"):
-            continue
+    for number, line in enumerate(_lines(path), 1):
         name, *numbers = line.split(":")
         if name not in names:
             continue
-        if len(numbers) != 2 or not all(text.isascii() and text.isdigit() for text in numbers):
+        if not _is_range(numbers):
             raise SpecError(f"{path}:{number}: {line!r} is not NAME:FIRST:COUNT")
         found.append((int(numbers[0]), int(numbers[1])))
     return tuple(found)
+
+
+def delegations(path: str) -> list[tuple[str, int, int]]:
+    """All that PATH delegates, as (name, first id, count). What is no such row delegates nothing. Raises StepFailed."""
+    rows = [line.split(":") for line in _lines(path)]
+    return [(name, int(numbers[0]), int(numbers[1])) for name, *numbers in rows if _is_range(numbers)]
+
+
+def _is_range(numbers: list[str]) -> bool:
+    return len(numbers) == 2 and all(text.isascii() and text.isdigit() for text in numbers)
+
+
+def _lines(path: str) -> list[str]:
+    """The lines of a subuid(5) file, comments emptied; none without the file."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return ["" if line.startswith("#") else line for line in file.read().splitlines()]
+    except FileNotFoundError:
+        return []
+    except OSError as err:
+        raise StepFailed(f"read {path}", err.errno or 0) from err
 
 
 def _own_names() -> set[str]:
@@ -152,7 +168,7 @@ class UserNamespace(Handle):
         return self._fd
 
     def _close(self) -> None:
-        os.close(self._fd)
+        shut(self._fd)
 
 
 def user_namespace(*, uid_map: str = "", gid_map: str = "", setgroups: str = "") -> UserNamespace:
@@ -172,6 +188,38 @@ def user_namespace(*, uid_map: str = "", gid_map: str = "", setgroups: str = "")
             return UserNamespace(os.open(f"/proc/{child.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC))
         except OSError as err:
             raise StepFailed(f"open the user namespace of process {child.pid}", err.errno or 0) from err
+
+
+def limit_user_namespaces(count: int) -> None:
+    """At most COUNT user namespaces below the one of this process, the host's too. Linux 4.9, namespaces(7).
+
+    For a child in a namespace of its own; who has CAP_SYS_RESOURCE in it may change it again. Raises StepFailed: EACCES
+    without that capability.
+
+    >>> limit_user_namespaces(0)
+    """
+    path, cure = "/proc/sys/user/max_user_namespaces", "needs CAP_SYS_RESOURCE in the user namespace"
+    ops.execute("write_file", about=path, cure=cure, path=path, data=f"{count}\n", magic=procfs.MAGIC)
+
+
+# --- whose what is made is ---
+
+
+class file_ids(Handle):
+    """``with file_ids(uid, gid):`` files that this thread makes are that user's and that group's. setfsuid(2).
+
+    In a file system of a user namespace, or through an id-mapped mount, ids that it does not map can make nothing, not
+    even the host's root (EOVERFLOW). The thread's capabilities stay as they are. Raises StepFailed: EPERM without
+    CAP_SETUID and CAP_SETGID.
+    """
+
+    def __init__(self, uid: int, gid: int) -> None:
+        self._before = os.geteuid(), os.getegid()
+        check(lib.mc_setfsids(uid, gid), f"setfsuid {uid}, setfsgid {gid}")
+        self._open = True
+
+    def _close(self) -> None:
+        check(lib.mc_setfsids(*self._before), "setfsuid, setfsgid: back")
 
 
 def probe() -> dict[str, Support]:

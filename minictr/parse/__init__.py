@@ -13,7 +13,7 @@ from minictr.parse.mounts import mount, tmpfs, volume
 from minictr.parse.namespaces import id_map, id_maps, namespace, time_offset
 from minictr.parse.network import expose, network_words, publish
 from minictr.parse.numbers import duration, mode, seconds
-from minictr.parse.settings import capabilities, env, env_file, sysctl, ulimit, user
+from minictr.parse.settings import capabilities, env, env_file, securebits, sysctl, ulimit, user
 
 __all__ = [
     "capabilities",
@@ -29,6 +29,7 @@ __all__ = [
     "network_words",
     "publish",
     "seconds",
+    "securebits",
     "signal",
     "size",
     "sysctl",

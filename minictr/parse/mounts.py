@@ -46,20 +46,23 @@ def _unescaped(text: str) -> list[str]:
     return parts
 
 
+BIND_SWITCHES = ("idmap", "nosuid", "nodev", "noexec", "dev")
+
+
 def _bind_option(settings: dict[str, Any], option: str, what: str) -> None:
     """One word after the second colon."""
     if option in ("ro", "rro", "rw"):
         _once(settings, "readonly", "" if option == "rw" else option, what, option)
     elif option in BIND_PROPAGATIONS or option in ("shared", "rshared"):
         _once(settings, "propagation", option, what, option)
-    elif option in ("idmap", "nosuid", "nodev", "noexec"):
+    elif option in BIND_SWITCHES:
         _once(settings, option, True, what, option)
     elif option in ("bind", "rbind"):
         _once(settings, "recursive", option == "rbind", what, option)
     elif option in ("z", "Z"):
         raise SpecError(f"{what}: option {option} relabels for SELinux, which is not built yet")
     else:
-        known = ", ".join(("ro, rro, rw, idmap, nosuid, nodev, noexec, bind, rbind", *BIND_PROPAGATIONS))
+        known = ", ".join(("ro", "rro", "rw", *BIND_SWITCHES, "bind", "rbind", *BIND_PROPAGATIONS))
         raise SpecError(f"{what}: option {shown(option)} is not one of {known}")
 
 
@@ -167,7 +170,7 @@ def _mount_bind(fields: dict[str, str], _lowers: list[str]) -> Bind:
     source, target = fields.pop("source", ""), _target(fields, "bind")
     if not source:
         raise SpecError("mount: type=bind has no source: source=PATH is wanted")
-    settings: dict[str, Any] = {name: bool(_truth(fields, name)) for name in ("idmap", "nosuid", "nodev", "noexec")}
+    settings: dict[str, Any] = {name: bool(_truth(fields, name)) for name in BIND_SWITCHES}
     deep, this = _truth(fields, "rro"), _truth(fields, "readonly")
     if deep and this is False:
         raise SpecError("mount: rro and readonly=false are both said: keep one")

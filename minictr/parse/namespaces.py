@@ -5,6 +5,7 @@ from __future__ import annotations
 from minictr.errors import SpecError
 from minictr.features.check import ID_MAX, number, shown
 from minictr.features.namespaces import (
+    AUTO_MAX,
     CgroupNamespace,
     IpcNamespace,
     NetNamespace,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from minictr.features.namespaces import Namespace
 
+AUTO_SIZE = 1 << 16  # ids that are mapped unless told: what systemd, Docker and useradd give, nobody (65534) included
 PID_MAX = 1 << 22  # PID_MAX_LIMIT, linux/threads.h
 
 KINDS: dict[str, tuple[Callable[..., Namespace], str]] = {
@@ -43,11 +45,29 @@ def namespace(name: str, text: str) -> Namespace | None:
     if text == "private":
         return kind()
     how, colon, rest = text.partition(":")
+    if name == "userns" and how == "auto":
+        return automatic(rest if colon else "")
+    if name == "userns" and how in ("keep-id", "nomap"):
+        raise SpecError(f"userns: {how} is not built: --uidmap and --gidmap write any map")
     if how == "ns" and colon and rest:
         return kind(join=rest)
     if how == "pid" and colon:
         return kind(join=f"/proc/{number(rest, f'{name} pid', 1, PID_MAX)}/ns/{word_in_proc}")
-    raise SpecError(f"{name}: {shown(text)} is not host, private, ns:PATH or pid:N")
+    more = ", auto[:size=N]" if name == "userns" else ""
+    raise SpecError(f"{name}: {shown(text)} is not host, private{more}, ns:PATH or pid:N")
+
+
+def automatic(text: str) -> UserNamespace:
+    """What stands behind ``auto:``: podman's ``size=N``, or nothing."""
+    count = AUTO_SIZE
+    for part in text.split(",") if text else ():
+        key, equals, value = part.partition("=")
+        if key in ("uidmapping", "gidmapping") and equals:
+            raise SpecError(f"userns auto: {key} is not built: give all of the map with --uidmap and --gidmap")
+        if key != "size" or not equals:
+            raise SpecError(f"userns auto: {shown(part)} is not size=N")
+        count = number(value, "userns auto size", 1, AUTO_MAX)
+    return UserNamespace(auto=count)
 
 
 def time_offset(text: str) -> dict[str, float]:

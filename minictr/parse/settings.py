@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from minictr.errors import SpecError
-from minictr.features.capabilities import CAPABILITIES, Capabilities, canonical
+from minictr.features.capabilities import CAPABILITIES, Capabilities, Securebits, canonical, ordered
 from minictr.features.check import number, shown
 from minictr.features.process import Sysctl, checked_variable
 from minictr.features.tables import RESOURCES
@@ -52,26 +52,36 @@ def user(text: str) -> Identity:
 
 
 def capabilities(base: Iterable[str], add: Iterable[str] = (), drop: Iterable[str] = ()) -> tuple[str, ...]:
-    """``--cap-add`` and ``--cap-drop`` on a BASE set, with docker's meaning of ALL.
+    """``--cap-add`` and ``--cap-drop`` on a BASE set, with docker's meaning of ALL: all that have a name here.
 
     Add ALL: all but those dropped. Drop ALL: those added and no other. Else BASE without those dropped, with those
     added (added wins). Names with or without CAP_, in any case, or numbers.
     """
     added, dropped = {_capability(name) for name in add}, {_capability(name) for name in drop}
     if "ALL" in added:
-        kept = set(CAPABILITIES) - dropped
+        kept = {*CAPABILITIES, *added} - {"ALL"} - dropped
     elif "ALL" in dropped:
         kept = added
     else:
         kept = ({canonical(name) for name in base} - dropped) | added
-    return tuple(name for name in CAPABILITIES if name in kept)
+    return ordered(kept)
 
 
-def adjusted_capabilities(present: Feature | None, add: Sequence[str], drop: Sequence[str]) -> Capabilities:
-    """The wish of a container that has PRESENT, with some added and dropped as :func:`capabilities` does."""
+def adjusted_capabilities(
+    present: Feature | None, add: Sequence[str], drop: Sequence[str], user: Feature | None = None
+) -> Capabilities:
+    """The wish of a container that has PRESENT, with some added and dropped as :func:`capabilities` does.
+
+    Where the program is another USER than root, execve would leave him nothing of what is added: so what is added by
+    name he has by its being ambient, as in podman.
+    """
     held = present.bounding if isinstance(present, Capabilities) else CAPABILITIES
     kept = capabilities(held, add, drop)
     every = [{"ALL", "CAP_ALL"}.intersection(name.upper() for name in names) for names in (add, drop)]
+    if isinstance(user, Identity) and not user.root:
+        his = ordered(name for word in add if (name := _capability(word)) in kept)
+        if his:
+            return Capabilities(kept, inheritable=his, ambient=his)
     # "All" is what the caller has, which may be less than there are: the set is narrowed, not demanded.
     broad = not isinstance(present, Capabilities) or present.drop_only
     return Capabilities(kept, drop_only=bool(every[0]) or (broad and not every[1]))
@@ -79,6 +89,19 @@ def adjusted_capabilities(present: Feature | None, add: Sequence[str], drop: Seq
 
 def _capability(name: str) -> str:
     return "ALL" if name.upper() in ("ALL", "CAP_ALL") else canonical(name)
+
+
+def securebits(texts: Iterable[str]) -> Securebits:
+    """``+NAME,-NAME``, as ``setpriv --securebits`` has it: + sets a bit and - clears it; the last one said counts."""
+    from minictr.securebits import normal
+
+    wanted: dict[str, bool] = {}
+    for text in texts:
+        for word in text.split(","):
+            if word[:1] not in ("+", "-"):
+                raise SpecError(f"securebits: {shown(word)} has no sign: +NAME sets it, -NAME clears it")
+            wanted |= dict.fromkeys(normal((word[1:],)), word[0] == "+")
+    return Securebits(*(tuple(name for name, on in wanted.items() if on is sign) for sign in (True, False)))
 
 
 def ulimit(text: str) -> tuple[str, int, int]:

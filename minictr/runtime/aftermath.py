@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from minictr.kernel.cgroup_readings import Readings
     from minictr.kernel.cgroups import Place
     from minictr.runtime.identity import ProcessIdentity
+    from minictr.runtime.leases import Lease
     from minictr.runtime.network.attachment import Attachment
     from minictr.runtime.program import Program
     from minictr.runtime.record import Record
@@ -62,17 +63,21 @@ class Aftermath:
         self,
         journal: Record,
         own: bool,
-        places: tuple[Place, ...],
+        places: Mapping[str, Place],
         name: str = "",
+        lease: Lease | None = None,
         network: Attachment | None = None,
     ) -> None:
         """OWN: the journal is this container's alone, and its record; else the process's ledger."""
-        self.journal, self.own, self.places, self.name, self.network = journal, own, places, name, network
+        self.journal, self.own, self.places, self.name, self.lease = journal, own, tuple(places.values()), name, lease
+        self.network = network
 
     def __call__(self) -> Readings | None:
         readings = self._readings()
         try:
             self._take_back()
+            if self.lease is not None:
+                self.lease.give_back()
             if self.own:
                 self.journal.forget(self.name)
             else:
@@ -103,7 +108,8 @@ class Aftermath:
         for place in reversed(self.places):
             try:
                 os.rmdir(place.directory)
-                cgroups.remove_way(place.directory)
+                if not place.direct:
+                    cgroups.remove_way(place.directory)
             except OSError:
                 try:
                     self._insist(place)

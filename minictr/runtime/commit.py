@@ -30,7 +30,7 @@ from minictr.runtime.copying.owners import NO_MAP, IdMap, recorded
 from minictr.runtime.copying.roots import merged_root
 from minictr.runtime.copying.tarout import TarWriter
 from minictr.runtime.copying.walk import PINNED, Notes, Walk
-from minictr.runtime.layerdiff import Marks
+from minictr.runtime.layerdiff import USER_MARKS, Marks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,6 +47,11 @@ WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"  # opencontainers/image-spec, layer.md
 KEPT_MARKS = ("opaque", "redirect", "metacopy", "whiteout")  # the others are hints that hold for one place only
 
 FOLLOW = ("redirect_dir=follow", "metacopy=on")  # by default the kernel may refuse what another mount has made
+
+
+def following(marks: Marks) -> tuple[str, ...]:
+    """The options with which layers are read as they were written: with userxattr there are neither of FOLLOW."""
+    return ("userxattr",) if marks.prefix == USER_MARKS else FOLLOW
 
 
 def commit_layer(
@@ -135,7 +140,7 @@ class _Commit:
             yield self._merged
             return
         layers = [*filter(None, (self._upper,)), *(self._lowers if self._whole else ())]
-        fd = merged_root(layers, readonly=False, options=FOLLOW)
+        fd = merged_root(layers, readonly=False, options=following(self._marks))
         try:
             yield fd
         finally:
@@ -173,7 +178,7 @@ class _LayerWalk(Walk):
         if len(self._layers) < 2:
             raise SpecError(f"{show(parts)} was renamed, and is in the layers below: name them")
         if self._merged < 0:
-            self._merged = merged_root(self._layers, options=FOLLOW)
+            self._merged = merged_root(self._layers, options=following(self._marks))
         other = os.open(".", PINNED, dir_fd=self._merged)
         try:
             for name in parts:

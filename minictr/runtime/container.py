@@ -5,10 +5,11 @@ from __future__ import annotations
 from minictr.errors import SpecError, TimeoutExpired
 from minictr.plan import plan as make_plan
 from minictr.runtime.launch import START_TIMEOUT, launch
+from minictr.runtime.looks import fingerprint
 from minictr.runtime.pipes import Streams
 from minictr.runtime.process import DEVNULL, PIPE, Process
 from minictr.runtime.program import Program
-from minictr.runtime.resolve import check_program, fingerprint, resolve, told_by_fingerprint
+from minictr.runtime.resolve import check_program, resolve, told_by_fingerprint
 from minictr.runtime.result import Result
 from minictr.runtime.undo import Undo
 from minictr.spec import Spec
@@ -19,10 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any, Self
 
+    from minictr.features.filters import SeccompFilter
     from minictr.plan import Plan
     from minictr.runtime.cgroup import Cgroup
     from minictr.runtime.console import Console
     from minictr.runtime.instance import Instance
+    from minictr.runtime.notified import Handler
+    from minictr.runtime.observed.record import Recording
+    from minictr.runtime.supervisor import Supervisor
     from minictr.steps import Feature
 
 CACHED = 32  # compiled programs a container keeps, by argv
@@ -92,12 +97,18 @@ class Container:
         start_timeout: float = START_TIMEOUT,
         console: Console | None = None,
         cgroup: Cgroup | None = None,
+        on_syscall: Handler | None = None,
+        explain_denials: bool = False,
     ) -> Process:
         """Start ARGS and return its :class:`Process` once it runs.
 
         ``stdin``, ``stdout``, ``stderr``: None (the caller's), PIPE, DEVNULL, a descriptor or a file.
         ``start_timeout``: seconds until a start that hangs is given up (:class:`StartTimeout`). ``cgroup``: groups of
         the caller's that it is started in, beside those of its own features; they stay when it is over.
+        ``on_syscall``: a function that is given each call (:class:`Syscall`) that the filter says ``notify`` of, and
+        returns a number, ``mc.Errno(...)`` or ``mc.CONTINUE``; in a thread, up to 16 at once.
+        ``explain_denials``: it is traced, and its ``denials`` tell what it was denied and why; each of its system calls
+        takes some 10 us longer then (docs/features/denials.md).
         """
         if cgroup is not None:
             from minictr.features.join import Groups
@@ -107,10 +118,21 @@ class Container:
                 for name, place in cgroup.places.items()
             )
             self = self.with_(Groups(rows))
-        program = self._program(args)
+        options: dict[str, Any] = {"start_timeout": start_timeout, "console": console}
+        if explain_denials:
+            from minictr.runtime.observed.start import Observer, compiled
+
+            if on_syscall is not None:
+                raise SpecError(
+                    "explain_denials and on_syscall: a call cannot be traced and decided at once: choose one"
+                )
+            program, options["observer"] = compiled(self.spec(args)), Observer(self.spec(args))
+        else:
+            program = self._program(args)
+        options["supervisor"] = supervised(program, on_syscall)
 
         def start(fds: dict[str, int]) -> Process:
-            return launch(program, fds, preserve_fds=preserve_fds, start_timeout=start_timeout, console=console)
+            return launch(program, fds, preserve_fds=preserve_fds, **options)
 
         return started(start, stdin, stdout, stderr, text, encoding, errors)
 
@@ -168,6 +190,16 @@ class Container:
 
         return keep(self.spec(args), held=True, **options)
 
+    def record(self, args: Sequence[str], **options: Any) -> Recording:
+        """Run ARGS observed, and again with just what it needed, until nothing is missing: the least that it needs.
+
+        OPTIONS: ``once``, ``timeout`` in seconds for each run, ``stdout``, as
+        :func:`minictr.runtime.observed.record.record`. Its input is empty.
+        """
+        from minictr.runtime.observed.record import record
+
+        return record(self.spec(args), **options)
+
     async def run_async(self, args: Sequence[str], **options: Any) -> Result:
         """:meth:`run` for asyncio: waits for the pidfd in the event loop."""
         from minictr.runtime.asynchronous import run_async
@@ -188,6 +220,15 @@ class Container:
 
     def __hash__(self) -> int:
         return hash((self.rootfs, self.features, self.name))
+
+
+def supervised(program: Program, on_syscall: Handler | None) -> Supervisor | None:
+    """Who answers for PROGRAM's filter, if it asks. SpecError where it asks and nobody answers, or the reverse."""
+    if on_syscall is None and "listener" not in program.fd_names:
+        return None
+    from minictr.runtime.supervisor import supervisor_of
+
+    return supervisor_of(program, on_syscall)
 
 
 def started(
@@ -250,7 +291,12 @@ def encoded(input: Any, encoding: str | None, errors: str | None) -> Any:
 
 
 def _container(
-    rootfs: Any, features: Any, env: Mapping[str, str] | None, cwd: str | None, user: str | None
+    rootfs: Any,
+    features: Any,
+    env: Mapping[str, str] | None,
+    cwd: str | None,
+    user: str | None,
+    seccomp: SeccompFilter | str | None,
 ) -> Container:
     """The container that ``run`` and ``popen`` describe: without a root and features, the program simply runs."""
     container = Container(rootfs, features=("default" if rootfs else ()) if features is None else features)
@@ -267,6 +313,10 @@ def _container(
         from minictr.features.users import Identity
 
         extra.append(Identity(user))
+    if seccomp is not None:
+        from minictr.features.seccomp import Seccomp
+
+        extra.append(Seccomp(seccomp))
     return container.with_(*extra) if extra else container
 
 
@@ -278,13 +328,15 @@ def run(
     env: Mapping[str, str] | None = None,
     cwd: str | None = None,
     user: str | None = None,
+    seccomp: SeccompFilter | str | None = None,
     **options: Any,
 ) -> Result:
     """Run ARGS: :meth:`Container.run` on a container made on the spot.
 
     Without ``rootfs`` and ``features`` nothing is contained: the program runs on the host, as subprocess would run it.
+    ``seccomp``: a filter, or the name of a policy.
     """
-    return _container(rootfs, features, env, cwd, user).run(args, **options)
+    return _container(rootfs, features, env, cwd, user, seccomp).run(args, **options)
 
 
 async def run_async(
@@ -295,10 +347,11 @@ async def run_async(
     env: Mapping[str, str] | None = None,
     cwd: str | None = None,
     user: str | None = None,
+    seccomp: SeccompFilter | str | None = None,
     **options: Any,
 ) -> Result:
     """:func:`run` for asyncio."""
-    return await _container(rootfs, features, env, cwd, user).run_async(args, **options)
+    return await _container(rootfs, features, env, cwd, user, seccomp).run_async(args, **options)
 
 
 __all__ = ["DEVNULL", "PIPE", "Container", "Result", "run", "run_async"]

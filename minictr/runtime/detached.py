@@ -30,6 +30,7 @@ from minictr.runtime.aftermath import groups_of
 from minictr.runtime.identity import ProcessIdentity
 from minictr.runtime.launch import START_TIMEOUT, Start
 from minictr.runtime.state import NOBODY, State, spec_text
+from minictr.runtime.undo import Undo
 from minictr.values import Value
 
 TYPE_CHECKING = False
@@ -104,12 +105,9 @@ class DetachedStart(Start):
         self.monitor: Monitor | None = None
         self.pidns = self.hold = -1
         self.ours: dict[str, int] = {}  # our ends of the program's pipes
-
-    def _own_record(self, record: Record) -> None:
-        if self.created:
+        if created:
+            self.on_failure = Undo()
             self.on_failure.push_record(leave_as_before, record, record.exit_record())
-        else:
-            super()._own_record(record)
 
     def prepare(self) -> None:
         """Standard streams too: pipes, and /dev/null for an input that nobody asked for."""

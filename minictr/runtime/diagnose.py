@@ -6,7 +6,8 @@ import errno
 import os
 import struct
 
-from minictr.errors import CommandNotExecutable, CommandNotFound, MinictrError, StepFailed
+from minictr.errors import CommandNotExecutable, CommandNotFound, MinictrError, SpecError, StepFailed
+from minictr.features.capabilities import Capabilities
 from minictr.kernel.core import lib
 from minictr.kernel.handles import shut
 from minictr.kernel.ops import what_failed
@@ -69,6 +70,10 @@ CURES: dict[tuple[str, int], str] = {
         "overlay",
         errno.EINVAL,
     ): "upper and work must be on one file system that supports overlay (not overlay itself, NFS)",
+    (
+        "overlay",
+        errno.EACCES,
+    ): "root of the user namespace may not walk there: add idmap (--with idmap), or let others search the directories",
     ("overlay", errno.ENODEV): "this kernel has no overlay file system",
     ("pivot_root", errno.EINVAL): "the root must not be shared, nor be an initramfs: use the chroot feature there",
     ("rlimit", errno.EPERM): "raising a hard limit needs CAP_SYS_RESOURCE: ask for less",
@@ -80,6 +85,11 @@ CURES: dict[tuple[str, int], str] = {
     ("landlock_restrict", errno.EPERM): "restricting itself needs no_new_privs or CAP_SYS_ADMIN",
     ("landlock_restrict", errno.E2BIG): "16 domains in one another are the kernel's limit",
     ("seccomp", errno.EACCES): "loading a filter needs no_new_privs or CAP_SYS_ADMIN",
+    (
+        "seccomp",
+        errno.EBUSY,
+    ): "a filter that notifies is in force already, in the caller: one is all that the kernel lets be",
+    ("seccomp", errno.EAGAIN): "at its limit of processes: a filter that notifies needs one more while it is loaded",
     ("seccomp", errno.EINVAL): "the program is not valid seccomp BPF, or longer than 4096 instructions",
     ("setgroups", errno.EPERM): "setgroups is denied in this user namespace: map more than one group",
     ("setresuid", errno.EINVAL): "that user is not mapped in the user namespace: extend --uidmap",
@@ -87,6 +97,12 @@ CURES: dict[tuple[str, int], str] = {
     ("setattr", errno.EINVAL): "this file system cannot be id-mapped, or a flag is not supported by this kernel",
     ("capset", errno.EPERM): "a capability was asked for that this user does not have",
     ("ambient", errno.EPERM): "an ambient capability must be permitted and inheritable too",
+    (
+        "securebits",
+        errno.EPERM,
+    ): "needs CAP_SETPCAP, a bit that the caller has not locked, and a kernel that has it (exec_*: Linux 6.14)",
+    ("verify_securebits", errno.EPERM): "the securebits are not those asked for: refused",
+    ("bounding", errno.EPERM): "dropping from the bounding set needs CAP_SETPCAP: be root, or add userns",
     ("chdir", errno.ENOENT): "the directory does not exist in the container",
     ("chdir", errno.ESTALE): "the working directory would be outside the root (CVE-2024-21626): refused",
     ("write_file", errno.EMEDIUMTYPE): "something is mounted over /proc inside the root (CVE-2019-16884): refused",
@@ -95,7 +111,8 @@ CURES: dict[tuple[str, int], str] = {
     ("console", errno.EMEDIUMTYPE): "/dev/pts is not a devpts: keep the devpts feature",
     ("verify_caps", errno.EPERM): "the process holds more capabilities than asked for: refused",
     ("verify_ids", errno.EPERM): "the process is not the user asked for: refused",
-    ("verify_root", errno.EXDEV): "the root is not a mount of its own: refused",
+    ("verify_no_userns", errno.EPERM): "a user namespace could be made inside all the same: refused",
+    ("verify_root", errno.EXDEV): "the root is not a mount of its own, or another lies over it: refused",
     ("exec_label", errno.ENOENT): "no such AppArmor profile is loaded (apparmor_parser -r FILE), or there is no /proc",
     ("exec_label", errno.EACCES): "the caller is confined itself, and its own policy does not let it give that label",
     ("exec_label", errno.EINVAL): "the security module is not live, or its policy has no such label",
@@ -108,6 +125,11 @@ CURES: dict[tuple[str, int], str] = {
     ): "Landlock, in force already, denies /proc: allow reading it, or add no_new_privs: then it comes last",
     ("verify_label", errno.EPERM): "the label is gone, or another: was its profile removed? refused",
     ("verify_label", errno.EINVAL): "the label is gone: was its profile removed? refused",
+    (
+        "verify_mount",
+        errno.EPERM,
+    ): "a symbolic link led it to where something else is mounted now, /dev for one: remove the link, or name its end",
+    ("verify_mount", errno.ENOENT): "the way to it changed meanwhile: a link on it leads elsewhere now",
     ("verify_paths", errno.EPERM): "something was mounted over a masked or read-only path: refused",
     ("hold", errno.EPIPE): "the container's monitor is gone: remove the container and create it anew",
     ("keyring", errno.EDQUOT): "the user's key quota is used up: kernel.keys.maxkeys",
@@ -115,6 +137,8 @@ CURES: dict[tuple[str, int], str] = {
     ("fork", errno.EAGAIN): "the container is at its limit of processes: --without pids enters it all the same",
     ("enter_root", errno.EPERM): "entering a root by name needs CAP_SYS_CHROOT",
     ("setns", errno.EPERM): "joining needs CAP_SYS_ADMIN over that namespace",
+    ("idmap_tree", errno.EPERM): "id-mapped mounts need privilege over the file system: be root, or do without idmap",
+    ("idmap_upper", errno.EPERM): "id-mapped mounts need privilege over the file system: be root, or do without idmap",
     ("uid_map", errno.EPERM): "mapping other ids than one's own needs privilege, or newuidmap and /etc/subuid",
     ("gid_map", errno.EPERM): "mapping other ids than one's own needs privilege, or newgidmap and /etc/subgid",
 }
@@ -128,6 +152,8 @@ def parent_failed(step: Step, err: StepFailed, index: int, total: int) -> StepFa
     """A parent's step failed: the same error, with its place in the plan."""
     number = err.errno or 0
     cure = err.cure or _cure(step.call, number)
+    if step.feature == "idmap" and number == errno.EINVAL:
+        cure = f"{cure}; or do without (--without idmap): files whose owner has no row are nobody's then"
     if step.call == "cgroup" and number in (errno.EACCES, errno.EPERM, errno.EROFS):
         cure = f"{cure}, or do without (--without {step.feature})".removeprefix(", ")
     return StepFailed(err.what, number, index=index, total=total, feature=step.feature, cure=cure)
@@ -184,7 +210,7 @@ def exec_failed(spec: Spec, paths: tuple[str, ...], number: int, index: int, tot
     name = spec.argv[0]
     if reasons or number not in (0, errno.ENOENT, errno.ENOTDIR):
         path, (code, why) = reasons[0] if reasons else (paths[0] if len(paths) == 1 else name, (number, ""))
-        why = why or _landlock_cure(spec, number) or _label_cure(spec, number)
+        why = why or _landlock_cure(spec, number) or _capability_cure(spec, paths, number) or _label_cure(spec, number)
         return CommandNotExecutable(f"exec {path}", number or code, cure=why, **place)  # type: ignore[arg-type]
     if "/" in name:
         return CommandNotFound(f"exec {name}", errno.ENOENT, cure="no such file in the container", **place)  # type: ignore[arg-type]
@@ -196,6 +222,33 @@ def _landlock_cure(spec: Spec, number: int) -> str:
     if number != errno.EACCES or "landlock" not in spec.names:
         return ""
     return "no rule of landlock lets it, its interpreter or its loader be executed: --ro allows that"
+
+
+def _capability_cure(spec: Spec, paths: tuple[str, ...], number: int) -> str:
+    """execve refuses a program that wants to begin with more than the bounding set has, and one whose attribute it
+    cannot read. capabilities(7)."""
+    wish = spec.get("capabilities")
+    if number not in (errno.EPERM, errno.EINVAL):
+        return ""
+    from minictr.kernel.file_capabilities import get
+
+    for path in paths:
+        try:
+            fd = open_inside(spec.rootfs, path, os.O_PATH)
+        except OSError:
+            continue
+        try:
+            has = get(fd)
+        except SpecError as err:
+            return f"{err}: setcap -r it"
+        finally:
+            shut(fd)
+        if has is None or not has.effective or not isinstance(wish, Capabilities):
+            return ""
+        lacking = [name for name in has.permitted if name not in wish.bounding]
+        words = " ".join(f"--cap-add {name}" for name in lacking)
+        return f"its file capabilities want {' '.join(lacking)}: {words}, or setcap -r it" if lacking else ""
+    return ""
 
 
 def _label_cure(spec: Spec, number: int) -> str:

@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 from minictr.errors import MinictrError, SpecError
 from minictr.kernel.handles import shut
 from minictr.runtime.copying import IdMap, live_root, stopped_root
+from minictr.runtime.layerdiff import USER_MARKS
 from minictr.values import Value
 
 if TYPE_CHECKING:
@@ -24,12 +25,14 @@ ALL_IDS = ((0, 0, 0xFFFFFFFF),)  # the map of the initial user namespace: every 
 
 class Layers(Value):
     """What a container's root is made of. ``upper``: the layer that takes writes, "" where none is kept. ``lowers``:
-    the root file system and what lies below it, topmost first. ``overlay``: whether writes go to a layer at all."""
+    the root file system and what lies below it, topmost first. ``overlay``: whether writes go to a layer at all.
+    ``prefix``: of the attributes that the kernel keeps in it, "" for what this process would mount it with."""
 
     upper: str
     work: str
     lowers: tuple[str, ...]
     overlay: bool
+    prefix: str = ""
 
 
 def layers(instance: Instance) -> Layers:
@@ -42,7 +45,8 @@ def layers(instance: Instance) -> Layers:
     if overlay is None:
         return Layers("", "", (spec.rootfs,), False)
     upper = state.upper or overlay.upper
-    return Layers(upper, overlay.work_path, (spec.rootfs, *overlay.lower), True)
+    prefix = USER_MARKS if "userns" in spec.names else ""
+    return Layers(upper, overlay.work_path, (spec.rootfs, *overlay.lower), True, prefix)
 
 
 def id_map(instance: Instance) -> IdMap:
@@ -50,6 +54,8 @@ def id_map(instance: Instance) -> IdMap:
     userns: Any = instance.state.spec.get("userns")
     if userns is None:
         return IdMap()
+    if not instance.pid and "idmap" in instance.state.spec.names:
+        return IdMap()  # on disk they are the inside ones
     if instance.pid:
         from minictr.kernel.users import read_map
 
@@ -81,7 +87,10 @@ def root(instance: Instance) -> Iterator[int]:
         if instance.pid:
             raise MinictrError(f"{instance.label}: it was started just now: try again")
         thrown_away = found.overlay and not found.upper
-        fd = stopped_root(found.lowers[0], found.upper, found.lowers[1:], work=found.work, readonly=thrown_away)
+        options = ("userxattr",) if found.prefix else ()
+        fd = stopped_root(
+            found.lowers[0], found.upper, found.lowers[1:], work=found.work, readonly=thrown_away, options=options
+        )
         try:
             yield fd
         finally:
@@ -135,11 +144,14 @@ def commit(
     from minictr.runtime.commit import commit_layer
 
     found = layers(instance) if whole else kept_layer(instance)
-    options: dict[str, Any] = {"lowers": found.lowers, "whole": whole, "id_map": id_map(instance)}
+    options: dict[str, Any] = {"lowers": found.lowers, "whole": whole, "prefix": found.prefix}
+    seen_live = whole and found.overlay and not found.upper
+    mapped_on_disk = "idmap" not in instance.state.spec.names or seen_live
+    options["id_map"] = id_map(instance) if mapped_on_disk else IdMap()
     with contextlib.ExitStack() as stack:
         if pause:
             stack.enter_context(frozen(instance))
-        if whole and found.overlay and not found.upper:
+        if seen_live:
             options["merged"] = stack.enter_context(live(instance))
         upper = found.upper if os.path.isdir(found.upper) else ""  # not there before its first start
         return commit_layer(upper, destination, progress=progress, **options)

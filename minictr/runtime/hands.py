@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 
 from minictr.errors import StepFailed, Unsupported
+from minictr.features.namespaces import AUTO, LEASED
 
-ESRCH = 3
+ESRCH, EXDEV = 3, 18
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,6 +82,18 @@ def landlock_abi(
             raise Unsupported("landlock", "without no_new_privs it needs CAP_SYS_ADMIN", "add no_new_privs")
 
 
+def known_capabilities(start: Start, *, names: tuple[str, ...]) -> None:
+    """This kernel has all of NAMES."""
+    from minictr.features.capabilities import number_of
+    from minictr.kernel import capabilities
+
+    last = capabilities.last_cap()
+    lacking = {name: f"{name}: this kernel's last capability is {last}" for name in names if number_of(name) > last}
+    if lacking:
+        cure = "leave it out, or --best-effort capabilities does without it"
+        raise Unsupported("capabilities", "; ".join(lacking.values()), cure, parts=lacking)
+
+
 def open_process(start: Start, *, pid: int, root: bool) -> None:
     """The root of PID where it is wanted, and a last look at its pidfd, the descriptor "process": while it runs, its
     number is no other's, and what was opened by it is its own."""
@@ -94,16 +107,15 @@ def open_process(start: Start, *, pid: int, root: bool) -> None:
 
 def open_cgroup(start: Start, *, controller: str, version: int, directory: str) -> None:
     """The entrance to a cgroup that is there: v1 by a descriptor that the child writes to, v2 by birth."""
-    from minictr.kernel import cgroups
+    from minictr.kernel.cgroup_files import entrance
 
-    word = f"cgroup:{controller}"
-    entrance = cgroups.entrance(cgroups.Place(version, controller, directory))
+    word, fd = f"cgroup:{controller}", entrance(directory, version)
     if version == 1:
-        start.own(word, entrance)
+        start.own(word, fd)
         return
     start.fds[word] = -1
-    start.own("cgroup", entrance)
-    start.cgroup_fd = entrance
+    start.own("cgroup", fd)
+    start.cgroup_fd = fd
 
 
 def enter_pidns(start: Start, *, fd: str) -> None:
@@ -111,11 +123,59 @@ def enter_pidns(start: Start, *, fd: str) -> None:
     start.enter_pidns(start.fds[fd])
 
 
-def idmap_tree(start: Start, *, into: str, path: str, **options: Any) -> None:
+def lease_ids(start: Start, *, count: int) -> None:
+    """COUNT user ids and as many group ids that nobody has, until the container is over."""
+    from minictr.runtime import leases
+
+    assert start.journal is not None
+    start.lease = leases.take(start.journal, count)
+    start.on_failure.push(start.lease.give_back)
+
+
+def map_of(start: Start, text: str, kind: str) -> str:
+    """An id map as its step has it: AUTO stands for the ids that were leased."""
+    if text != AUTO:
+        return text
+    assert start.lease is not None
+    return start.lease.row(kind)
+
+
+def mapping(start: Start, uid_map: str, gid_map: str) -> int:
+    """A user namespace with these maps, made once for all that is id-mapped."""
+    word = f"maps:{uid_map}:{gid_map}"
+    if word not in start.fds:
+        from minictr.kernel.users import user_namespace
+
+        uids, gids = map_of(start, uid_map, "uid"), map_of(start, gid_map, "gid")
+        with user_namespace(uid_map=uids, gid_map=gids) as made:
+            start.own(word, os.dup(made.fileno()))
+    return start.fds[word]
+
+
+def idmap_tree(start: Start, *, into: str, path: str, recursive: bool, uid_map: str, gid_map: str) -> None:
     """A detached, id-mapped clone of PATH's mount, as the descriptor that INTO names."""
     from minictr.kernel.mounts import idmapped_tree
 
-    start.own(into, idmapped_tree(path, **options))
+    start.own(into, idmapped_tree(path, recursive=recursive, userns=mapping(start, uid_map, gid_map)))
+
+
+def idmap_upper(start: Start, *, into: tuple[str, str, str], upper: str, work: str, uid_map: str, gid_map: str) -> None:
+    """The layer UPPER and its WORK directory on one id-mapped mount: the descriptors that INTO names, the mount's
+    first. overlayfs.rst: they must be on the same mount."""
+    from minictr.kernel.mounts import idmapped_tree
+
+    paths = [os.path.realpath(path) for path in (upper, work)]
+    above = os.path.commonpath([os.path.dirname(path) for path in paths])
+    start.own(into[0], idmapped_tree(above, recursive=False, userns=mapping(start, uid_map, gid_map)))
+    for word, path in zip(into[1:], paths, strict=True):
+        try:
+            fd = os.open(os.path.relpath(path, above), os.O_PATH | os.O_DIRECTORY, dir_fd=start.fds[into[0]])
+        except OSError as err:
+            raise StepFailed(f"open layer {path}", err.errno or 0) from err
+        start.own(word, fd)
+        if not os.path.samestat(os.fstat(fd), os.stat(path)):
+            cure = "something is mounted there: name directories on one mount, below a mount point"
+            raise StepFailed(f"open layer {path}", EXDEV, cure=cure)
 
 
 def make_directory(start: Start, *, path: str, mode: int) -> None:
@@ -163,7 +223,8 @@ def cgroup(
         raise StepFailed(f"mkdir {place.directory}", 17, cure="somebody made a group of that name: try again")
     cgroups.write(place, **dict(settings))
     if owner:
-        cgroups.delegate(place, *owner)
+        leased = start.lease if owner == LEASED else None
+        cgroups.delegate(place, *((leased.uid, leased.gid) if leased is not None else owner))
     start.places[controller] = place
     entrance = cgroups.entrance(place)
     if place.version == 1:
@@ -190,14 +251,14 @@ def uid_map(start: Start, *, map: str) -> None:
     """user_namespaces(7): the child's uid map."""
     from minictr.kernel.users import write_uid_map
 
-    write_uid_map(start.pid, map)
+    write_uid_map(start.pid, map_of(start, map, "uid"))
 
 
 def gid_map(start: Start, *, map: str, setgroups: str) -> None:
     """user_namespaces(7): the child's gid map, setgroups(2) denied first where it must be."""
     from minictr.kernel.users import write_gid_map
 
-    write_gid_map(start.pid, map, setgroups=setgroups)
+    write_gid_map(start.pid, map_of(start, map, "gid"), setgroups=setgroups)
 
 
 def oom_score_adj(start: Start, *, value: int) -> None:
@@ -226,10 +287,13 @@ HANDS: dict[str, Callable[..., None]] = {
         check_label,
         open_namespace,
         landlock_abi,
+        known_capabilities,
         open_process,
         open_cgroup,
         enter_pidns,
+        lease_ids,
         idmap_tree,
+        idmap_upper,
         make_directory,
         cgroup,
         uid_map,

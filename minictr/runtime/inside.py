@@ -25,9 +25,9 @@ __all__ = ["attach", "commit", "copy_in", "copy_out", "diff", "execute", "logs",
 
 
 def execute(instance: Instance, args: Sequence[str], **options: Any) -> Result:
-    """Run ARGS in it to the end, as its program is confined. Streams, ``timeout``, ``check`` and so on as
-    :meth:`Container.run`; ``user``, ``cwd``, ``env``, ``cap_add``, ``cap_drop``, ``privileged``, ``without`` as
-    :func:`minictr.runtime.join.exec_spec`. Raises WrongStatus, and what a start raises.
+    """Run ARGS in it to the end, as its program is confined. Streams, ``timeout``, ``check``, ``on_syscall`` and so on
+    as :meth:`Container.run`; ``user``, ``cwd``, ``env``, ``cap_add``, ``cap_drop``, ``privileged``, ``seccomp``,
+    ``no_new_privs``, ``without`` as :func:`minictr.runtime.join.exec_spec`. Raises WrongStatus and what a start raises.
     """
     from minictr.runtime.join import exec_run, target_of
 
@@ -111,7 +111,7 @@ def diff(instance: Instance) -> list[Change]:
     from minictr.runtime.layerdiff import changes
 
     found = files.kept_layer(instance)
-    return list(changes(found.upper, found.lowers)) if os.path.isdir(found.upper) else []
+    return list(changes(found.upper, found.lowers, prefix=found.prefix)) if os.path.isdir(found.upper) else []
 
 
 def commit(instance: Instance, dest: str | IO[bytes], *, whole: bool = False, pause: bool = True) -> Copied:

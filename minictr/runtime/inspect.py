@@ -46,6 +46,7 @@ def inspect(instance: Instance) -> dict[str, Any]:
         "Features": [_feature(feature) for feature in spec.features],
         "Mounts": [_mount(feature) for feature in map(plain_feature, spec.features) if feature["feature"] in MOUNTS],
         "Namespaces": _namespaces(pid),
+        "IDMappings": _id_mappings(spec, pid),
         "NetworkSettings": _network(state, pid),
         "Cgroups": {group.controller: group.directory for group in state.groups},
         "Limits": in_force(state.groups) if pid else {},
@@ -172,6 +173,25 @@ def _network(state: State, pid: int) -> dict[str, Any]:
     for protocol, ip, host, there in state.ports if pid else ():
         ports.setdefault(f"{there}/{protocol}", []).append({"HostIp": ip or "0.0.0.0", "HostPort": str(host)})
     return {"Networks": devices, "Ports": ports}
+
+
+def _id_mappings(spec: Spec, pid: int) -> dict[str, list[str]]:
+    """Rows INSIDE:OUTSIDE:COUNT by podman's names: the kernel's own while it runs, else those that were asked for.
+    {} where its ids are the host's, and for what is decided at its start."""
+    user: Any = spec.get("userns")
+    if user is None:
+        return {}
+    if pid:
+        from minictr.kernel.users import read_map
+
+        try:
+            maps = [read_map(pid, kind=kind) for kind in ("uid", "gid")]
+        except MinictrError:
+            return {}  # it ended this moment, or it is somebody else's
+    else:
+        maps = [user.uid_map, user.gid_map]
+    rows = ([":".join(map(str, row)) for row in rows] for rows in maps)
+    return dict(zip(("UidMap", "GidMap"), rows, strict=True)) if maps[0] else {}
 
 
 def _labels(spec: Spec, pid: int) -> dict[str, str]:

@@ -11,7 +11,7 @@ from minictr.errors import MinictrError, NoSuchContainer, SpecError, StateError,
 from minictr.runtime import inside
 from minictr.runtime.ended import ExitRecord
 from minictr.runtime.identity import ProcessIdentity
-from minictr.runtime.listing import frozen
+from minictr.runtime.looks import frozen
 from minictr.runtime.record import Record
 from minictr.runtime.state import Brief, State
 from minictr.runtime.store import SHORT, Store

@@ -147,6 +147,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("speculation.*", ranked(GUARDS)),
     ("root.own", true),
     ("root.readonly", true),
+    ("root.nodev", true),
     ("root.propagation", ranked(PROPAGATION)),
     ("kernel_files.*", ranked(LEVELS)),
     ("links", subset),

@@ -1,7 +1,7 @@
 """What features promise, as rows that a process's isolation can be held against. Pure.
 
 Features that are no isolation (env, cwd, hostname), and those whose effect on another process the kernel shows nowhere
-(keyring, sysctl, pdeathsig, Landlock), promise nothing here: NOTHING names them, so that none is forgotten.
+(keyring, sysctl, pdeathsig, securebits, Landlock), promise nothing here: NOTHING names them, so that none is forgotten.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["NOTHING", "PROMISES", "rows_of"]
 
 NOTHING = frozenset(
     "env cwd umask hostname domainname sysctl boot_id keyring pdeathsig tty overlay bind tmpfs proc dev device devpts"
-    " landlock shm mqueue loopback rdma misc cgroup_conf cgroup_parent"
+    " idmap disable_userns landlock securebits shm mqueue loopback rdma misc cgroup_conf cgroup_parent"
     " veth bridge bridge_netfilter conntrack nat publish".split()
 )
 
@@ -45,7 +45,9 @@ def namespace(feature: Any) -> Iterator[Row]:
 
 def userns(feature: Any) -> Iterator[Row]:
     yield from namespace(feature)
-    if feature.uid_map:
+    if feature.auto:
+        yield "user.root_is_root", False
+    elif feature.uid_map:
         roots = [outside for inside, outside, _ in feature.uid_map if inside == 0]
         yield "user.root_is_root", 0 in roots
 
@@ -148,6 +150,7 @@ PROMISES: dict[str, Callable[[Any], Iterator[Row]]] = {
     "pivot_root": lambda _: iter([("root.own", True)]),
     "chroot": lambda _: iter([("root.own", True)]),
     "readonly": lambda _: iter([("root.readonly", True)]),
+    "nodev": lambda _: iter([("root.nodev", True)]),
     "rlimits": rlimits,
     "oom_score_adj": lambda feature: iter([("oom_score_adj", feature.value)]),
     "personality": lambda feature: iter([("personality", 0)] if feature.aslr else []),

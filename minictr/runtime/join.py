@@ -23,20 +23,23 @@ from __future__ import annotations
 import os
 
 from minictr.errors import MinictrError, SpecError, StepFailed
-from minictr.features.capabilities import CAPABILITIES, CONFINING, Capabilities
+from minictr.features.capabilities import CAPABILITIES, CONFINING, Capabilities, NoNewPrivs
 from minictr.features.cgroups import Controller
 from minictr.features.join import Join, JoinedCwd, JoinedTty, JoinedUserNamespace
 from minictr.features.namespaces import Namespace, UserNamespace
 from minictr.features.process import Cwd, Env, Hostname, Session, checked_variable
+from minictr.features.seccomp import Seccomp
 from minictr.features.users import Identity
 from minictr.kernel.core import lib
 from minictr.kernel.handles import shut
 from minictr.plan import plan
+from minictr.runtime import joining
 from minictr.runtime.filters import with_program
-from minictr.runtime.launch import START_TIMEOUT, Start, reap
-from minictr.runtime.process import Process, is_over
+from minictr.runtime.launch import START_TIMEOUT
+from minictr.runtime.looks import fingerprint
+from minictr.runtime.process import is_over
 from minictr.runtime.program import Program
-from minictr.runtime.resolve import caller_environment, check_program, fingerprint, look_up_user, told_by_fingerprint
+from minictr.runtime.resolve import caller_environment, check_program, look_up_user, told_by_fingerprint
 from minictr.spec import Spec
 from minictr.steps import Feature
 from minictr.values import Value
@@ -46,17 +49,21 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from typing import Any
 
+    from minictr.features.filters import SeccompFilter
     from minictr.kernel.cgroups import Place
     from minictr.runtime.console import Console
     from minictr.runtime.instance import Instance
+    from minictr.runtime.notified import Handler
+    from minictr.runtime.process import Process
     from minictr.runtime.result import Result
+    from minictr.runtime.supervisor import Supervisor
 
 __all__ = ["REPEATED", "Target", "exec_popen", "exec_program", "exec_run", "exec_spec", "join", "target_of"]
 
 # What confines a program and not its world, by feature name: done again by each that joins.
-REPEATED = frozenset("env cwd umask rlimits oom_score_adj keyring personality session user capabilities".split()).union(
-    CONFINING
-)
+REPEATED = frozenset(
+    "env cwd umask rlimits oom_score_adj keyring personality session user capabilities disable_userns".split()
+).union(CONFINING)
 ROOTS = ("pivot_root", "chroot")
 PIDFD_JOINS = (5, 8)  # setns(2) on a pidfd
 CACHED = 32  # compiled programs that are kept
@@ -101,6 +108,8 @@ def exec_spec(
     cap_add: Sequence[str] = (),
     cap_drop: Sequence[str] = (),
     labels: Sequence[Feature] = (),
+    seccomp: SeccompFilter | str | None = None,
+    no_new_privs: bool = False,
     without: Collection[str] = (),
     detach: bool = False,
 ) -> Spec:
@@ -108,8 +117,10 @@ def exec_spec(
 
     ``user``, ``cwd``: others than the container's. ``env``: on top of its own. ``privileged``: every capability, no
     filter, no Landlock, no no_new_privs, no label. ``cap_add``, ``cap_drop``: as with run. ``labels``: AppArmor and
-    SELinux wishes instead of its own. ``without``: features of the container (or controllers of its cgroups) that are
-    not joined or not done again. ``detach``: the container's first process becomes its parent. Raises SpecError.
+    SELinux wishes instead of its own; ``seccomp``: a filter, or a policy's name, instead of its own;
+    ``no_new_privs``: also where the container's own programs are without it. ``without``: features of the container (or
+    controllers of its cgroups) that are not joined or not done again. ``detach``: the container's first process becomes
+    its parent. Raises SpecError.
     """
     if isinstance(args, str) or not args:
         raise SpecError(f"args must be a list of strings, not {args!r}")
@@ -133,10 +144,14 @@ def exec_spec(
     if cwd:
         spec = spec.with_(JoinedCwd(cwd))
     spec = (unconfined(spec) if privileged else spec).with_(*labels)
+    if seccomp is not None:
+        spec = spec.with_(Seccomp(seccomp))
+    if no_new_privs:
+        spec = spec.with_(NoNewPrivs())
     if cap_add or cap_drop:
         from minictr.parse.settings import adjusted_capabilities
 
-        spec = spec.with_(adjusted_capabilities(spec.get("capabilities"), cap_add, cap_drop))
+        spec = spec.with_(adjusted_capabilities(spec.get("capabilities"), cap_add, cap_drop, spec.get("user")))
     if tty:
         spec = spec.with_(Session(), JoinedTty())
     return spec
@@ -194,7 +209,7 @@ def repeated(feature: Feature) -> Feature:
 
 def joined_users(kind: UserNamespace) -> JoinedUserNamespace:
     """What is left to do of KIND once it is joined."""
-    return JoinedUserNamespace(uid_map=kind.uid_map, gid_map=kind.gid_map, join=kind.join)
+    return JoinedUserNamespace(kind.uid_map, kind.gid_map, kind.join, kind.auto)
 
 
 def environment(spec: Spec, extra: Mapping[str, str], without: Collection[str]) -> Env:
@@ -231,12 +246,14 @@ def over(pid: int) -> StepFailed:
 
 
 def _program(target: Target, args: Sequence[str], options: dict[str, Any]) -> Program:
-    key = (target.pid, args if isinstance(args, str) else tuple(args), repr((target.places, options)))
+    judged = options.get("seccomp")  # a filter's repr does not tell it
+    key = (target.pid, args if isinstance(args, str) else tuple(args), repr((target.places, options)), judged)
     kept = _programs.get(key)
-    if kept is not None and kept.target is target.spec and kept.seen == seen(kept.program.plan.spec):
+    if kept is not None and kept.target is target.spec and kept.program.seen == seen(kept.program.plan.spec):
         return kept.program
     # a container of the library's may be told by its wishes: what is written down has the program already
     spec = exec_spec(target.replace(spec=with_program(target.spec)), args, **options)
+    spec = spec if judged is None else with_program(spec)
     mark = seen(spec)
     who: Any = spec.get("user")
     program = Program(plan(look_up_user(spec) if who is not None and who.uid == -1 else spec))
@@ -244,7 +261,8 @@ def _program(target: Target, args: Sequence[str], options: dict[str, Any]) -> Pr
     if mark and told_by_fingerprint(spec):
         if len(_programs) >= CACHED:
             _programs.clear()
-        _programs[key] = Kept(target.spec, mark, program)
+        program.seen = mark
+        _programs[key] = Kept(target.spec, program)
     return program
 
 
@@ -254,45 +272,13 @@ def seen(spec: Spec) -> tuple[int, ...]:
 
 
 class Kept(Value):
-    """A compiled program, and what it was made from: the container's spec, and what was seen in its root."""
+    """A compiled program, and the container's spec that it was made from."""
 
     target: Spec
-    seen: tuple[int, ...]
     program: Program
 
 
 _programs: dict[tuple[object, ...], Kept] = {}
-
-
-class Joining(Start):
-    """A start whose program is a grandchild: who was cloned joins, and leaves when the program is born."""
-
-    def born(self) -> int:
-        """The pid of the program, 0 before the fork."""
-        if not self.program.forks or self.region < 0:
-            return 0
-        return int.from_bytes(os.pread(self.region, 4, self.program.born_offset), "little")
-
-    def adopt(self) -> None:
-        """The program instead of who joined. While it is ours to reap, its number is no other's."""
-        pid = self.born()
-        if not pid:
-            return
-        joined, self.pid = self.pid, pid
-        reap(joined)
-        pidfd = os.pidfd_open(pid)
-        shut(self.pidfd)
-        self.pidfd = pidfd
-
-    def _death(self) -> int:
-        """Kill and reap both: the wait status of the program, or of who joined when there is none yet."""
-        joined, status = self.pid, super()._death()
-        pid = self.born() if joined else 0
-        if pid in (0, joined):
-            return status
-        shut(self.pidfd)
-        self.pid, self.pidfd = pid, os.pidfd_open(pid)
-        return super()._death()
 
 
 def join(
@@ -303,16 +289,15 @@ def join(
     preserve_fds: int = 0,
     start_timeout: float = START_TIMEOUT,
     console: Console | None = None,
+    supervisor: Supervisor | None = None,
 ) -> Process:
-    """As :func:`minictr.runtime.launch.launch`, for a program made by :func:`exec_program` of TARGET."""
+    """:func:`minictr.runtime.joining.join` of a program made by :func:`exec_program` for TARGET."""
     pidfd = target.pidfd if target.pidfd >= 0 else opened(target.pid)
     try:
-        run = Joining(program, {**fds, "process": pidfd}, preserve_fds, start_timeout, console, None)
-        run.through("prepare", "clone", "attach", "take_console", "await_exec", "adopt")
+        return joining.join(program, fds, pidfd, preserve_fds, start_timeout, console, supervisor)
     finally:
         if pidfd != target.pidfd:
             shut(pidfd)
-    return Process(run.pid, run.pidfd, program.plan.spec.argv, run.clock)
 
 
 def opened(pid: int) -> int:
@@ -336,18 +321,21 @@ def exec_popen(
     preserve_fds: int = 0,
     start_timeout: float = START_TIMEOUT,
     console: Console | None = None,
+    on_syscall: Handler | None = None,
     **options: Any,
 ) -> Process:
-    """Start ARGS in TARGET: streams as :meth:`Container.popen`, the rest as :func:`exec_spec`.
+    """Start ARGS in TARGET: streams and ``on_syscall`` as :meth:`Container.popen`, the rest as :func:`exec_spec`.
 
     The process is that one program: to kill it ends neither the container nor what it started in there.
     """
-    from minictr.runtime.container import started
+    from minictr.runtime.container import started, supervised
 
     program = exec_program(target, args, tty=console is not None, **options)
+    how: dict[str, Any] = {"preserve_fds": preserve_fds, "start_timeout": start_timeout, "console": console}
+    how["supervisor"] = supervised(program, on_syscall)
 
     def start(fds: dict[str, int]) -> Process:
-        return join(program, fds, target, preserve_fds=preserve_fds, start_timeout=start_timeout, console=console)
+        return join(program, fds, target, **how)
 
     return started(start, stdin, stdout, stderr, text, encoding, errors)
 

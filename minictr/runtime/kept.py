@@ -10,7 +10,7 @@ import os
 import time
 
 from minictr.boot import booting, is_init
-from minictr.errors import StateError, StepFailed, WrongStatus
+from minictr.errors import SpecError, StateError, StepFailed, WrongStatus
 from minictr.features.cgroup_devices import Io
 from minictr.features.cgroups import Cpu, Freezer, Memory
 from minictr.kernel.cgroup_places import has
@@ -19,14 +19,16 @@ from minictr.runtime import events
 from minictr.runtime.detached import LOG_FILES, LOG_SIZE, Keeping, start_detached
 from minictr.runtime.ending import SETTLE
 from minictr.runtime.instance import LIVE, Instance
-from minictr.runtime.launch import START_TIMEOUT, new_record
+from minictr.runtime.launch import START_TIMEOUT
 from minictr.runtime.program import Program
 from minictr.runtime.record import Record
 from minictr.runtime.resolve import check_program, program_file, resolve
-from minictr.runtime.sweep import settle
+from minictr.runtime.sweep import new_record, settle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from minictr.runtime.state import State
     from minictr.spec import Spec
     from minictr.steps import Feature
@@ -86,6 +88,10 @@ def keep(
 def compiled(spec: Spec, *, held: bool) -> Program:
     """SPEC resolved and planned, its program looked for: the last that can fail before anything is touched."""
     spec = resolve(spec)
+    judged: Any = spec.get("seccomp")
+    if judged is not None and judged.notifies:
+        reason = "a kept container outlives the function that decides: run or popen it"
+        raise SpecError(f"seccomp: notify: {reason}, or take notify out of the filter")
     program = Program(plan(spec, (BARRIER, HOLD) if held else (BARRIER,)))
     check_program(spec, tuple(program.plan.steps[-1].args["paths"]))
     return program

@@ -36,15 +36,16 @@ if TYPE_CHECKING:
     from minictr.kernel.cgroups import Place
     from minictr.runtime.console import Console
     from minictr.runtime.identity import ProcessIdentity
+    from minictr.runtime.leases import Lease
     from minictr.runtime.network.attachment import Attachment
+    from minictr.runtime.observed.start import Observer
     from minictr.runtime.record import Record
+    from minictr.runtime.supervisor import Supervisor
 
 SIGKILL = 9
 CLONE_NEWPID = 0x20000000  # linux/sched.h
 START_TIMEOUT = 10.0
-RECORDED = frozenset(
-    {"cgroup", "lease"}
-)  # steps that make what outlives a killed parent: written down before they are done
+RECORDED = frozenset({"cgroup", "lease", "lease_ids"})  # steps whose work outlives a killed parent: written down before
 REAP_TIMEOUT = 5.0
 PAGE = 4096
 
@@ -57,25 +58,30 @@ def launch(
     start_timeout: float = START_TIMEOUT,
     console: Console | None = None,
     record: Record | None = None,
+    supervisor: Supervisor | None = None,
+    observer: Observer | None = None,
 ) -> Process:
     """Start a compiled program, and return when it runs.
 
     FDS: descriptors by word: "stdin", "stdout", "stderr" (unused with a console). ``preserve_fds``: so many from 3 on
     are passed on as well. ``start_timeout``: seconds. ``record``: the container's directory, owned by us; it goes with
     the process. Without one nobody finds it by name; what it needs of the host is in this process's ledger.
+    ``supervisor``: who answers for a filter that notifies; it is stopped when the process is reaped.
 
     Raises :class:`StepFailed` (one kernel operation failed; everything was undone), :class:`CommandNotFound`,
     :class:`CommandNotExecutable`, :class:`StartTimeout`.
     """
-    run = Start(program, dict(fds), preserve_fds, start_timeout, console, record)
-    run.through("prepare", "clone", "attach", "take_console", "await_exec", "register")
+    arguments = program, dict(fds), preserve_fds, start_timeout, console, record, supervisor
+    run = Start(*arguments) if observer is None else observer.start(*arguments)
+    run.through("prepare", "clone", "attach", "take_console", "take_listener", "await_exec", "register")
     first = bool(run.flags & CLONE_NEWPID) and run.status < 0
-    process = Process(run.pid, run.pidfd, program.plan.spec.argv, run.clock, status_fd=run.status, first=first)
+    process = Process(run.pid, run.pidfd, program.argv, run.clock, status_fd=run.status, first=first)
+    process.supervisor, process.observer = supervisor, observer
     if run.journal is not None:
         from minictr.runtime.aftermath import Aftermath
 
-        own, places = run.record is not None, tuple(run.places.values())
-        process.aftermath = Aftermath(run.journal, own, places, program.plan.spec.name, run.network)
+        own = run.record is not None
+        process.aftermath = Aftermath(run.journal, own, run.places, program.name, run.lease, run.network)
     return process
 
 
@@ -90,12 +96,14 @@ class Start:
         timeout: float,
         console: Console | None,
         record: Record | None,
+        supervisor: Supervisor | None = None,
     ) -> None:
         self.program, self.fds, self.preserve, self.timeout = program, fds, preserve, timeout
-        self.console, self.record = console, record
+        self.console, self.record, self.supervisor = console, record, supervisor
         self.journal: Record | None = None  # where what must not be left behind is written down before it is made
         self.group = ""  # the name of the container's cgroups
         self.places: dict[str, Place] = {}  # controller -> the container's own cgroup
+        self.lease: Lease | None = None  # ids of the host that it has for itself
         self.network: Attachment | None = None  # its cables, addresses and ports
         self.identity: ProcessIdentity | None = None
         self.cgroup_fd = -1  # of the cgroup v2 directory that the child is born in
@@ -119,6 +127,8 @@ class Start:
                 getattr(self, stage)()
         except BaseException as err:
             self.abort()
+            if self.supervisor is not None:
+                self.supervisor.annotate(err)
             if isinstance(err, OSError) and not isinstance(err, MinictrError):
                 where = f"start, {stage.replace('_', ' ')}"
                 raise StepFailed(where, err.errno or 0, cure=descriptors_cure(err)) from err
@@ -148,6 +158,8 @@ class Start:
         """Check what the caller gave, and do the PREPARE and CLONE steps."""
         if ("console" in self.fds) != ("console" in self.program.fd_names):
             raise SpecError("a terminal needs both: the feature tty, and a Console given as console=")
+        if ("listener" in self.program.fd_names) != (self.supervisor is not None):
+            raise SpecError("a filter that notifies and a Supervisor given as supervisor= go together")
         if self.preserve < 0:
             raise SpecError(f"preserve_fds: {self.preserve} is not a number of descriptors from 3 on")
         for name in ("stdin", "stdout", "stderr"):
@@ -172,7 +184,7 @@ class Start:
 
     def _own_record(self, record: Record) -> None:
         """A start that fails leaves no record of the container."""
-        self.on_failure.push_record(record.forget, self.program.plan.spec.name)
+        self.on_failure.push_record(record.forget, self.program.name)
 
     def _parent_steps(self, phase: int) -> None:
         for index, step in self.program.parent:
@@ -201,6 +213,10 @@ class Start:
             self.on_failure.push(self._close_status)
             self.own("status", status)
             theirs.append(status)  # who reads it to know of a death must not wait for us
+        if self.supervisor is not None:
+            self.on_failure.push(self.supervisor.stop)
+            self.own("listener", self.supervisor.offer())
+            theirs.append(self.fds["listener"])
         keep = {self.fds[name] for name in self.program.fd_names} | {report, *range(3, 3 + self.preserve)}
         keep.discard(-1)  # a descriptor that this host needs not: the op does nothing
         self.region = os.memfd_create("minictr-start", os.MFD_CLOEXEC)
@@ -292,6 +308,11 @@ class Start:
         if self.console is not None:
             self.console.receive(self.remaining())
 
+    def take_listener(self) -> None:
+        """That of a filter that notifies: it is answered from now on, for execve itself may wait for that."""
+        if self.supervisor is not None:
+            self.supervisor.take(self.remaining(), self.region)
+
     def await_exec(self) -> None:
         """Until the program runs. A failed op, a death and the deadline are exceptions."""
         self._judge(self._poll(0))  # POLLHUP needs not be asked for
@@ -353,17 +374,6 @@ class Start:
         if self.pidfd >= 0:
             shut(self.pidfd)
             self.pidfd = -1
-
-
-def new_record(name: str = "", root: str = "") -> Record:
-    """A container's directory below ROOT, for what must not be left behind if this process is killed; NAME is taken."""
-    from minictr.runtime.record import Record
-    from minictr.runtime.store import Store
-    from minictr.runtime.sweep import sweep_now_and_then
-
-    store = Store(root)
-    sweep_now_and_then(store)
-    return Record.new(store, name)
 
 
 def reap(pid: int) -> int:

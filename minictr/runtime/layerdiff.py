@@ -27,6 +27,7 @@ __all__ = ["ADDED", "CHANGED", "DELETED", "Change", "Marks", "changes"]
 
 ADDED, CHANGED, DELETED = "A", "C", "D"
 NO_DIRECTORY = -1
+USER_MARKS = "user.overlay."
 
 
 class Change(Value):
@@ -40,15 +41,15 @@ class Change(Value):
 
 
 class Marks:
-    """The attributes of overlayfs: ``trusted.overlay.*``, or ``user.overlay.*`` where it was mounted by an ordinary
-    user (``userxattr``, Linux 5.11).
+    """The attributes of overlayfs: ``trusted.overlay.*``, or ``user.overlay.*`` where it was mounted in a user
+    namespace (``userxattr``, Linux 5.11).
 
     Only one of the two counts, as the other may be written by any program of the container. "" is what this process
     would have mounted with.
     """
 
     def __init__(self, prefix: str = "") -> None:
-        self.prefix = prefix or ("trusted.overlay." if os.geteuid() == 0 else "user.overlay.")
+        self.prefix = prefix or ("trusted.overlay." if os.geteuid() == 0 else USER_MARKS)
 
     def get(self, fd: int, name: str) -> bytes | None:
         """The value of one, of an O_PATH descriptor; None without it."""

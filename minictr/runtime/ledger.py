@@ -50,16 +50,16 @@ def close_entry(journal: Record) -> None:
 
 
 def _is_good(record: Record) -> bool:
-    """Whether RECORD is of the store that is in use now, and was not removed under us."""
+    """Whether RECORD is of the store that is in use now, and was not removed under us: then it has no link left."""
     from minictr.runtime.store import root_path
 
-    return record.store.path == root_path() and record.is_there()
+    return record.store.path == root_path() and os.fstat(record.fd).st_nlink > 0
 
 
 def _opened() -> Record:
     import atexit
 
-    from minictr.runtime.launch import new_record
+    from minictr.runtime.sweep import new_record
 
     record = new_record()
     record.write_ahead()  # its file is opened here, where one thread is at a time: two at once would open it twice

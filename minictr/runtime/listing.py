@@ -10,16 +10,16 @@ import os
 
 from minictr.errors import StateError, StepFailed
 from minictr.runtime.identity import ProcessIdentity
+from minictr.runtime.looks import frozen
 from minictr.runtime.record import Record
 from minictr.runtime.store import Store
 from minictr.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Any
 
-__all__ = ["DAMAGED", "Glance", "frozen", "glance", "glances"]
+__all__ = ["DAMAGED", "Glance", "glance", "glances"]
 
 DAMAGED = "damaged"
 NS_MAX = 1 << 63  # nanoseconds since 1970: the year 2262
@@ -118,19 +118,3 @@ def _ports(rows: Any) -> tuple[tuple[str, str, int, int], ...]:
         if [type(item) for item in row] != [str, str, int, int]:
             raise ValueError(f"ports are {str(row)[:40]}")
     return found
-
-
-def frozen(groups: Iterable[Any]) -> bool:
-    """Whether one of GROUPS (rows of controller, version, directory) is frozen, or about to be.
-
-    freezer.state, cgroup.freeze: looked at here, for the cgroup modules cost more to import than ps does all in all.
-    """
-    for controller, version, directory in groups:
-        if controller == "freezer" or version == 2:
-            name, marks = ("cgroup.freeze", ("1",)) if version == 2 else ("freezer.state", ("FROZEN", "FREEZING"))
-            try:
-                with open(f"{directory}/{name}", "rb", buffering=0) as file:
-                    return (file.read(16) or b"").decode().strip() in marks
-            except OSError:
-                return False
-    return False

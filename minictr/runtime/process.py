@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from minictr.kernel.cgroup_readings import Readings
     from minictr.kernel.cgroup_usage import Usage
+    from minictr.runtime.observed.denials import Denial
+    from minictr.runtime.observed.start import Observer
+    from minictr.runtime.supervisor import Supervisor
     from minictr.runtime.timeline import Clock, Timeline
 
 PIPE, STDOUT, DEVNULL = -1, -2, -3  # the values of subprocess's
@@ -44,7 +47,7 @@ class Process:
     systemd-nspawn's. ``rusage``: ``os.wait4``'s, of the whole container (its init and all it reaped); without init its
     ``ru_maxrss`` is at least the caller's, which exec charges to whoever shared its memory. ``elapsed``: seconds from
     the start's first step to the end. ``timeline``: the start, step by step. ``usage``: its cgroups' last readings, if
-    it had any.
+    it had any. ``handler_errors``: see there.
 
     A process dropped while running warns ResourceWarning, runs on, and is reaped by a later start when it has ended;
     ``with`` kills and reaps it.
@@ -74,6 +77,8 @@ class Process:
         self.text: tuple[str, str] | None = None  # encoding and errors, where the streams are text
         self.readings: Readings | None = None
         self.aftermath: Callable[[], Readings | None] | None = None
+        self.supervisor: Supervisor | None = None
+        self.observer: Observer | None = None
         self.clock, self._status_fd, self._first = clock, status_fd, first
         self._reaping = allocate_lock()
         if _dropped:
@@ -86,6 +91,19 @@ class Process:
     @property
     def usage(self) -> Usage | None:
         return None if self.readings is None else self.readings.usage()
+
+    @property
+    def handler_errors(self) -> tuple[BaseException, ...]:
+        """What an ``on_syscall`` function raised, the first 32: each such call failed with EPERM."""
+        return () if self.supervisor is None else tuple(self.supervisor.errors)
+
+    @property
+    def denials(self) -> tuple[Denial, ...]:
+        """What it was denied and why, when it is over and was started with ``explain_denials``; else nothing.
+
+        Raises StepFailed when the observer was killed: then nothing is known.
+        """
+        return () if self.observer is None else self.observer.denials(self)
 
     @property
     def behind_init(self) -> bool:
@@ -171,6 +189,10 @@ class Process:
         self.signal = max(0, -returncode)
         self.elapsed = (time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW) - self.clock.begin_ns) / 1e9
         try:
+            if self.supervisor is not None:
+                self.supervisor.stop()
+            if self.observer is not None:
+                self.observer.finish()
             if self.aftermath is not None:
                 self.readings = self.aftermath()
         finally:

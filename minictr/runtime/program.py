@@ -26,42 +26,56 @@ _FD = struct.Struct("=q")
 
 
 class Program:
-    """The child's half of a plan, ready to run. ``steps`` are the plan's steps in op order, with their plan index."""
+    """The child's half of a plan, ready to run. ``steps`` are the plan's steps in op order, with their plan index.
+
+    ``ops``, ``blob``: arrays of the core's; ``fd_places``: where in ``ops`` a descriptor stands, and its word.
+    """
 
     def __init__(self, plan: Plan) -> None:
-        encoder = Encoder()
-        self.steps: list[tuple[int, Step]] = []
-        self.parent: list[tuple[int, Step]] = []
+        encoder, parent, steps, room = Encoder(), [], [], 0
         for index, step in enumerate(plan.steps, 1):
             if step.phase in PARENT_PHASES:
-                self.parent.append((index, step))
+                parent.append((index, step))
                 continue
-            self.steps.append((index, step))
+            steps.append((index, step))
+            room = len(encoder.blob)
             encoder.add(step.call, step.args, step.tolerate)
-        ready = next(place for place, (_, step) in enumerate(self.steps) if step.call == "ready")
-        self._preserve = ready * OP.size + _FIRST_NUMBER
-        self.plan = plan
-        self.fd_names = frozenset(name for _, name in encoder.fd_places)  # the words for descriptors that ops mention
-        self.total = len(plan.steps)
-        self.calls = frozenset(step.call for _, step in self.steps)
-        self.forks = "fork" in self.calls
-        self.joins = not self.calls.isdisjoint(JOINING) or any(step.call == "enter_pidns" for _, step in self.parent)
+        self.take(encoder, parent, steps)
+        self.argv, self.name, self._plan = plan.spec.argv, plan.spec.name, plan
+        self.before_exec = len(encoder.ops) - OP.size, room  # what ops and blob were without the last op
         self.spec_text = ""  # the spec as JSON, once somebody asked
-        self._ops, self._blob, self._fd_places = bytes(encoder.ops), bytes(encoder.blob), tuple(encoder.fd_places)
+        self.seen: tuple[int, ...] = ()  # what it hangs on in the root, where that tells whether it still holds
+
+    @property
+    def plan(self) -> Plan:
+        """What it was made from."""
+        return self._plan
+
+    def take(self, encoder: Encoder, parent: list[tuple[int, Step]], steps: list[tuple[int, Step]]) -> None:
+        """Become what ENCODER has encoded for the child's STEPS, each with its plan index; PARENT's are Python's."""
+        self.parent, self.steps = parent, steps
+        ready = next(place for place, (_, step) in enumerate(steps) if step.call == "ready")
+        self._preserve = ready * OP.size + _FIRST_NUMBER
+        self.fd_names = frozenset(name for _, name in encoder.fd_places)  # the words for descriptors that ops mention
+        self.total = len(parent) + len(steps)
+        self.calls = frozenset(step.call for _, step in steps)
+        self.forks = "fork" in self.calls
+        self.joins = not self.calls.isdisjoint(JOINING) or any(step.call == "enter_pidns" for _, step in parent)
+        self.ops, self.blob, self.fd_places = bytes(encoder.ops), bytes(encoder.blob), tuple(encoder.fd_places)
 
     def region(self, fds: Mapping[str, int], report: int, keep: Collection[int], preserve: int = 0) -> bytes:
         """The region's content for one start: FDS by word, the report pipe, every descriptor to KEEP until exec, and
         how many from 3 on to PRESERVE across it."""
-        ops = bytearray(self._ops)
-        for place, name in self._fd_places:
+        ops = bytearray(self.ops)
+        for place, name in self.fd_places:
             _FD.pack_into(ops, place, fds[name])
         _FD.pack_into(ops, self._preserve, preserve)
-        return region(bytes(ops), self._blob, report, keep, joins=self.joins, forks=self.forks)
+        return region(bytes(ops), self.blob, report, keep, joins=self.joins, forks=self.forks)
 
     @property
     def born_offset(self) -> int:
         """Where in the region's file a fork tells the pid of its child."""
-        return born_offset(HEADER_SIZE + len(self._ops) + len(self._blob))
+        return born_offset(HEADER_SIZE + len(self.ops) + len(self.blob))
 
 
 class Outcome:

@@ -10,6 +10,7 @@
         log, log.1 ...     output of a detached container
         stopped            there when somebody asked it to end
         attach             socket of its monitor
+        exec               what its first exec compiled, for the next: see runtime/exec_cache.py
 
 A journal's line is words separated by tabs. A last line without its newline was never finished, and what it announces
 was never made.
@@ -51,7 +52,7 @@ class Record(Handle):
     def __init__(self, store: Store, identity: str, fd: int, *, owned: bool) -> None:
         self.store, self.id, self.fd, self.owned = store, identity, fd, owned
         self.directory = os.path.join(store.containers, identity)
-        self._journal = -1
+        self._journal, self._written = -1, 0
         self._open = True
 
     @property
@@ -163,6 +164,7 @@ class Record(Handle):
             written = os.write(self._journal, text)
         except OSError as err:
             raise self.failed("write", "journal", err) from err
+        self._written += written
         if written != len(text):
             raise StepFailed(f"write {self.directory}/journal", 28, cure="the disk is full: make room")
 
@@ -187,9 +189,10 @@ class Record(Handle):
             pass
 
     def forget_rows(self, limit: int) -> None:
-        """The journal begins anew if it is longer than LIMIT bytes: all it announced is gone."""
-        if self._journal >= 0 and os.fstat(self._journal).st_size > limit:
+        """The journal begins anew if we wrote more than LIMIT bytes into it: all it announced is gone."""
+        if self._journal >= 0 and self._written > limit:
             os.ftruncate(self._journal, 0)
+            self._written = 0
 
     # --- the state ---
 
@@ -347,10 +350,10 @@ class Record(Handle):
             raise self.failed("remove", entry, err) from err
 
     def _remove_tree(self, entry: str) -> None:
-        from minictr.runtime.removal import remove_tree
+        from minictr.runtime.removal import remove
 
         try:
-            remove_tree(entry, self.fd)
+            remove(entry, self.fd)
         except OSError as err:
             raise self.failed("remove", entry, err) from err
 

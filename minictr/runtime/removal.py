@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 
+from minictr.kernel.core import lib
 from minictr.kernel.handles import shut
 
-__all__ = ["remove_tree"]
+__all__ = ["remove", "remove_tree"]
 
+CLONE_NEWUSER = 0x10000000  # linux/sched.h
 ALL = 0o700
 
 
@@ -48,6 +50,33 @@ def remove_tree(name: str, dir_fd: int) -> None:
         finally:
             shut(fd)
         os.rmdir(current, dir_fd=dir_fd)
+
+
+def remove(name: str, dir_fd: int) -> None:
+    """:func:`remove_tree`; by an ordinary user who may not as root of a user namespace that has all the ids that are
+    delegated to him, for in a container's layer they are owners too. Raises OSError; Unsupported without newuidmap."""
+    try:
+        remove_tree(name, dir_fd)
+    except PermissionError:
+        if not os.geteuid() or not _as_delegated(name, dir_fd):
+            raise
+
+
+def _as_delegated(name: str, dir_fd: int) -> bool:
+    """Whether it is gone then."""
+    from minictr.kernel.users import delegated_map, user_namespace
+
+    maps = {f"{kind}_map": delegated_map(f"/etc/sub{kind}") for kind in ("uid", "gid")}
+    with user_namespace(**maps) as made:
+        pid = os.fork()  # setns(2) wants a process of one thread, which a fork is
+        if not pid:
+            try:
+                if lib.mc_setns(made.fileno(), CLONE_NEWUSER) == 0:
+                    remove_tree(name, dir_fd)
+                    os._exit(0)
+            finally:
+                os._exit(1)
+        return os.waitpid(pid, 0)[1] == 0
 
 
 def _is_there(name: str, dir_fd: int) -> bool:

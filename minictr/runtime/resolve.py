@@ -11,9 +11,11 @@ import os
 from minictr.boot import is_init
 from minictr.errors import SpecError
 from minictr.features.cgroupfs import TOP
+from minictr.features.check import decimal
 from minictr.kernel.core import lib
 from minictr.kernel.handles import shut
 from minictr.runtime.filters import with_program
+from minictr.runtime.looks import MOUNTED_BY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from minictr.spec import Spec
 
 RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS = 0x10, 0x02  # linux/openat2.h
-MOUNTED_BY = {"/proc": "proc", "/sys": "sysfs", "/dev": "dev"}  # feature by its mount point
 MAX_DATABASE = 4 << 20  # bytes of a passwd or group file that are read
 
 
@@ -66,32 +67,11 @@ def caller_environment() -> tuple[str, ...]:
     return tuple(f"{key}={value}" for key, value in os.environ.items())
 
 
-LOOKED_AT = ("", *MOUNTED_BY, "/etc")  # of which only matters what they are
-READ = ("/etc/passwd", "/etc/group")  # and of which the content does
-
-
 def told_by_fingerprint(spec: Spec) -> bool:
     """Whether what :func:`resolve` makes of SPEC hangs on the root alone: on no environment, on no other layers."""
     env: Any = spec.get("env")
     io: Any = spec.get("io")
     return env is not None and env.clear and spec.get("overlay") is None and (io is None or not io.paths)
-
-
-def fingerprint(rootfs: str) -> tuple[int, ...]:
-    """Identity and age of all that :func:`resolve` looks at in ROOTFS; () where links make that a longer matter."""
-    marks: list[int] = []
-    for place in (*LOOKED_AT, *READ):
-        try:
-            stat = os.lstat(rootfs + place)
-        except OSError:
-            marks.append(-1)
-            continue
-        if stat.st_mode >> 12 == 0o12:
-            return ()  # what a link leads to may change without it
-        marks += (stat.st_dev, stat.st_ino)
-        if place in READ:
-            marks += (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
-    return tuple(marks)
 
 
 def _check_systemd(spec: Spec) -> None:
@@ -281,23 +261,25 @@ def _is_id(text: str) -> bool:
 
 
 def _user(user: str, passwd: list[list[str]], root: str) -> tuple[int, int, str, str]:
-    """(uid, gid, home, name): a number need not be known, a name must be."""
-    row = next((row for row in passwd if row[0] == user), None)
-    if row is None and user.isdecimal():
+    """(uid, gid, home, name): a number need not be known, a name must be. A number is never a name: an image with a
+    user "1000" of id 0 would make root of who asked for 1000 (runc: libcontainer/user, GetExecUser)."""
+    if decimal(user):
         row = next((row for row in passwd if int(row[2]) == int(user)), None)
         if row is None:
             return int(user), 0, "/", ""
+    else:
+        row = next((row for row in passwd if row[0] == user), None)
     if row is None:
         raise SpecError(f"--user {user}: no such user in {root or ''}/etc/passwd; give a number, or add it there")
     return int(row[2]), int(row[3]), row[5] or "/", row[0]
 
 
 def _group(group: str, groups: list[list[str]], root: str) -> int:
+    if decimal(group):
+        return int(group)
     row = next((row for row in groups if row[0] == group), None)
     if row is not None:
         return int(row[2])
-    if group.isdecimal():
-        return int(group)
     raise SpecError(f"--user :{group}: no such group in {root or ''}/etc/group; give a number, or add it there")
 
 

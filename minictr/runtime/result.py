@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from minictr.kernel.cgroup_readings import Readings
     from minictr.kernel.cgroup_usage import Usage
+    from minictr.runtime.observed.denials import Denial
     from minictr.runtime.process import Process
     from minictr.runtime.timeline import Clock, Timeline
 
@@ -23,7 +24,9 @@ class Result(Value):
     ``returncode``: exit code, or minus the signal; ``signal``: that signal or 0; ``timed_out``: whether ``timeout``
     ended it; ``elapsed``: seconds from the start's first step to the end; ``rusage``: ``os.wait4``'s
     ``struct_rusage`` of the whole container; ``timeline``: the start by step and by feature; ``stdout``, ``stderr``:
-    what was captured, else None; ``usage``: the last readings of its cgroups (bytes, seconds), None without any.
+    what was captured, else None; ``usage``: the last readings of its cgroups (bytes, seconds), None without any;
+    ``denials``: what it was denied and why, for a run with ``explain_denials``; ``handler_errors``: what an
+    ``on_syscall`` function raised, the first 32, each such call failed with EPERM.
     """
 
     args: tuple[str, ...]
@@ -36,6 +39,8 @@ class Result(Value):
     stdout: Any = None
     stderr: Any = None
     readings: Readings | None = None
+    handler_errors: tuple[BaseException, ...] = ()
+    denials: tuple[Denial, ...] = ()
 
     @property
     def usage(self) -> Usage | None:
@@ -86,6 +91,8 @@ class Result(Value):
             process.clock,
             *captured,
             process.readings,
+            process.handler_errors,
+            process.denials,
         )
 
     def judged(self, timeout: float | None, check: bool) -> Result:
@@ -99,4 +106,7 @@ class Result(Value):
     def check_returncode(self) -> None:
         """Raise :class:`CalledProcessError` if ``returncode`` is not 0."""
         if self.returncode:
-            raise CalledProcessError(self.returncode, self.args, self.stdout, self.stderr, self)
+            error = CalledProcessError(self.returncode, self.args, self.stdout, self.stderr, self)
+            for raised in self.handler_errors[:1]:
+                error.add_note(f"the on_syscall function had raised {raised!r} (result.handler_errors)")
+            raise error

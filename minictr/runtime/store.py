@@ -225,17 +225,17 @@ def read_text(directory: int, name: str, path: str, limit: int) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
-def replace_text(directory: int, name: str, text: str) -> None:
+def replace_text(directory: int, name: str, text: str | bytes) -> None:
     """NAME in DIRECTORY becomes TEXT, whole or not at all. Raises OSError."""
     write_text(directory, f"{name}.new", text)
     os.rename(f"{name}.new", name, src_dir_fd=directory, dst_dir_fd=directory)
 
 
-def write_text(directory: int, name: str, text: str) -> None:
+def write_text(directory: int, name: str, text: str | bytes) -> None:
     """TEXT in NAME, where there may be room for it already: that is not given back first. Raises OSError."""
     fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=directory)
     try:
-        data = memoryview(text.encode("ascii"))
+        data = memoryview(text.encode("ascii") if isinstance(text, str) else text)
         size = len(data)
         while data:
             data = data[os.write(fd, data) :]

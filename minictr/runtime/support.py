@@ -12,7 +12,11 @@ __all__ = ["support", "supports"]
 
 # the modules of minictr.kernel with trials for probe(), named like those of minictr.features
 MODULES = ("namespaces", "rootfs", "mounts", "process", "users", "capabilities", "seccomp", "landlock", "network")
-LABELS = ("apparmor", "selinux")  # features, and the modules of the same names
+ALONE = (
+    "apparmor",
+    "selinux",
+    "idmap",
+)  # features, and the modules of the same names, which try them in a way of their own
 # feature -> the controller that a group is made of to find out
 GROUPS = {name: name for name in "memory cpu cpuset pids io devices hugetlb rdma misc freezer".split()}
 # features that need more than one child: a network namespace, tables
@@ -28,7 +32,7 @@ def supports() -> dict[str, Support]:
     from minictr.steps import Support
 
     found: dict[str, Support] = {name: _group(name) for name in (*GROUPS, "cgroup_parent")}
-    for module in (*MODULES, *LABELS):
+    for module in (*MODULES, *ALONE):
         found.update(import_module(f"minictr.kernel.{module}").probe())
     found.update(_network())
     return {name: found.get(name, Support(False, "no kernel module tries it out")) for name in REGISTRY}
@@ -60,7 +64,7 @@ def support(feature: str | Feature | type[Feature]) -> Support:
         return _group(name)
     if name in NETWORK:
         return _network()[name]
-    if name in LABELS:
+    if name in ALONE:
         from importlib import import_module
 
         answer: Support = import_module(f"minictr.kernel.{name}").probe()[name]

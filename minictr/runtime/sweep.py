@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     Row = tuple[str, ...]
 
-__all__ = ["free", "sweep", "sweep_now_and_then"]
+__all__ = ["free", "new_record", "sweep", "sweep_now_and_then"]
 
 SIGKILL = 9
 INTERVAL = 1.0  # seconds between two sweeps by one process that starts one container after another
@@ -42,6 +42,13 @@ def sweep_now_and_then(store: Store) -> None:
     if now - _swept.get(store.path, -INTERVAL) >= INTERVAL:
         _swept[store.path] = now
         sweep(store)
+
+
+def new_record(name: str = "", root: str = "") -> Record:
+    """A container's directory below ROOT, for what must not be left behind if this process is killed; NAME is taken."""
+    store = Store(root)
+    sweep_now_and_then(store)
+    return Record.new(store, name)
 
 
 def sweep(store: Store, *, names: bool = False) -> list[str]:
@@ -216,6 +223,13 @@ def remove_directory(row: Row) -> bool:
     return True
 
 
+def give_back_ids(row: Row) -> bool:
+    """A lease of ids; whether it was the container's."""
+    from minictr.runtime.leases import drop
+
+    return drop(row[2], row[1])
+
+
 def _nothing(row: Row) -> bool:
     return False
 
@@ -229,4 +243,5 @@ RESOURCES: dict[str, Callable[[Row], bool]] = {
     "cgroup": remove_cgroup,
     "directory": remove_directory,
     **dict.fromkeys(NETWORK, _nothing),
+    "ids": give_back_ids,
 }

@@ -15,7 +15,7 @@ import pytest
 import minictr as mc
 from bench import ROOT
 from bench import __main__ as front
-from bench.life import cli, controllers, crowd, joining, rest
+from bench.life import adding, cli, controllers, crowd, joining, privilege, rest, syscalls
 from bench.life.series import Series, in_turn
 from bench.lifecycle.lab import Lab
 from bench.lifecycle.worker import Command
@@ -222,9 +222,9 @@ def test_what_this_host_has_not_is_told(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_what_a_controller_adds_is_what_it_takes_in_quiet_rounds() -> None:
     found = series(none=[3, 3, 9], pids=[3.1, 3.1, 30])
-    assert controllers.added(found, "pids", 1).estimate == pytest.approx(0.1)
+    assert adding.added(found, "pids", 1).estimate == pytest.approx(0.1)
     found["none"].cpu, found["pids"].cpu = [1_000_000, 2_000_000, 1_500_000], [1_200_000, 2_200_000, 1_700_000]
-    assert controllers.worked(found, "pids", 1).estimate == pytest.approx(0.2)
+    assert adding.worked(found, "pids", 1).estimate == pytest.approx(0.2)
 
 
 def test_each_controller_has_two_promises() -> None:
@@ -232,7 +232,7 @@ def test_each_controller_has_two_promises() -> None:
     for name, cpu in (("none", 1.0), ("pids", 1.4), ("memory", 1.2), ("all", 1.9)):
         found[name].cpu = [round(cpu * 1e6)] * 9
     found["cpu"] = Series("cpu", failed="no such controller")
-    part = controllers.part(found, [], 1)
+    part = adding.part("", found, [], 1, single=tuple(controllers.LIMITS), at_most=controllers.AT_MOST_MS)
     assert answers(part) == {
         "pids adds at most 0.3 ms": "yes",
         "pids adds at most 0.3 ms of processor time": "no",
@@ -242,6 +242,44 @@ def test_each_controller_has_two_promises() -> None:
         "all 2 add, each, at most 0.3 ms of processor time": "no",
     }
     assert any("no such controller" in line for line in part.lines)
+
+
+# --- filters and Landlock ---
+
+
+def test_a_filter_and_landlock_are_there_when_they_are_measured(lab: Lab) -> None:
+    commands = privilege.commands(lab)
+    assert list(commands) == ["none", "none again", *privilege.FILTERS, "landlock 20", "both"]
+    found, _ = in_turn(lab, {name: commands[name] for name in ("none", "both")}, rounds=1, warmup=0, seed=1)
+    assert all(one.complete for one in found.values())
+    paths = privilege.some_paths(lab.rootfs)
+    assert len(set(paths)) == 20
+    assert paths[0] == "/"
+    assert all(os.path.lexists(lab.rootfs + path) for path in paths)
+
+
+def test_system_calls_are_timed_under_the_filters_they_say(lab: Lab) -> None:
+    root = syscalls.compiled_root(lab)
+    boxes = syscalls.boxes(root)
+    without = [name for name, box in boxes.items() if "seccomp" not in {feature.name for feature in box.features}]
+    assert without == ["none", "none again"]
+    for box in boxes.values():
+        told = syscalls.parsed(box.run(["/syscalls", "2", "50"], capture_output=True, text=True).stdout)
+        assert list(told) == ["getppid", "personality", "open+close"]
+        assert min(told.values()) > 0
+    assert boxes["none"].run(["/syscalls", "0", "1"]).returncode == 2
+
+
+def test_a_frequent_call_must_cost_what_the_kernels_cache_costs() -> None:
+    values = {name: {"getppid": [100.0] * 9} for name in ("none", "none again")}
+    values |= {name: {"getppid": [140.0] * 9} for name in ("allow all", "default", "lxc")}
+    part = syscalls.part({**values, "docker": {"getppid": [160.0] * 9}}, 1)
+    assert {text.split()[2]: answer for text, answer in answers(part).items()} == {
+        "default": "yes",
+        "docker": "no",
+        "lxc": "yes",
+    }
+    assert any(line.split() == ["docker", "160.0", "60.0"] for line in part.lines)
 
 
 # --- the whole ---

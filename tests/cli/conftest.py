@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +13,9 @@ from typing import Any
 
 import pytest
 
+import minictr
 from minictr.features import PROFILES
+from minictr.kernel import namespaces
 from minictr.plan import plan
 from minictr.runtime.ended import ExitRecord
 from minictr.runtime.identity import ProcessIdentity
@@ -25,6 +29,30 @@ from minictr.runtime.store import Store
 from minictr.spec import Spec
 
 Made = Callable[..., str]
+
+
+PROGRAM = """
+import sys
+sys.path += {path!r}
+from minictr.cli.entry import main
+code = main({argv!r})
+sys.stderr.write(" ".join([str(code), *sorted(sys.modules)]))
+"""
+
+
+def _imported(*argv: str) -> tuple[int, set[str], str]:
+    """Exit code and modules after ``minictr ARGV``, and what it wrote."""
+    places = [str(Path(place).parent) for place in minictr.__path__] + [p for p in sys.path if "-packages" in p]
+    code = PROGRAM.format(path=places, argv=list(map(str, argv)))
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
+    number, *modules = done.stderr.split("\n")[-1].split()
+    return int(number), set(modules), done.stdout
+
+
+@pytest.fixture(scope="session")
+def imported() -> Callable[..., tuple[int, set[str], str]]:
+    """``imported("exec", "lab", "true")``: exit code and modules after that command line, and what it wrote."""
+    return _imported
 
 
 @pytest.fixture
@@ -103,3 +131,42 @@ def started(store: Store, rootfs: Path, requires: Any) -> Iterator[Callable[...,
     yield start
     for process in running:
         process.close()
+
+
+@pytest.fixture
+def eventually() -> Callable[..., None]:
+    """``eventually(check)``: check() is true within ten seconds."""
+
+    def wait(check: Callable[[], object], seconds: float = 10) -> None:
+        deadline = time.monotonic() + seconds
+        while not check():
+            assert time.monotonic() < deadline, "it never came true"
+            time.sleep(0.01)
+
+    return wait
+
+
+@pytest.fixture
+def in_own_mounts(requires: Any) -> Callable[..., Any]:
+    """``in_own_mounts(function)``: its answer, from a fork in a mount namespace of its own."""
+    requires.root()
+
+    def run(function: Callable[[], Any]) -> Any:
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                namespaces.unshare("mnt").keep()
+                os.write(writer, json.dumps([True, function()]).encode())
+            except BaseException as err:
+                os.write(writer, json.dumps([False, repr(err)]).encode())
+            os._exit(0)
+        os.close(writer)
+        with os.fdopen(reader) as file:
+            text = file.read()
+        os.waitpid(pid, 0)
+        good, answer = json.loads(text)
+        assert good, answer
+        return answer
+
+    return run

@@ -29,6 +29,7 @@ BAD = {
     "--upper": ["", "/dev/null", "/nosuch/deeper"],
     "--shm-size": ["0", "-1", "x", "1q"],
     "--cap-add": ["", "NOPE", "CAP_", "99"],
+    "--securebits": ["", "noroot", "+nope", "+keep_caps", "+noroot,", "+noroot,-no-root"],
     "--cap-drop": ["", "NOPE"],
     "--security-opt": ["", "nope", "no-new-privileges=maybe", "no-new-privileges=", "seccomp=file", "label=x"],
     "--ulimit": ["", "nofile", "nope=1", "nofile=", "nofile=2:1", "nofile=x"],

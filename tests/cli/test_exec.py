@@ -34,19 +34,6 @@ def name(lab) -> str:
 
 
 @pytest.fixture
-def eventually() -> Callable[[Callable[[], object]], None]:
-    """``eventually(check)``: check() is true within ten seconds."""
-
-    def wait(check: Callable[[], object]) -> None:
-        deadline = time.monotonic() + 10
-        while not check():
-            assert time.monotonic() < deadline, "it never came true"
-            time.sleep(0.01)
-
-    return wait
-
-
-@pytest.fixture
 def inside(run_cli, name) -> Exec:
     """``inside("--user", "1", "--", "id")``: ``minictr exec`` with the container's name in the place of ``--``."""
 

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
-
-import minictr
 
 # Measured cost of each on a cold start: docs/decisions.md
 FORBIDDEN = frozenset(
@@ -18,32 +12,15 @@ FORBIDDEN = frozenset(
     " tokenize traceback types typing uuid warnings weakref".split()
 )
 
-PROGRAM = """
-import sys
-sys.path += {path!r}
-from minictr.cli.entry import main
-code = main({argv!r})
-sys.stderr.write(" ".join([str(code), *sorted(sys.modules)]))
-"""
-
-
-def imported(*argv: str) -> tuple[int, set[str], str]:
-    """Exit code and modules after ``minictr ARGV``, and what it wrote."""
-    places = [str(Path(place).parent) for place in minictr.__path__] + [p for p in sys.path if "-packages" in p]
-    code = PROGRAM.format(path=places, argv=list(map(str, argv)))
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
-    number, *modules = done.stderr.split("\n")[-1].split()
-    return int(number), set(modules), done.stdout
-
 
 @pytest.fixture(scope="module", autouse=True)
-def compiled_once(requires, rootfs):
+def compiled_once(imported, requires, rootfs):
     """A filter is compiled the first time, and kept on disk."""
     imported("run", "--rootfs", rootfs, "--", "true")
     imported("run", "--rootfs", rootfs, "--cap-drop", "ALL", "--", "true")
 
 
-def test_a_run_to_its_end(rootfs, requires):
+def test_a_run_to_its_end(imported, rootfs, requires):
     requires.root()
     code, modules, output = imported("run", "--rootfs", rootfs, "--", "echo", "done")
     assert (code, output) == (0, "done\n")
@@ -58,14 +35,14 @@ def test_a_run_to_its_end(rootfs, requires):
         ["--overlay", "--read-only", "--init", "-i", "--rm", "--no-tty"],
     ],
 )
-def test_a_run_with_options(rootfs, requires, options):
+def test_a_run_with_options(imported, rootfs, requires, options):
     requires.root()
     code, modules, _ = imported("run", "--rootfs", rootfs, *options, "--", "true")
     assert code == 0
     assert FORBIDDEN & modules == set()
 
 
-def test_a_program_that_joins(started):
+def test_a_program_that_joins(imported, started):
     started("hot", profile="default")
     code, modules, output = imported("exec", "-e", "A=1", "-u", "1:1", "-w", "/tmp", "hot", "echo", "done")
     assert (code, output) == (0, "done\n")
@@ -76,7 +53,7 @@ def test_a_program_that_joins(started):
     "words",
     ["ps -a", "inspect hot", "pause hot", "unpause hot", "update hot --pids-limit 9", "kill -s USR1 hot", "stop hot"],
 )
-def test_the_verbs_that_scripts_loop_over(detached, run_cli, words):
+def test_the_verbs_that_scripts_loop_over(imported, detached, run_cli, words):
     detached("hot")
     if words.startswith("unpause"):
         run_cli("pause", "hot")
@@ -87,7 +64,7 @@ def test_the_verbs_that_scripts_loop_over(detached, run_cli, words):
 
 
 @pytest.mark.parametrize("words", ["wait hot", "stop hot", "rm hot", "start hot"])
-def test_the_verbs_of_an_end(detached, run_cli, words):
+def test_the_verbs_of_an_end(imported, detached, run_cli, words):
     detached("hot", "true")
     run_cli("wait", "hot")
     code, modules, _ = imported(*words.split())
@@ -96,27 +73,27 @@ def test_the_verbs_of_an_end(detached, run_cli, words):
 
 
 @pytest.mark.parametrize("verb", [["run", "-d"], ["run", "-d", "-t"], ["create"]])
-def test_a_container_in_the_background(detached, rootfs, verb):
+def test_a_container_in_the_background(imported, detached, rootfs, verb):
     detached("other")  # for its end: nothing stays of the one below either
     code, modules, _ = imported(*verb, "--name", "hot", "--rootfs", rootfs, "--", "sleep", "1000")
     assert code == 0
     assert FORBIDDEN & modules == set()
 
 
-def test_a_failure_costs_no_more(rootfs):
+def test_a_failure_costs_no_more(imported, rootfs):
     code, modules, _ = imported("run", "--rootfs", "/nosuch", "--", "true")
     assert code == 125
     assert FORBIDDEN & modules == set()
 
 
-def test_plan_as_text(rootfs):
+def test_plan_as_text(imported, rootfs):
     code, modules, output = imported("plan", "--rootfs", rootfs, "--", "true")
     assert code == 0
     assert "mount" in output
     assert FORBIDDEN & modules == set()
 
 
-def test_help_is_clicks():
+def test_help_is_clicks(imported):
     code, modules, output = imported("run", "--help")
     assert code == 0
     assert "click" in modules

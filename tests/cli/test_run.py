@@ -187,6 +187,15 @@ def test_privileged_has_what_the_caller_has(run):
     assert status(text, "NoNewPrivs") == "0"
 
 
+@pytest.mark.parametrize("profile", ["docker", "lxc"])
+def test_privileged_lifts_a_device_list(run, profile):
+    """The list that those profiles have is gone, and with it what stands before the host's devices."""
+    look = "cat /proc/self/mounts > /dev/null; : < /dev/loop-control && echo open"
+    if not os.path.exists("/dev/loop-control"):
+        pytest.skip("this host has no loop devices")
+    assert out(run(look, "--profile", profile, "--privileged")).strip() == "open"
+
+
 def test_security_options(run):
     show = "cat /proc/self/status"
     assert status(out(run(show)), "NoNewPrivs") == "1"

@@ -113,6 +113,19 @@ def test_what_is_no_profile(run_cli, rootfs, value):
     assert "--security-opt seccomp=" in done.stderr
 
 
+@pytest.mark.parametrize("verb", ["run", "create", "plan"])
+def test_a_profile_that_notifies(run_cli, rootfs, tmp_path, verb):
+    """There is no function to ask: the reason, and where one can be given."""
+    path = tmp_path / "asks.json"
+    rule = {"names": ["mknod"], "action": "SCMP_ACT_NOTIFY"}
+    path.write_text(json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}))
+    done = run_cli(verb, "--rootfs", rootfs, "--security-opt", f"seccomp={path}", "--", "true")
+    assert done.returncode == 125
+    assert done.stderr.count("\n") == 1
+    assert f"seccomp={path}: SCMP_ACT_NOTIFY: a Python function" in done.stderr
+    assert "on_syscall=" in done.stderr
+
+
 def test_without_a_cache(run_cli, rootfs, requires, tmp_path, monkeypatch):
     """A place that cannot be written costs time, and nothing else."""
     requires.root()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -37,6 +38,29 @@ class Run(Drive):
             self.command("gc")
         left = self.place.left()
         return self.kinds(told, point, self.ran(), left)
+
+
+class Mapped(Run):
+    """With ids of its own, and a root that is shown through them."""
+
+    name = "minictr run --userns auto"
+
+    @property
+    def options(self) -> list[str]:
+        idmapped = [f"{word}:idmap" if word.endswith(":/out") else word for word in super().options]
+        return [*idmapped, "--userns", "auto"]
+
+    def look(self, patience: float = 0.0) -> State | None:
+        """Without the ids, which are others at each start."""
+        found = super().look(patience)
+        if found is None:
+            return None
+        first = int(found["/proc/self/uid_map"][0].split()[1])
+        told = re.compile(r"\b[0-9]{10}\b")
+        return {
+            name: [told.sub(lambda word: f"{int(word[0]) - first} of them", row) for row in rows]
+            for name, rows in found.items()
+        }
 
 
 class Detached(Run):
@@ -116,8 +140,14 @@ class Exec(Run):
         self.container = ""
         super().renew()
 
+    @property
+    def kept(self) -> Path:
+        """What one exec leaves for the next."""
+        return self.place.root / "containers" / self.container / "exec"
+
     def begin(self) -> None:
         if self.container:
+            self.kept.unlink(missing_ok=True)
             return
         told = self.command("run", "-d", *self.options, "--", "/state", "/out/state", "stay")
         assert told.code == 0, told
@@ -143,6 +173,21 @@ class Exec(Run):
     def close(self) -> None:
         self.command("rm", "-f", NAME)
         super().close()
+
+
+class ExecAgain(Exec):
+    """``exec`` by what an earlier one has compiled."""
+
+    name = "minictr exec, again"
+
+    def begin(self) -> None:
+        if not self.container:
+            super().begin()
+        if not self.kept.exists():
+            told = self.command("exec", NAME, "/state", "/out/exec")
+            assert told.code == RAN, told
+            assert self.kept.exists()
+            self.state.unlink()
 
 
 class Undone(Run):
@@ -253,5 +298,5 @@ def is_kill(point: Point | None) -> bool:
 
 
 DRIVES: dict[str, type[Drive]] = {
-    drive.name: drive for drive in (Run, Undone, Detached, Started, Exec, Remove, Gc, End)
+    drive.name: drive for drive in (Run, Mapped, Undone, Detached, Started, Exec, ExecAgain, Remove, Gc, End)
 }

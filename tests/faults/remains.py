@@ -28,7 +28,7 @@ __all__ = ["Place", "cli"]
 
 SHORT = 12  # digits of an id in the name of a cgroup
 MNT_DETACH = 2
-SETTLED = ("containers", "names", "events", "events.1")  # what a store makes, and keeps
+SETTLED = ("containers", "names", "ids", "events", "events.1")  # what a store makes, and keeps
 SHARED = ("/tmp", "/var/tmp", "/dev/shm", "/run", "/run/netns")  # where other sessions have things too
 
 
@@ -172,6 +172,8 @@ class Place:
             yield self.root / "containers" / f"{name} ({inside})"
         for name in set(listing(self.root / "names")) - set(besides):
             yield self.root / "names" / name
+        if not besides:
+            yield from (self.root / "ids" / name for name in listing(self.root / "ids"))
 
     # --- the end ---
 

@@ -12,7 +12,7 @@ from suite import KILLED, tiny, told, wrong
 
 __all__ = ["tiny"]
 
-SAMPLE = 16  # points of each command
+SAMPLE = 10  # points of each command
 OTHER = 200  # of each other runtime's
 
 

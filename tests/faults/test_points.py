@@ -12,7 +12,7 @@ from suite import FAILS, tiny, told, wrong
 
 __all__ = ["tiny"]
 
-SAMPLE = 24  # points of each command
+SAMPLE = 16  # points of each command
 OTHER = 400  # of each other runtime's
 
 

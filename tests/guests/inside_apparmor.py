@@ -112,6 +112,32 @@ def test_it_confines_whatever_else_is_left_out(box: mc.Container, feature: str) 
     assert run(less, "minictr-open", "read line </srv/secret || exit 9").returncode == 0
 
 
+@pytest.mark.parametrize("place", ["/proc/self", "/proc/self/attr", "/data"])
+def test_files_of_an_image_in_the_place_of_proc_take_no_label(box: mc.Container, tmp_path: Any, place: str) -> None:
+    """A volume with files of procfs' names lies over a part of /proc, by itself or because a link of the image leads it
+    there: the program is confined all the same, or the start ends. CVE-2019-16884, CVE-2019-19921, CVE-2025-52881.
+
+    Weakened: whoever writes the label by that name writes to the fake, and confines nobody.
+    """
+    for name in ("exec", "attr/exec", "apparmor/exec", "attr/apparmor/exec", "self/attr/apparmor/exec"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("fake\n")
+    link = box.rootfs + "/data"
+    os.symlink("/proc", link)
+    try:
+        try:
+            done = run(box.with_(mc.Bind(str(tmp_path), place)), "minictr-lab", "read line </srv/secret || exit 9")
+        except StepFailed:
+            assert place != "/proc/self", "what is over its own directory covers no setting, and needs not be refused"
+        else:
+            assert done.returncode == 9, done
+    finally:
+        os.unlink(link)
+    assert {path.read_text() for path in tmp_path.rglob("exec")} == {"fake\n"}
+    (tmp_path / "attr/exec").write_text("exec minictr-lab")
+    assert apparmor.current() == apparmor.Confinement("unconfined")
+
+
 def test_it_confines_in_a_user_namespace(box: mc.Container) -> None:
     maps = ((0, 100000, 65536),)
     done = run(box.with_(mc.UserNamespace(maps, maps)), "minictr-lab", f"{CURRENT}; cat /srv/secret")

@@ -12,7 +12,7 @@ import pytest
 # well asks the kernel what it has, as on any machine. v2 is nowhere else; v1 is on most machines that run these tests.
 GUEST_TESTS = {
     "unified": ("tests/guests/inside.py", "tests/kernel/test_cgroup*.py", "tests/kernel/test_isolation.py"),
-    "v1": ("tests/guests/inside.py", "tests/kernel/test_cgroups.py"),
+    "v1": ("tests/guests/inside.py", "tests/kernel/test_cgroups.py", "tests/security/test_calls.py"),
     "hybrid": ("tests/guests/inside.py", "tests/runtime/test_cgroups.py"),
     "apparmor": ("tests/guests/inside_apparmor.py", "tests/kernel/test_labels.py"),
     "selinux": ("tests/guests/inside_selinux.py", "tests/kernel/test_labels.py"),

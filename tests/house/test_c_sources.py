@@ -14,7 +14,7 @@ pytestmark = pytest.mark.lint
 
 CORE = sources.files(".c", under=("minictr/_core",))
 HEADERS = sources.files(".h", under=("minictr/_core",))
-BENCH = sources.files(".c", ".h", under=("bench",))
+PROGRAMS = sources.files(".c", ".h", under=("bench", "tests/security/attempts"))
 MACHINES = ("x86_64", "aarch64")
 WARNINGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror")
 
@@ -24,7 +24,7 @@ def compiler(machine: str) -> str:
     return "gcc" if machine == platform.machine() else f"{machine.replace('_', '-')}-linux-gnu-gcc"
 
 
-@pytest.mark.parametrize("path", CORE + HEADERS + BENCH, ids=sources.name)
+@pytest.mark.parametrize("path", CORE + HEADERS + PROGRAMS, ids=sources.name)
 def test_it_is_formatted(path: Path, requires) -> None:
     tool = requires("clang-format")
     answer = subprocess.run([tool, "--dry-run", "-Werror", str(path)], capture_output=True, text=True, check=False)
@@ -33,7 +33,7 @@ def test_it_is_formatted(path: Path, requires) -> None:
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-@pytest.mark.parametrize("path", CORE + [path for path in BENCH if path.suffix == ".c"], ids=sources.name)
+@pytest.mark.parametrize("path", CORE + [path for path in PROGRAMS if path.suffix == ".c"], ids=sources.name)
 def test_it_compiles_without_a_warning(path: Path, machine: str, tmp_path: Path, requires) -> None:
     if machine != platform.machine() and platform.machine() != "x86_64":
         pytest.skip(f"Debian's cross compiler for {machine} is looked for on x86_64 only")

@@ -59,6 +59,7 @@ from minictr.kernel import (  # noqa: F401 - a child without privilege may be un
     process,
     rootfs,
     seccomp,
+    seccomp_notify,
     selinux,
     trees,
     trials,

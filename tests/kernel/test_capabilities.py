@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,116 @@ def test_ambient_is_kept_over_execve(in_child: Any) -> None:
     assert in_child(body) == ([0, 0], ([bit, bit], ("KILL",)), (), 1)
 
 
+def test_each_of_the_five_sets_alone(in_child: Any) -> None:
+    """Every set is brought to one value of its own, by its own function, and the others stay."""
+
+    def body() -> Any:
+        begin, seen = get(), []
+        few = ("CHOWN", "KILL", "SETPCAP")
+        for change in (
+            lambda: capabilities.set(inheritable=("KILL", "CHOWN")),
+            lambda: capabilities.ambient("KILL"),
+            lambda: capabilities.drop_bounding("NET_RAW"),
+            lambda: capabilities.set(effective=few),
+            lambda: capabilities.set(permitted=few),
+        ):
+            before = get()
+            change()
+            seen.append({name for name in ROWS if getattr(get(), name) != getattr(before, name)})
+            assert {name: mask(getattr(get(), name)) for name in ROWS} == {
+                name: shown(row) for name, row in ROWS.items()
+            }
+        return begin, seen, get()
+
+    begin, seen, end = in_child(body)
+    assert begin.ambient == begin.inheritable == ()
+    assert seen == [{"inheritable"}, {"ambient"}, {"bounding"}, {"effective"}, {"permitted"}]
+    few = ("CHOWN", "KILL", "SETPCAP")
+    less = tuple(name for name in begin.bounding if name != "NET_RAW")
+    assert end == capabilities.Sets(few, few, ("CHOWN", "KILL"), less, ("KILL",))
+
+
+def test_a_number_beyond_the_kernels_last(in_child: Any) -> None:
+    last = capabilities.last_cap()
+
+    def body() -> Any:
+        with pytest.raises(StepFailed, match=f"EINVAL.*last capability is {last}") as caught:
+            capabilities.drop_bounding(f"cap_{last + 1}")
+        with pytest.raises(StepFailed, match="ambient") as other:
+            capabilities.ambient("cap_63")
+        capabilities.drop_bounding(str(last))
+        return caught.value.errno, other.value.errno, mask(capabilities.bounding()) >> last
+
+    assert in_child(body) == (22, 22, 0)
+
+
+def secure_bits_and_sets(*rows: str) -> Any:
+    """The securebits, and the sets of a program that is executed under them."""
+    return capabilities.securebits(), executed(*rows)
+
+
+def test_noroot_takes_roots_capabilities_at_execve(in_child: Any) -> None:
+    def body() -> Any:
+        capabilities.set(inheritable=("KILL",))
+        capabilities.ambient("KILL")
+        off = secure_bits_and_sets("CapEff", "CapPrm")
+        capabilities.set_securebits("noroot")
+        on = secure_bits_and_sets("CapEff", "CapPrm"), shown("CapEff")
+        capabilities.set_securebits(off=("SECBIT_NOROOT",))
+        return off, on, secure_bits_and_sets("CapEff", "CapPrm"), shown("CapEff")
+
+    off, (on, mine), again, all_bits = in_child(body)
+    assert off[0] == () and off[1] == [all_bits, all_bits]
+    assert on == (("noroot",), [1 << 5, 1 << 5]) and mine == all_bits  # at execve, not before
+    assert again == off
+
+
+def test_a_locked_bit_stays(in_child: Any) -> None:
+    def body() -> Any:
+        capabilities.set_securebits("noroot", "no-setuid-fixup", "noroot_locked", "no-setuid-fixup-locked")
+        errors = []
+        for attempt in ({"off": ("noroot",)}, {"off": ("noroot_locked",)}):
+            with pytest.raises(StepFailed, match="not locked") as caught:
+                capabilities.set_securebits(**attempt)
+            errors.append(caught.value.errno)
+        capabilities.set_securebits("no_cap_ambient_raise")  # what is not locked still goes
+        with pytest.raises(StepFailed, match="no_cap_ambient_raise"):
+            capabilities.ambient("KILL")
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+        return errors, capabilities.securebits(), bool(shown("CapEff"))
+
+    bits = ("noroot", "noroot_locked", "no_setuid_fixup", "no_setuid_fixup_locked", "no_cap_ambient_raise")
+    assert in_child(body) == ([1, 1], bits, True)
+
+
+def test_a_new_user_namespace_begins_without_them(in_child: Any) -> None:
+    """What the page says they are not: none of them holds in a user namespace that is made later."""
+
+    def body() -> Any:
+        capabilities.set_securebits("noroot", "noroot_locked")
+        own, new = (
+            subprocess.run([*words, "setpriv", "--dump"], check=True, capture_output=True, text=True).stdout
+            for words in ((), ("unshare", "-U"))
+        )
+        return [next(line for line in text.splitlines() if line.startswith("Securebits")) for text in (own, new)]
+
+    assert in_child(body) == ["Securebits: noroot,noroot_locked", "Securebits: [none]"]
+
+
+def test_securebits_want_privilege_and_exec_bits_none(as_nobody: Any) -> None:
+    def body() -> Any:
+        with pytest.raises(StepFailed, match="CAP_SETPCAP") as caught:
+            capabilities.set_securebits("noroot")
+        try:
+            capabilities.set_securebits("exec_restrict_file")
+        except StepFailed as err:  # older than Linux 6.14
+            return caught.value.errno, err.errno
+        return caught.value.errno, capabilities.securebits()
+
+    release = tuple(int(word) for word in os.uname().release.split("-")[0].split(".")[:2])
+    assert as_nobody(body) == (1, ("exec_restrict_file",) if release >= (6, 14) else 1)
+
+
 def test_keep_caps_off_is_the_kernels_way(in_child: Any) -> None:
     def body() -> list[int]:
         found = []
@@ -185,7 +296,6 @@ def test_no_new_privs_stops_set_user_id(as_nobody: Any, place: Path) -> None:
 
 
 def test_the_library_does_not_import_prctl_by_itself() -> None:
-    import subprocess
     import sys
 
     code = (

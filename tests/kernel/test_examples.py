@@ -16,7 +16,13 @@ import minictr
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 # example -> words of its output
 SAYS = {
-    "capabilities": ("Operation not permitted", "user 65534: effective ('KILL',)", "CapAmb:\t0000000000000020"),
+    "capabilities": (
+        "Operation not permitted",
+        "user 65534: effective ('KILL',)",
+        "CapAmb:\t0000000000000020",
+        "user 0 executes",
+        "CapPrm:\t0000000000000000",
+    ),
     "cgroups": (
         "memory is on cgroup v",
         "returned -9",
@@ -36,9 +42,16 @@ SAYS = {
     "process": ("nofile             (64, 64)", "no_new_privs       True", "the parent is as before"),
     "rootfs": ("motd says 'changed inside'", "writable: False", "outside: motd says 'of the image'"),
     "seccomp": ("4 instructions", "with it: EDQUOT; mode and filters (2, 1)", "in the parent: mode and filters (0, 0)"),
+    "seccomp_notify": (
+        "probe: yes",
+        "refused: EDQUOT",
+        "pretended: made, there: False",
+        "given: through a pipe of ours",
+        "nobody answers: ENOSYS",
+    ),
     "users": ("user 0 inside is user", "ours: False", "delegates"),
 }
-FOR_ANYBODY = ("labels", "landlock", "process", "seccomp", "users")
+FOR_ANYBODY = ("labels", "landlock", "process", "seccomp", "seccomp_notify", "users")
 
 
 def run(name: str, **options: Any) -> str:

@@ -49,3 +49,31 @@ def test_mount_2_cannot_map_ids(in_child: Any, place: Path) -> None:
         return str(caught.value)
 
     assert "Linux 5.12" in in_child(body)
+
+
+def test_the_error_names_the_file_system(in_child: Any, place: Path) -> None:
+    def body() -> str:
+        for name in "abc":
+            (place / name).mkdir()
+        with mounts.overlay(str(place / "c"), lower=[str(place / "a"), str(place / "b")]):
+            with pytest.raises(StepFailed) as caught:
+                mounts.idmapped_tree(str(place / "c"), uid_map="0 1000 1\n", gid_map="0 1000 1\n")
+            return str(caught.value)
+
+    words = in_child(body)
+    assert f"overlay (on {place}/c) cannot be id-mapped" in words
+    assert "ext4" in words
+
+
+def test_probe_tells_which_can(in_child: Any, as_nobody: Any) -> None:
+    from minictr.kernel import idmap
+
+    def body() -> Any:
+        before = mounts.mountinfo()
+        return idmap.kinds(), str(idmap.probe()["idmap"]), before == mounts.mountinfo()
+
+    found, told, untouched = in_child(body)
+    assert untouched
+    assert told.startswith("yes" if any(found.values()) else "no: ")
+    assert all(name in told for name, can in found.items() if can)
+    assert "be root" in str(as_nobody(lambda: idmap.probe()["idmap"]))

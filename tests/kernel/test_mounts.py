@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,23 @@ def test_devpts_is_of_its_own(in_child: Any, place: Path, api: str) -> None:
             return before, after
 
     assert in_child(body) == (["ptmx"], ["0", "ptmx"])
+
+
+@APIS
+def test_devpts_has_no_more_terminals_than_it_may(in_child: Any, place: Path, api: str) -> None:
+    def body() -> int:
+        with mounts.devpts(str(place), max=2, api=api):
+            opened = [os.open(place / "ptmx", os.O_RDWR | os.O_NOCTTY) for _ in range(2)]
+            try:
+                os.close(os.open(place / "ptmx", os.O_RDWR | os.O_NOCTTY))
+            except OSError as err:
+                return err.errno or 0
+            finally:
+                for fd in opened:
+                    os.close(fd)
+        return 0
+
+    assert in_child(body) == errno.ENOSPC
 
 
 @APIS

@@ -28,7 +28,7 @@ from minictr.kernel import (
 )
 from minictr.kernel.child import Child
 from minictr.kernel.mountinfo import mountinfo
-from minictr.runtime.support import GROUPS, LABELS, NETWORK, support, supports
+from minictr.runtime.support import ALONE, GROUPS, NETWORK, support, supports
 from minictr.steps import Support
 
 MODULES = (namespaces, mounts, rootfs, process, users, capabilities, seccomp, landlock, network)
@@ -60,8 +60,8 @@ def look() -> tuple[Any, ...]:
 
 def test_every_feature_has_a_trial() -> None:
     tried = {name for names in trials.TRIALS.values() for name in names}
-    assert tried | GROUPS.keys() | {"cgroup_parent", *LABELS, *NETWORK} == set(REGISTRY)
-    assert not tried & {*GROUPS, *LABELS, *NETWORK}
+    assert tried | GROUPS.keys() | {"cgroup_parent", *ALONE, *NETWORK} == set(REGISTRY)
+    assert not tried & {*GROUPS, *ALONE, *NETWORK}
 
 
 def test_as_root_on_this_kernel(requires: Any) -> None:
@@ -77,7 +77,7 @@ def test_as_root_on_this_kernel(requires: Any) -> None:
     assert list(found) == list(REGISTRY)
     refused = {name: str(answer) for name, answer in found.items() if not answer}
     rarely = {name: reason for name, reason in refused.items() if name in ("rdma", "misc", "hugetlb")}
-    modules = {name: refused.pop(name) for name in LABELS if name in refused}  # at most one is live on any kernel
+    modules = {name: refused.pop(name) for name in ALONE if name in refused}  # at most one is live on any kernel
     assert all(" is not live: " in reason for reason in modules.values())
     assert refused == rarely
     assert all("no such controller" in reason for reason in rarely.values())
@@ -161,7 +161,7 @@ def test_an_ordinary_user_without_user_namespaces(in_child: Any) -> None:
     ("errno", "number", "names", "reason", "cure"),
     [
         (38, FSOPEN, ("tmpfs", "proc", "pivot_root", "overlay"), "ENOSYS", "needs Linux 5.2"),
-        (38, MOUNT_SETATTR, ("readonly", "bind", "readonly_paths"), "ENOSYS", "needs Linux 5.12"),
+        (38, MOUNT_SETATTR, ("readonly", "nodev", "bind", "readonly_paths"), "ENOSYS", "needs Linux 5.12"),
         (1, KEYCTL, ("keyring",), "EPERM", "seccomp filter"),
         (38, KEYCTL, ("keyring",), "ENOSYS", "CONFIG_KEYS"),
         (1, CLONE3, ("net", "umask"), "EPERM", "be root"),

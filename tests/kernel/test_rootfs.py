@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from minictr.errors import SpecError, StepFailed
-from minictr.kernel import mounts, rootfs
+from minictr.kernel import core, mounts, ops, rootfs, trees
 from minictr.kernel.mountinfo import mountinfo
 
 
@@ -168,3 +168,19 @@ def test_a_read_only_root(in_child: Any, place: Path) -> None:
         return os.access("/", os.W_OK), os.access("/tmp", os.W_OK)
 
     assert in_child(body) == (False, True)
+
+
+def test_a_root_under_another_mount_is_no_root(in_child: Any, place: Path) -> None:
+    """``..`` of the root leads onto what lies over it: verify_root looks, for an old root could be left there."""
+
+    def body() -> tuple[str, str]:
+        mounts.bind(str(place), str(place)).keep()
+        rootfs.pivot_root(str(place))
+        ops.execute("verify_root")
+        tree, root = trees.create("tmpfs", [], 0, "tmpfs over the root"), os.open("/", os.O_PATH)
+        core.check(core.lib.mc_move_mount(tree, b"", root, b"", trees.EMPTY_PATHS), "move_mount over the root")
+        with pytest.raises(StepFailed) as caught:
+            ops.execute("verify_root")
+        return str(caught.value.errno), str(os.listdir("/.."))
+
+    assert in_child(body) == ("18", "[]")  # EXDEV

@@ -250,3 +250,52 @@ def test_procfs_is_verified(in_child: Any, place: Path) -> None:
         return f"{caught.value.errno} {(place / 'uid_map').read_text()!r}"
 
     assert in_child(body) == "124 ''"  # EMEDIUMTYPE
+
+
+# --- limits, and whose files are ---
+
+
+def test_no_user_namespace_below_a_limited_one(in_child: Any) -> None:
+    """Off: one can be made. On: ENOSPC, for the namespace it was written in, and not for the host."""
+
+    def body() -> list[str]:
+        answers = []
+        for limited in (False, True):
+            # with a row for who makes one: who has none may not, whatever the limit
+            with users.user_namespace(uid_map="0 0 10\n", gid_map="0 0 10\n") as userns:
+                pid = os.fork()
+                if pid == 0:
+                    core.check(core.lib.mc_setns(userns.fileno(), CLONE_NEWUSER), "setns")
+                    if limited:
+                        users.limit_user_namespaces(0)
+                    os._exit(-core.lib.mc_unshare(CLONE_NEWUSER))
+                answers.append(os.strerror(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])))
+        return answers
+
+    before = Path("/proc/sys/user/max_user_namespaces").read_text()
+    assert in_child(body) == ["Success", "No space left on device"]
+    assert Path("/proc/sys/user/max_user_namespaces").read_text() == before
+
+
+def test_files_are_made_as_somebody(in_child: Any, place: Path) -> None:
+    def body() -> tuple[list[int], bool]:
+        from minictr.kernel import capabilities
+
+        before = capabilities.get()
+        with users.file_ids(4242, 4343):
+            (place / "theirs").touch()
+            kept = capabilities.get() == before
+        (place / "mine").touch()
+        ids = [number for name in ("theirs", "mine") for number in ((place / name).stat())[4:6]]
+        return ids, kept and capabilities.get() == before
+
+    assert in_child(body) == ([4242, 4343, 0, 0], True)
+
+
+def test_an_ordinary_user_makes_his_own_files(as_nobody: Any) -> None:
+    def body() -> str:
+        with pytest.raises(StepFailed) as caught:
+            users.file_ids(4242, 4343)
+        return str(caught.value)
+
+    assert "setfsuid 4242" in as_nobody(body)

@@ -9,6 +9,7 @@ import pytest
 
 import minictr as mc
 from minictr.errors import StepFailed
+from minictr.features.mounts import fresh
 from minictr.kernel import ops
 from minictr.plan import plan
 from minictr.runtime.resolve import resolve
@@ -48,6 +49,21 @@ def look(directory: str) -> list[bool]:
 
 def test_what_holds_and_what_does_not(in_child, tmp_path):
     assert in_child(look, str(tmp_path)) == [True, True, False, False, False, True, True, True, True]
+
+
+def test_a_bind_that_something_lies_over_ends_the_start(lab, tmp_path, monkeypatch):
+    """verify_mount: what another step mounts over a bind's target is seen, whatever it is."""
+    box = mc.Container(lab).with_(mc.Bind(str(tmp_path), "/mnt"))
+    assert box.run(["true"]).returncode == 0
+    original = mc.Bind.steps
+
+    def steps(self, ctx):
+        yield from original(self, ctx)
+        yield fresh(self, "tmpfs", "/mnt/.", "over it")
+
+    monkeypatch.setattr(mc.Bind, "steps", steps)
+    with pytest.raises(StepFailed, match=r"verify mount /mnt: EPERM"):
+        mc.Container(lab).with_(mc.Bind(str(tmp_path), "/mnt")).run(["true"])
 
 
 def test_every_path_of_the_default_is_looked_at(lab):

@@ -11,5 +11,20 @@ from boxes import box, eventually, lab, mountinfo, sh, status
 from detached import detached, plain
 from ends import ends
 from joined import inside
+from notifying import asks, made, nothing_left
 
-__all__ = ["box", "detached", "ends", "eventually", "inside", "lab", "mountinfo", "plain", "sh", "status"]
+__all__ = [
+    "asks",
+    "box",
+    "detached",
+    "ends",
+    "eventually",
+    "inside",
+    "lab",
+    "made",
+    "mountinfo",
+    "nothing_left",
+    "plain",
+    "sh",
+    "status",
+]

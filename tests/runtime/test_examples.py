@@ -29,6 +29,12 @@ PROOFS = {
         "CommandNotFound, exit code 127",
         "running: True, said: hello",
     ],
+    "userns_auto": [
+        "both have ids 0 to 65535 inside; apart outside: True",
+        "/etc/passwd of the running one is its root's: True",
+        "inside: ['root', 'root']; on disk the new file is user 0's",
+        "user namespaces inside: 0",
+    ],
     "sandbox_judge": [
         "right answer           accepted",
         "wrong answer           wrong (exit code 0)",
@@ -68,6 +74,16 @@ PROOFS = {
         "mkdir with the default policy: made",
         "mkdir with the filter: Disk quota exceeded",
         "arches: x86_64 x86 x32 -> x86_64 x86",
+    ],
+    "notify": [
+        "mknod on x86_64: notify, by rule" if os.uname().machine == "x86_64" else "mknod on",
+        "mknod /dev/mine: done, as it seems",
+        "/dev/other: Disk quota exceeded",
+        "what only the host can read",
+        "/tmp/x': Operation not permitted",
+        "raised: RuntimeError('no rule for directories')",
+        "asked about openat: True",
+        "exec: done, as it seems",
     ],
     "custom_features": [
         "processes seen: 0",

@@ -6,6 +6,7 @@ import os
 import subprocess
 
 import pytest
+from boxes import listing
 
 import minictr as mc
 
@@ -157,7 +158,43 @@ def test_bind_readonly(box, sh, tree, readonly, below):
 def test_bind_flags(box, tree, mountinfo):
     bound = box.with_(mc.Bind(str(tree), "/mnt", nosuid=True, nodev=True, noexec=True))
     assert set(mountinfo(bound)["/mnt"][5].split(",")) >= PLAIN
-    assert not set(mountinfo(box.with_(mc.Bind(str(tree), "/mnt")))["/mnt"][5].split(",")) & PLAIN
+    bound = box.without("nodev").with_(mc.Bind(str(tree), "/mnt"))
+    assert not set(mountinfo(bound)["/mnt"][5].split(",")) & PLAIN
+
+
+def test_nodev(box, tree, mountinfo, sh):
+    """The root, an overlay, a bind with all that is mounted in it; not /dev, nor what is the host's /dev, nor `dev`."""
+    subprocess.run(["mount", "-t", "tmpfs", "none", tree / "below"], check=True)
+    try:
+        for features in ((), (mc.Overlay(),)):
+            found = mountinfo(box.with_(mc.Bind(str(tree), "/mnt"), *features))
+            has = {path for path, fields in found.items() if "nodev" in fields[5].split(",")}
+            assert {"/", "/mnt", "/mnt/below"} <= has and "/dev" not in has
+        for bind in (mc.Bind(str(tree), "/mnt", dev=True), mc.Bind("/dev", "/mnt")):
+            assert "nodev" not in mountinfo(box.with_(bind))["/mnt"][5].split(",")
+        assert sh(box.with_(mc.Bind("/dev/null", "/etc/shadow")), "cat /etc/shadow") == ""
+        found = mountinfo(box.without("nodev").with_(mc.Bind(str(tree), "/mnt")))
+        assert not [path for path in ("/", "/mnt", "/mnt/below") if "nodev" in found[path][5].split(",")]
+    finally:
+        subprocess.run(["umount", tree / "below"], check=True)
+
+
+@pytest.mark.parametrize("target", ["/dev", "/proc", "/sys", "/dev/shm"])
+def test_a_bind_that_a_link_leads_below_ours(box, own_rootfs, tree, target):
+    """/dev and its like are mounted after it, so nothing is made in it; and what is covered then ends the start."""
+    (own_rootfs / "way").symlink_to(target)
+    (own_rootfs / "dev/shm").mkdir(parents=True, exist_ok=True)
+    before = listing(tree)
+    for feature in (mc.Bind(str(tree), "/way"), mc.Tmpfs("/way")):
+        with pytest.raises(mc.StepFailed, match=r"verify mount /way: EPERM .*a symbolic link led it"):
+            mc.Container(own_rootfs).with_(feature).run(["true"])
+    assert listing(tree) == before
+
+
+def test_a_bind_that_a_link_leads_elsewhere(own_rootfs, tree, sh):
+    (own_rootfs / "way").symlink_to("var/lib")
+    box = mc.Container(own_rootfs).with_(mc.Bind(str(tree), "/way"), mc.Tmpfs("/var/lib/below"))
+    assert sh(box, "cat /way/file; stat -fc %T /way/below") == "content\ntmpfs"
 
 
 def test_bind_a_file(box, sh, tree, own_rootfs):

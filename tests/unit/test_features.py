@@ -36,7 +36,9 @@ SAMPLES: tuple[Feature, ...] = (
     f.PivotRoot(),
     f.Chroot(),
     f.Overlay(("/l",), "/u"),
+    f.Idmap(),
     f.ReadonlyRoot(),
+    f.NoDev(),
     f.Proc(),
     f.Sysfs("rw"),
     f.Dev(),
@@ -63,7 +65,9 @@ SAMPLES: tuple[Feature, ...] = (
     f.Pdeathsig("TERM"),
     f.Init(),
     f.Identity("1000:1000", 1000, 1000, (4, 5)),
+    f.DisableUserns(),
     f.Capabilities(("CHOWN", "NET_RAW"), inheritable=("CHOWN",), ambient=("CHOWN",)),
+    f.Securebits(("noroot", "noroot_locked"), ("no_setuid_fixup",)),
     f.NoNewPrivs(),
     f.Landlock(("/",), ("/tmp",), (("/a", ("make-dir", "execute")),), None, (0, 80), (443,), ("signal",), True, True),
     f.Seccomp(bytes(8)),
@@ -98,6 +102,7 @@ COMPANY: tuple[tuple[Feature, ...], ...] = (
     (f.MountNamespace(), f.PidNamespace(), f.NetNamespace(), f.UserNamespace(MAPS, MAPS), f.Init(), f.NoNewPrivs()),
     (f.MountNamespace(), f.UserNamespace(), f.Overlay()),
     (f.UserNamespace(join="/proc/1/ns/user"), f.Pdeathsig()),
+    (f.MountNamespace(), f.UserNamespace(auto=65536), f.Overlay(("/l",), "/u"), f.Cgroupfs("rw"), f.Idmap()),
 )
 
 
@@ -125,11 +130,13 @@ def test_each_says_what_it_is(kind: type[Feature]) -> None:
     assert all(needed in f.REGISTRY and why for needed, why in kind.NEEDS)
 
 
-@pytest.mark.parametrize("company", COMPANY, ids=["alone", "in-userns", "single-id", "joined"])
+@pytest.mark.parametrize("company", COMPANY, ids=["alone", "in-userns", "single-id", "joined", "auto"])
 @pytest.mark.parametrize("feature", SAMPLES, ids=f.REGISTRY.keys())
 def test_steps_are_what_the_hands_can_do(feature: Feature, company: tuple[Feature, ...]) -> None:
     if isinstance(feature, f.Bind) and not any(other.name == "userns" for other in company):
         feature = feature.replace(idmap=False)
+    if isinstance(feature, f.Idmap):
+        company = company or (f.UserNamespace(MAPS, MAPS),)
     for step in steps_of(feature, company):
         assert step.feature == feature.name
         assert 0 <= step.phase < len(PHASES)
@@ -152,8 +159,12 @@ def test_constants_shared_with_the_core() -> None:
 @pytest.mark.parametrize("name", [name for name in f.REGISTRY if name not in ("env", "cgroup_parent")])
 def test_every_feature_but_two_has_steps(name: str) -> None:
     sample = next(sample for sample in SAMPLES if sample.name == name)
-    sample = sample.replace(idmap=False) if isinstance(sample, f.Bind) else sample
-    assert steps_of(sample, (f.Veth(),))  # which a bridge is about
+    company: tuple[Feature, ...] = (f.Veth(),)  # which a bridge is about
+    if name == "nodev":
+        company = (f.PivotRoot(),)  # it speaks of the tree that becomes the root
+    elif name == "idmap":
+        company = (f.UserNamespace(MAPS, MAPS),)
+    assert steps_of(sample.replace(idmap=False) if isinstance(sample, f.Bind) else sample, company)
 
 
 @pytest.mark.parametrize(
@@ -165,6 +176,9 @@ def test_every_feature_but_two_has_steps(name: str) -> None:
         (lambda: f.TimeNamespace(float("nan")), "not a number of seconds"),
         (lambda: f.TimeNamespace(1e30), "not a number of seconds"),
         (lambda: f.UserNamespace(MAPS), "one of uid_map and gid_map is empty"),
+        (lambda: f.UserNamespace(MAPS, MAPS, auto=5), "give auto, maps or join, one of them"),
+        (lambda: f.UserNamespace(join="/n", auto=5), "give auto, maps or join, one of them"),
+        (lambda: f.UserNamespace(auto=(1 << 24) + 1), "userns auto"),
         (lambda: f.UserNamespace(MAPS, MAPS, "/x"), "fixed"),
         (lambda: f.UserNamespace(((0, 1, 0),), MAPS), "not between 1"),
         (lambda: f.UserNamespace(((0, 5, 10), (9, 100, 1)), MAPS), "id 9 inside is mapped twice"),

@@ -112,6 +112,17 @@ def test_names_of_a_newer_libseccomp_are_reported():
     assert len(flt.program) > 0
 
 
+def test_notify_is_read_and_written():
+    data = profile(row("mknod", "SCMP_ACT_NOTIFY"), row("mkdir", "SCMP_ACT_NOTIFY", args=[arg(1, 0o777)]))
+    flt = load(data)
+    assert flt.notifies
+    assert said(flt, "mknod") == said(flt, "mkdir", 0, 0o777) == Action("notify")
+    assert said(flt, "mkdir", 0, 0o700) == Action("errno", 1)
+    assert not flt.diff(load(flt.json()))
+    assert load({"defaultAction": "SCMP_ACT_NOTIFY"}).notifies
+    assert not load(profile(row("mknod"))).notifies
+
+
 def test_there_and_back():
     flt = mc.SeccompFilter.docker(kernel=(6, 1))
     again = load(flt.json())
@@ -130,7 +141,7 @@ def test_there_and_back():
         ({"ociVersion": "1.0"}, "no linux.seccomp"),
         ({"defaultAction": "SCMP_ACT_MAYBE"}, "'SCMP_ACT_MAYBE' is not one of"),
         ({"defaultAction": 5}, "5 is not one of"),
-        ({"defaultAction": "SCMP_ACT_NOTIFY"}, "not built yet"),
+        ({"defaultAction": "SCMP_ACT_NOTIFY", "defaultErrnoRet": 1}, "takes no errnoRet"),
         (profile(listenerPath="/x"), "listenerPath"),
         (profile("x"), r"syscalls\[0\]: 'x' is not an object"),
         (profile({"names": ["read"]}), r"syscalls\[0\]: action None"),

@@ -20,6 +20,59 @@ def test_builders_return_new_values():
     assert BASE.deny("mkdir", errno="EACCES") == BASE.deny("mkdir", errno=13) != BASE.deny("mkdir")
 
 
+def test_notify():
+    flt = BASE.deny("mkdir").notify("mkdir", when=(1, "==", 0o777)).notify("mknod")
+    assert flt.notifies
+    assert not BASE.deny("mkdir").notifies
+    assert all(mc.SeccompFilter(**{"otherwise": "allow", field: "notify"}).notifies for field in ("newer", "bad_arch"))
+    assert str(flt.explain("mknod")) == "mknod on x86_64: notify, by rule 3 (notify)"
+    assert str(flt.explain("mkdir")) == "mkdir on x86_64: notify if arg1 == 511; errno EPERM otherwise"
+    assert "  3 notify\n    mknod\n" in flt.dump() + "\n"
+    assert str(BASE.diff(BASE.notify("mknod"))) == "mknod: allow -> notify"
+    assert BASE.log("mknod") != BASE.notify("mknod") != BASE
+    # the kernel's own words, linux/seccomp.h; it ranks below errno and above trace
+    assert Action("notify").ret == 0x7FC00000
+    assert Action.of(0x7FC00005) == Action("notify")
+
+
+def test_whether_a_program_notifies():
+    """By the program itself, where there is no filter to ask: of what is written down, and of what others compiled."""
+    for notifies in (BASE.notify("mknod"), BASE.notify("socket", when=(0, "==", 38)), mc.SeccompFilter("notify")):
+        assert mc.Seccomp(notifies).notifies
+        assert mc.Seccomp(notifies.program).notifies
+    in_a_number = BASE.deny("socket", when=(0, "==", 0x7FC00000))
+    for silent in (BASE.deny("mknod"), in_a_number, mc.SeccompFilter.default()):
+        assert not mc.Seccomp(silent).notifies
+        assert not mc.Seccomp(silent.program).notifies
+    assert b"\xc0\x7f" in in_a_number.program
+    assert not mc.Seccomp("default").notifies
+    assert not mc.Seccomp(b"\x06\x00\x00\x00\x00\x00\xff\x7f").notifies
+
+
+def test_whether_a_call_is_done_whatever_its_arguments():
+    """Of sendmsg it is what a start asks: with the filter in force it sends the listener, if it can."""
+    base = BASE.notify("mknod")
+    for flt, lets in (
+        (base, True),
+        (base.log("sendmsg"), True),
+        (base.deny("sendmsg").allow("sendmsg"), True),
+        (mc.SeccompFilter.docker().notify("mknod"), True),
+        (base.notify("sendmsg"), False),
+        (base.deny("sendmsg"), False),
+        (base.kill("sendmsg", when=(0, "==", 12345)), False),
+        (mc.SeccompFilter("notify"), False),
+        (mc.SeccompFilter("errno").notify("mknod").allow("sendmsg", when=(0, "<", 100)), False),
+    ):
+        assert flt.lets("sendmsg") is lets, flt.dump()
+        assert mc.Seccomp(flt).sends is lets
+        assert mc.Seccomp(flt.program).sends is lets, flt.dump()
+    looks = base.log("sendmsg", when=(2, "==", 1))
+    assert mc.Seccomp(looks).sends
+    assert not mc.Seccomp(looks.program).sends  # a program that looks at arguments is not followed any further
+    assert not mc.Seccomp("default").sends
+    assert not mc.Seccomp(b"\x06\x00\x00\x00\x00\x00\xc0\x7f").sends
+
+
 def test_the_last_word_counts():
     flt = BASE.deny("socket").allow("socket", when=(0, "==", 2)).deny("socket", errno="EACCES", when=(1, ">", 5))
     assert str(flt.explain("socket", 2, 9).action) == "errno EACCES"

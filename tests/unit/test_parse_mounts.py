@@ -185,7 +185,7 @@ TMPFS = st.builds(
     inodes=st.integers(0, 1 << 31),
     options=st.lists(st.sampled_from(tuple(TMPFS_WORDS)), max_size=4).map(tuple),
 )
-SWITCHES = ("idmap", "nosuid", "nodev", "noexec")
+SWITCHES = ("idmap", "nosuid", "nodev", "noexec", "dev")
 
 
 def volume_text(bind: Bind) -> str:

@@ -177,13 +177,15 @@ DOCKER = ("CHOWN", "KILL", "NET_RAW")
         (["ALL"], [], CAPABILITIES),
         (["ALL"], ["NET_RAW"], tuple(name for name in CAPABILITIES if name != "NET_RAW")),
         (["CAP_ALL"], ["ALL"], CAPABILITIES),
+        (["ALL", "41"], ["KILL"], (*(name for name in CAPABILITIES if name != "KILL"), "cap_41")),
+        (["CAP_63", "41"], ["ALL"], ("cap_41", "cap_63")),
     ],
 )
 def test_capabilities_as_docker_adds_and_drops(add: list[str], drop: list[str], kept: tuple[str, ...]) -> None:
     assert parse.capabilities(DOCKER, add, drop) == kept
 
 
-@pytest.mark.parametrize("name", ["", "CAP_", "ROOT", "CAP_CAP_KILL", "41", "-1", "٣", "NET_RAW "])
+@pytest.mark.parametrize("name", ["", "CAP_", "ROOT", "CAP_CAP_KILL", "64", "-1", "٣", "NET_RAW "])
 def test_capabilities_refuse(name: str) -> None:
     assert refused(parse.capabilities, (), [name]).startswith("capability: ")
 
@@ -292,6 +294,7 @@ FUNCTIONS = {
     "id_map": lambda text: parse.id_map(text),
     "id_maps": lambda text: UserNamespace(maps := parse.id_maps(text), maps),
     "capabilities": lambda text: parse.capabilities((), [text], [text]),
+    "securebits": lambda text: parse.securebits([text]),
     "ulimit": lambda text: Rlimits((parse.ulimit(text),)),
     "sysctl": lambda text: Sysctl((parse.sysctl(text),)),
     "signal": lambda text: parse.signal(text),
@@ -314,6 +317,7 @@ TRIGGERS = st.sampled_from(
         "RTMIN+",
         "RTMAX-",
         "CAP_",
+        "+noroot,",
         "",
     )
 )

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from minictr.errors import SpecError
 from minictr.features.process import PATH
 from minictr.kernel.ops import MAX_SLOTS, Encoder
-from minictr.plan import ORDER, Plan, candidates, plan, rank
+from minictr.plan import ORDER, Plan, plan, rank
+from minictr.search import candidates
 from minictr.spec import Spec
 from minictr.steps import EXEC, LOCK, PARENT_PHASES, PHASES, SETUP, Feature, Step
 
@@ -273,9 +274,13 @@ CANDIDATES: tuple[Feature, ...] = (
     *f.DEFAULT,
     f.Chroot(),
     f.Overlay(),
+    f.Overlay(("/l",), "/u"),
+    f.Idmap(),
     f.ReadonlyRoot(),
     USERNS,
     f.UserNamespace(),
+    f.UserNamespace(auto=65536),
+    f.DisableUserns(),
     f.TimeNamespace(1),
     f.MountNamespace("slave"),
     f.Tmpfs("/a/b"),
@@ -348,3 +353,33 @@ def test_leaving_a_feature_out_removes_its_steps_and_nothing_else(feature: Featu
     # and a cgroup namespace need not wait for a group where there is none
     assert touched <= {feature.name, "exec", "init", "start", "cgroupns", "seccomp"}
     assert feature.name not in {step.feature for step in less}
+
+
+def test_the_kernels_mounts_come_after_what_links_may_lead_below_them() -> None:
+    """By name: /proc, /sys and /dev last, in depth, with what is wished for below them."""
+    wishes = (f.Bind("/a", "/data/x"), f.Tmpfs("/devices"), f.Bind("/b", "/data"), f.Bind("/c", "/dev/shm/x"))
+    made = plan(BOX.with_(*wishes))
+    placed = [step.args["path"] for step in made if step.call in ("mount", "attach")]
+    assert placed[:3] == ["/devices", "/data", "/data/x"]
+    assert placed.index("/dev") < placed.index("/dev/shm") < placed.index("/dev/shm/x")
+    calls = [step.call for step in made]
+    assert calls.index("verify_mount") > max(i for i, call in enumerate(calls) if call in ("mount", "attach"))
+    assert calls.count("verify_mount") == len(wishes)
+
+
+@pytest.mark.parametrize(
+    ("source", "kept"),
+    [
+        ("/dev", True),
+        ("/dev/", True),
+        ("/dev/snd", True),
+        ("/dev/shm/x", False),
+        ("/dev/../srv", False),
+        ("/devil", False),
+    ],
+)
+def test_binds_of_the_hosts_devices_keep_their_nodes(source: str, kept: bool) -> None:
+    made = plan(BOX.with_(f.NoDev(), f.Bind(source, "/mnt")))
+    assert ("/mnt nodev" in [step.about for step in made]) is not kept
+    lifted = plan(BOX.with_(f.NoDev(), f.Bind(source, "/mnt", dev=True)))
+    assert "/mnt nodev" not in [step.about for step in lifted]

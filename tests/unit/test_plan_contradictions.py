@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from importlib import import_module
+from struct import pack
 
 import pytest
 
 from minictr.errors import SpecError
 from minictr.features.contradictions import CHECKS
+from minictr.features.join import Join
 from minictr.plan import plan
 from minictr.spec import Spec
 
@@ -15,6 +17,7 @@ f = import_module("minictr.features")  # mc.features is the front door's functio
 
 MAPS = ((0, 100000, 65536),)
 BOX = Spec(("true",), f.DEFAULT, "/srv/root")
+ASKS = f.Seccomp(pack("=HBBI", 0x06, 0, 0, 0x7FC00000))  # BPF_RET|BPF_K, SECCOMP_RET_USER_NOTIF
 USERNS = f.UserNamespace(MAPS, MAPS)
 
 CONTRADICTIONS: list[tuple[Spec, tuple[str, ...]]] = [
@@ -50,6 +53,22 @@ CONTRADICTIONS: list[tuple[Spec, tuple[str, ...]]] = [
     (BOX.with_(f.UserNamespace(), f.Identity("0", 0, 0, (0,))), ("groups cannot be set",)),
     (BOX.with_(f.Bind("/s", "/t", idmap=True)), ("idmap", "add userns")),
     (BOX.with_(f.UserNamespace(), f.Bind("/s", "/t", idmap=True)), ("idmap", "uid_map and gid_map")),
+    (BOX.with_(f.Idmap()), ("idmap needs userns", "leave idmap out")),
+    (BOX.with_(f.UserNamespace(), f.Idmap()), ("idmap needs the maps of userns", "auto")),
+    (BOX.with_(f.UserNamespace(join="/u"), f.Idmap()), ("idmap needs the maps of userns",)),
+    (BOX.with_(USERNS, f.Idmap()).replace(rootfs="/"), ("idmap", "all the host's files", "leave idmap out")),
+    (Spec(("a",), (f.MountNamespace(), USERNS, f.Idmap())), ("idmap needs a root", "give rootfs")),
+    (BOX.with_(f.UserNamespace(auto=9), f.Overlay((), "/u")), ("upper", "userns auto gives back", "add idmap")),
+    (BOX.with_(f.UserNamespace(auto=9), f.Identity("9:0")), ("user 9 is not in the uid_map",)),
+    (BOX.with_(f.UserNamespace(join="/u"), f.DisableUserns()).without("pid"), ("disable_userns in a joined userns",)),
+    (
+        BOX.with_(USERNS, f.DisableUserns()).without("capabilities"),
+        ("disable_userns", "CAP_SYS_RESOURCE", "without it"),
+    ),
+    (
+        BOX.with_(USERNS, f.DisableUserns(), f.Capabilities(("CHOWN", "SYS_RESOURCE"))),
+        ("disable_userns", "CAP_SYS_RESOURCE", "--cap-drop"),
+    ),
     (BOX.with_(USERNS).without("ipc"), ("mqueue in a user namespace", "add ipc")),
     (BOX.with_(f.UserNamespace(join="/u")), ("pid cannot be new", "joined userns")),
     (Spec(("a",), (f.UserNamespace(join="/u"), f.TimeNamespace())), ("timens cannot be new",)),
@@ -70,6 +89,15 @@ CONTRADICTIONS: list[tuple[Spec, tuple[str, ...]]] = [
     (BOX.with_(f.Devices(), f.Device("/dev/fuse", "c", 10, 229)), ("/dev/fuse", "add the rule 'c 10:229 rwm'")),
     (BOX.with_(f.Device("/dev/null", "c", 1, 5)), ("/dev/null is made twice",)),
     (Spec(("a",), (f.Device("/dev/fuse", "c", 10, 229),)), ("device needs dev",)),
+    (
+        Spec(("a",), (f.Identity("7"), f.Securebits(("noroot",)))),
+        ("securebits of user 7 need capabilities", "add capabilities"),
+    ),
+    (Spec(("a",), (Join(1, detached=True), f.NoNewPrivs(), ASKS)), ("notify", "detached", "do not detach it")),
+    (
+        Spec(("a",), (Join(1, (f.PidNamespace(),)), ASKS)),
+        ("notify without no_new_privs and sendmsg", "no_new_privs=True"),
+    ),
     (Spec(("a",), (f.Veth(),)), ("veth needs net", "add net")),
     (Spec(("a",), (f.NetNamespace(join="/n"), f.Veth())), ("veth in a joined network", "leave veth out")),
     (BOX.with_(f.Bridged()), ("bridge needs veth", "leave bridge out")),
@@ -110,6 +138,9 @@ def test_what_only_looks_like_a_contradiction() -> None:
     plan(Spec(("a",), (f.MountNamespace(), f.Tmpfs("/tmp"), f.ReadonlyRoot())))
     plan(BOX.with_(f.MountNamespace("slave"), f.Bind("/s", "/t", propagation="rslave")))
     plan(BOX.with_(f.Identity("1000:1000")))
+    plan(BOX.with_(ASKS).without("no_new_privs"))
+    plan(Spec(("a",), (Join(1, (f.PidNamespace(),)), f.NoNewPrivs(), ASKS)))
+    plan(Spec(("a",), (Join(1, (f.UtsNamespace(),)), ASKS)))
     plan(BOX.with_(f.Devices().allowing("c 10:229 rw"), f.Device("/dev/fuse", "c", 10, 229)))
     plan(BOX.with_(f.Device("/dev/null", "c", 1, 3)))
     plan(BOX.with_(f.Devices(()), f.Device("/dev/fuse", "c", 10, 229)))

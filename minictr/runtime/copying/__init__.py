@@ -129,8 +129,17 @@ def copy_in(
         ),
     ):
         notes = Notes()
-        with Merge(where.fd, root=id_map.outside(0, 0), notes=notes) as tree:
+        with roots_files(id_map), Merge(where.fd, root=id_map.outside(0, 0), notes=notes) as tree:
             return _copy(what, where, tree, inward(id_map, archive=archive), notes, progress, devices=True)
+
+
+def roots_files(id_map: IdMap) -> contextlib.AbstractContextManager[object]:
+    """What is made belongs to root of the container that has ID_MAP: other ids may not exist where it is made."""
+    if not id_map or os.geteuid():
+        return contextlib.nullcontext()
+    from minictr.kernel.users import file_ids
+
+    return file_ids(*id_map.outside(0, 0))
 
 
 def copy_out(
@@ -184,7 +193,7 @@ def tar_in(
             rule, notes, root = unpacked(id_map), Notes(), id_map.outside(0, 0)
             if not privileged:
                 rule = _mine(rule)
-            with Archive(stream) as archive, Merge(fd, rule=rule, root=root, notes=notes) as tree:
+            with Archive(stream) as archive, roots_files(id_map), Merge(fd, rule=rule, root=root, notes=notes) as tree:
                 work = Unpack(archive, tree, devices=True, privileged=privileged)
                 work.run(lambda _line: progress(work.files, work.bytes) if progress is not None else None)
             return Copied(work.files, work.bytes, (*work.notes(), *notes.lines()))

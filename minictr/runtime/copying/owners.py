@@ -12,6 +12,8 @@ import struct
 
 from minictr.errors import SpecError
 from minictr.images.tree import Meta
+from minictr.kernel.file_capabilities import ATTRIBUTE as CAPABILITY
+from minictr.kernel.file_capabilities import REVISION_2, REVISION_3, REVISION_MASK, SIZES
 from minictr.values import Value
 
 TYPE_CHECKING = False
@@ -24,10 +26,8 @@ if TYPE_CHECKING:
     Rule = Callable[["Entry"], Meta]
 
 NOBODY = 65534  # what the kernel shows for an id without a row: /proc/sys/kernel/overflowuid
-CAPABILITY = "security.capability"
 ACL = "system.posix_acl_"
-REVISION_2, REVISION_3, REVISION_MASK = 0x02000000, 0x03000000, 0xFF000000  # linux/capability.h: VFS_CAP_REVISION_*
-V2_SIZE = 20  # XATTR_CAPS_SZ_2; revision 3 has the id of the user namespace's root after it
+V2_SIZE = SIZES[2]  # revision 3 has the id of the user namespace's root after it
 ID_MAX = 0xFFFFFFFE
 
 

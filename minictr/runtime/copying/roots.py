@@ -37,12 +37,19 @@ def live_root(pid: int) -> int:
 
 
 def stopped_root(
-    rootfs: str, upper: str = "", lowers: Sequence[str] = (), *, work: str = "", readonly: bool = False
+    rootfs: str,
+    upper: str = "",
+    lowers: Sequence[str] = (),
+    *,
+    work: str = "",
+    readonly: bool = False,
+    options: Sequence[str] = (),
 ) -> int:
     """The root of a container that does not run: ROOTFS, or with UPPER an overlay on it that hangs nowhere.
 
     ``lowers``: further layers below ROOTFS, nearest first. ``work``: UPPER.work unless given, made when missing.
-    ``readonly``: writes fail with EROFS, for a container whose layer went with its last run.
+    ``readonly``: writes fail with EROFS, for a container whose layer went with its last run. ``options``: of the
+    overlay: userxattr for a layer that was written in a user namespace.
 
     Two overlays that write to one UPPER destroy it: never for a container that runs. Linux 5.2, fsmount(2). Raises
     StepFailed: EPERM without CAP_SYS_ADMIN where an overlay is needed.
@@ -50,8 +57,8 @@ def stopped_root(
     if upper:
         work = work or upper.rstrip("/") + ".work"
         os.makedirs(work, mode=0o700, exist_ok=True)
-        return _overlay([rootfs, *lowers], upper, work)
-    return merged_root([rootfs, *lowers], readonly=readonly)
+        return _overlay([rootfs, *lowers], upper, work, options)
+    return merged_root([rootfs, *lowers], readonly=readonly, options=options)
 
 
 def merged_root(layers: Sequence[str], *, readonly: bool = True, options: Sequence[str] = ()) -> int:
