@@ -84,6 +84,8 @@ def _cables(spec: Spec, texts: list[str], opts: dict[str, Any]) -> Spec:
         option = f"--network {text}"
         kind, name, settings = said("--network", parse.network_words, text)
         if kind not in CABLES:
+            if name:
+                raise SpecError(f"{option}: {name!r} is no setting, as ip=ADDRESS is")
             kind, name = "bridge", kind
         fields = {key: settings[key] for key in ("ip", "ip6", "mac") if key in settings}
         if not place:

@@ -202,3 +202,21 @@ def test_several_networks(net: World) -> None:
         lan = next(row["local"] for row in devices["eth1"]["addr_info"] if row["family"] == "inet")
         assert net.ask(two, lan, 80) == net.address("two")
         assert net.ask(two, net.address("one"), 80, seconds=0.5) in ("TimeoutError", net.address("two"))
+
+
+def test_nobody_outside_reaches_the_hosts_loopback(net: World) -> None:
+    """route_localnet, which publishing sets on our bridge, opens 127.0.0.1 of the host to its neighbours but for a rule
+    of ours (CVE-2020-8558). Weakened, without that rule: it is reached."""
+    pid = net.start("bad", "-p", "8080:80")
+    net.run("ip", "route", "delete", "local", "127.0.0.1", "table", "local", pid=pid)
+    net.run("ip", "route", "delete", "local", "127.0.0.0/8", "table", "local", pid=pid)
+    net.run("ip", "route", "add", "127.0.0.0/8", "via", "10.90.0.1", pid=pid)
+    net.run("sysctl", "-qw", "net.ipv4.conf.all.route_localnet=1", "net.ipv4.conf.eth0.route_localnet=1", pid=pid)
+    with net.server(net.host, 6000):
+        assert net.ask(net.host, "127.0.0.1", 6000) == "127.0.0.1"
+        assert net.ask(pid, "127.0.0.1", 6000, "udp", seconds=0.5) == "TimeoutError"
+        (name,) = (row["table"]["name"] for row in net.nft("tables"))
+        before = net.sysctl("net.ipv4.conf.minictr0.route_localnet")
+        net.run("nft", "flush", "chain", "inet", name, "published_martians")
+        assert net.ask(pid, "127.0.0.1", 6000, "udp", seconds=2) == net.address("bad")
+    assert before == "1"
