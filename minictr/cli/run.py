@@ -171,19 +171,11 @@ def left_out(spec: Spec) -> Callable[[LeftOut], None]:
 
 
 def compiled(spec: Spec, observed: bool = False) -> Program:
-    """SPEC resolved and planned, its program looked for: the last that can fail before anything is touched."""
-    if observed:
-        from minictr.runtime.observed.start import compiled as held
+    """SPEC as a program; one that is to be observed waits before it is executed."""
+    from minictr.plan import HOLD
+    from minictr.runtime.program import compiled as made
 
-        return held(spec)
-    from minictr.plan import plan
-    from minictr.runtime.program import Program
-    from minictr.runtime.resolve import check_program, resolve
-
-    spec = resolve(spec)
-    program = Program(plan(spec))
-    check_program(spec, tuple(program.plan.steps[-1].args["paths"]))
-    return program
+    return made(spec, HOLD) if observed else made(spec)
 
 
 def watch(

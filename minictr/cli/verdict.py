@@ -24,7 +24,7 @@ def verdict(usage: Usage | None, spec: Spec, elapsed: float, signal: int = 0) ->
     lines: list[str] = []
     if signal == SIGSYS and "seccomp" in spec.names:
         lines.append(
-            "killed by its seccomp filter: the kernel's log tells the system call (--security-opt seccomp=...)"
+            "killed by its seccomp filter: --explain-denials tells the system call (--security-opt seccomp=...)"
         )
     if usage is None:
         return lines

@@ -274,9 +274,8 @@ class Rdma(Controller):
             for part in word(row, f"rdma {shown(name)}", limit=255).split(" "):
                 key, _, value = part.partition("=")
                 if key not in ("hca_handle", "hca_object") or not (decimal(value) or value == "max"):
-                    raise SpecError(
-                        f"rdma {shown(name)}: {shown(part)} is not hca_handle=N or hca_object=N, N may be max"
-                    )
+                    wanted = "hca_handle=N or hca_object=N, N may be max"
+                    raise SpecError(f"rdma {shown(name)}: {shown(part)} is not {wanted}")
         frozen(self, "limits", rows)
 
     def settings(self) -> Settings:

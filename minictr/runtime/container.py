@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from minictr.errors import SpecError, TimeoutExpired
+from minictr.plan import HOLD
 from minictr.plan import plan as make_plan
 from minictr.runtime.launch import START_TIMEOUT, launch
 from minictr.runtime.looks import fingerprint
 from minictr.runtime.pipes import Streams
 from minictr.runtime.process import DEVNULL, PIPE, Process
-from minictr.runtime.program import Program
-from minictr.runtime.resolve import check_program, resolve, told_by_fingerprint
+from minictr.runtime.program import compiled
+from minictr.runtime.resolve import resolve, told_by_fingerprint
 from minictr.runtime.result import Result
 from minictr.runtime.undo import Undo
 from minictr.spec import Spec
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from minictr.runtime.instance import Instance
     from minictr.runtime.notified import Handler
     from minictr.runtime.observed.record import Recording
+    from minictr.runtime.program import Program
     from minictr.runtime.supervisor import Supervisor
     from minictr.steps import Feature
 
@@ -108,7 +110,7 @@ class Container:
         ``on_syscall``: a function that is given each call (:class:`Syscall`) that the filter says ``notify`` of, and
         returns a number, ``mc.Errno(...)`` or ``mc.CONTINUE``; in a thread, up to 16 at once.
         ``explain_denials``: it is traced, and its ``denials`` tell what it was denied and why; each of its system calls
-        takes some 10 us longer then (docs/features/denials.md).
+        takes some 20 us longer then (docs/features/denials.md).
         """
         if cgroup is not None:
             from minictr.features.join import Groups
@@ -120,13 +122,10 @@ class Container:
             self = self.with_(Groups(rows))
         options: dict[str, Any] = {"start_timeout": start_timeout, "console": console}
         if explain_denials:
-            from minictr.runtime.observed.start import Observer, compiled
+            from minictr.runtime.observed.start import Observer
 
-            if on_syscall is not None:
-                raise SpecError(
-                    "explain_denials and on_syscall: a call cannot be traced and decided at once: choose one"
-                )
-            program, options["observer"] = compiled(self.spec(args)), Observer(self.spec(args))
+            spec = self.spec(args)
+            program, options["observer"] = compiled(spec, HOLD), Observer(spec)
         else:
             program = self._program(args)
         options["supervisor"] = supervised(program, on_syscall)
@@ -145,9 +144,7 @@ class Container:
             return kept[1]
         spec = self.spec(args)
         seen = fingerprint(self.rootfs) if told_by_fingerprint(spec) else ()
-        spec = resolve(spec)
-        program = Program(make_plan(spec))
-        check_program(spec, tuple(program.plan.steps[-1].args["paths"]))
+        program = compiled(spec)
         if len(self._programs) >= CACHED:
             self._programs.clear()
         self._programs[key] = (seen, program)

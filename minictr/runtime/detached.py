@@ -19,7 +19,6 @@ of its parent.
 from __future__ import annotations
 
 import os
-import select
 import sys
 import time
 
@@ -30,7 +29,6 @@ from minictr.runtime.aftermath import groups_of
 from minictr.runtime.identity import ProcessIdentity
 from minictr.runtime.launch import START_TIMEOUT, Start
 from minictr.runtime.state import NOBODY, State, spec_text
-from minictr.runtime.undo import Undo
 from minictr.values import Value
 
 TYPE_CHECKING = False
@@ -105,9 +103,12 @@ class DetachedStart(Start):
         self.monitor: Monitor | None = None
         self.pidns = self.hold = -1
         self.ours: dict[str, int] = {}  # our ends of the program's pipes
-        if created:
-            self.on_failure = Undo()
+
+    def _own_record(self, record: Record) -> None:
+        if self.created:
             self.on_failure.push_record(leave_as_before, record, record.exit_record())
+        else:
+            super()._own_record(record)
 
     def prepare(self) -> None:
         """Standard streams too: pipes, and /dev/null for an input that nobody asked for."""
@@ -213,13 +214,7 @@ class DetachedStart(Start):
         if "hold" not in self.program.calls:
             super().await_exec()
             return
-        while self._poll(select.POLLIN):
-            said = os.read(self.report, 16)  # "r" when it was ready, "h" when it holds
-            if b"h" in said:
-                return
-            if not said:
-                self._judge(True)
-        self._judge(False)
+        self.until_held()
 
     def _state(self, process: ProcessIdentity, monitor: ProcessIdentity) -> State:
         keeping, spec, held = self.keeping, self.program.plan.spec, "hold" in self.program.calls

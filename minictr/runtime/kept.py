@@ -20,9 +20,9 @@ from minictr.runtime.detached import LOG_FILES, LOG_SIZE, Keeping, start_detache
 from minictr.runtime.ending import SETTLE
 from minictr.runtime.instance import LIVE, Instance
 from minictr.runtime.launch import START_TIMEOUT
-from minictr.runtime.program import Program
+from minictr.runtime.program import Program, compiled
 from minictr.runtime.record import Record
-from minictr.runtime.resolve import check_program, program_file, resolve
+from minictr.runtime.resolve import program_file
 from minictr.runtime.sweep import new_record, settle
 
 TYPE_CHECKING = False
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from minictr.runtime.state import State
     from minictr.spec import Spec
-    from minictr.steps import Feature
+    from minictr.steps import Feature, Step
 
 __all__ = ["ACCOUNTING", "accounted", "make", "start", "start_again", "stop_signal_of"]
 
@@ -85,16 +85,17 @@ def keep(
     return make(spec, keeping, root=root, start_timeout=start_timeout)
 
 
-def compiled(spec: Spec, *, held: bool) -> Program:
-    """SPEC resolved and planned, its program looked for: the last that can fail before anything is touched."""
-    spec = resolve(spec)
+def waits_of(held: bool) -> tuple[Step, ...]:
+    """The steps that a start under a monitor waits at."""
+    return (BARRIER, HOLD) if held else (BARRIER,)
+
+
+def refuse_notify(spec: Spec) -> None:
+    """A filter whose calls somebody has to decide, for as long as it runs, is not for a kept container. SpecError."""
     judged: Any = spec.get("seccomp")
     if judged is not None and judged.notifies:
         reason = "a kept container outlives the function that decides: run or popen it"
         raise SpecError(f"seccomp: notify: {reason}, or take notify out of the filter")
-    program = Program(plan(spec, (BARRIER, HOLD) if held else (BARRIER,)))
-    check_program(spec, tuple(program.plan.steps[-1].args["paths"]))
-    return program
 
 
 def make(
@@ -110,7 +111,8 @@ def make(
     WINDOW: rows and columns of its terminal, if it has one. Raises SpecError (bad wishes, a name that is taken),
     StateError (the state directory), and what :func:`minictr.runtime.launch.launch` raises; nothing is left then.
     """
-    program = compiled(spec, held=keeping.held)
+    program = compiled(spec, *waits_of(keeping.held))
+    refuse_notify(program.plan.spec)
     record = new_record(spec.name, root)
     with record:
         try:
@@ -135,7 +137,7 @@ def with_layer(program: Program, record: Record, keeping: Keeping) -> tuple[Prog
         except OSError as err:
             raise record.failed("make", "upper", err) from err
         spec = program.plan.spec.with_(overlay.replace(upper=upper))
-        program = Program(plan(spec, (BARRIER, HOLD) if keeping.held else (BARRIER,)))
+        program = Program(plan(spec, waits_of(keeping.held)))
     return program, keeping.replace(upper=upper)
 
 
@@ -236,7 +238,8 @@ def start_again(
         status = instance.status
         if status in LIVE:
             raise WrongStatus(f"start {instance.label}: it is {status} already", status)
-        program = compiled(state.spec, held=held)
+        program = compiled(state.spec, *waits_of(held))
+        refuse_notify(program.plan.spec)
         if not record.own(SETTLE):
             raise StateError(f"start {instance.label}: its last life is not over: its monitor still works on it")
         if not record.is_there():

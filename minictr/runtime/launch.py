@@ -1,14 +1,12 @@
-"""The executor: a program is started, or everything is undone.
+"""The executor: a program is started, or everything is undone. docs/how-a-container-starts.md draws it in full.
 
-    parent (this module)                          child (minictr/_core)
-    PREPARE  directories, namespace files
-    clone3(flags) --------------------------->    exec of the static stub, sealed in a memory file
-    ATTACH   id maps, oom_score_adj               waits at the barrier
-    "go" ------------------------------------>    SETUP, LOCK, VERIFY, EXEC
-    report pipe ends  <-----------------------    execve closed it, or the child died
-    region read back: running, or which op failed with which errno
-
-docs/how-a-container-starts.md draws it in full.
+parent (this module)                          child (minictr/_core)
+PREPARE  directories, namespace files
+clone3(flags) --------------------------->    exec of the static stub, sealed in a memory file
+ATTACH   id maps, oom_score_adj               waits at the barrier
+"go" ------------------------------------>    SETUP, LOCK, VERIFY, EXEC
+report pipe ends  <-----------------------    execve closed it, or the child died
+region read back: running, or which op failed with which errno
 """
 
 from __future__ import annotations
@@ -66,7 +64,7 @@ def launch(
     FDS: descriptors by word: "stdin", "stdout", "stderr" (unused with a console). ``preserve_fds``: so many from 3 on
     are passed on as well. ``start_timeout``: seconds. ``record``: the container's directory, owned by us; it goes with
     the process. Without one nobody finds it by name; what it needs of the host is in this process's ledger.
-    ``supervisor``: who answers for a filter that notifies; it is stopped when the process is reaped.
+    ``supervisor``: answers for a filter that notifies, until the process is reaped. ``observer``: traces the program.
 
     Raises :class:`StepFailed` (one kernel operation failed; everything was undone), :class:`CommandNotFound`,
     :class:`CommandNotExecutable`, :class:`StartTimeout`.
@@ -316,6 +314,16 @@ class Start:
     def await_exec(self) -> None:
         """Until the program runs. A failed op, a death and the deadline are exceptions."""
         self._judge(self._poll(0))  # POLLHUP needs not be asked for
+
+    def until_held(self) -> None:
+        """Until the child waits at the step "hold"."""
+        while self._poll(select.POLLIN):
+            said = os.read(self.report, 16)  # "r" when it was ready, "h" when it holds
+            if b"h" in said:
+                return
+            if not said:
+                self._judge(True)
+        self._judge(False)
 
     def _judge(self, ended: bool) -> None:
         """What the region says of a start whose report pipe ENDED, or whose time is over."""

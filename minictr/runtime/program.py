@@ -18,11 +18,24 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from minictr.plan import Plan
+    from minictr.spec import Spec
     from minictr.steps import Step
 
 JOINING = frozenset({"setns", "enter_root", "fork"})  # with one of these, others may look at the child
 _FIRST_NUMBER = 8  # offset of arg[0] in an op
 _FD = struct.Struct("=q")
+
+
+def compiled(spec: Spec, *extra: Step) -> Program:
+    """SPEC resolved and planned with EXTRA steps, its program looked for: the last that can fail before anything is
+    touched. Raises SpecError, Unsupported, CommandNotFound, CommandNotExecutable."""
+    from minictr.plan import plan
+    from minictr.runtime.resolve import check_program, resolve
+
+    spec = resolve(spec)
+    program = Program(plan(spec, extra))
+    check_program(spec, tuple(program.plan.steps[-1].args["paths"]))
+    return program
 
 
 class Program:

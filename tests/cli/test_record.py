@@ -100,10 +100,13 @@ def test_what_was_not_recorded_is_denied(record, run_cli, root):
         assert why not in plain.stderr, what
 
 
-def test_capabilities_are_those_that_are_needed(record):
+def test_capabilities_are_those_that_are_needed(record, run_cli):
     held = lambda told: told["process"]["capabilities"]["bounding"]  # noqa: E731
     assert held(record("--overlay", "--", "bash", "-c", "echo x >/tmp/x")[0]) == []
-    assert held(record("--overlay", "--", "chown", "5", "/etc")[0]) == ["CAP_CHOWN"]
+    told, line, _ = record("--overlay", "--", "chown", "5", "/etc")
+    assert held(told) == ["CAP_CHOWN"] and run_cli(*line).returncode == 0
+    without = line[: line.index("--cap-add")] + line[line.index("--cap-add") + 2 :]
+    assert run_cli(*without).returncode == 1  # it was needed
     assert held(record("--overlay", "--cap-add", "MKNOD", "--", "mknod", "/tmp/n", "c", "1", "3")[0]) == ["CAP_MKNOD"]
     words = ["--cap-add", "SYS_ADMIN", "--", "unshare", "-m", "true"]
     told, _, answer = record(*words)

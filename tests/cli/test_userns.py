@@ -165,6 +165,36 @@ def test_exhausted(in_own_mounts: Any, store: Store, rootfs: Path, run_cli: Any,
     assert leases(store) == []
 
 
+def test_a_next_start_that_finds_no_ids(
+    in_own_mounts: Any, store: Store, rootfs: Path, run_cli: Any, tmp_path: Path
+) -> None:
+    """The container is over as before, with its layer and how it ended, and can be started when there are ids again."""
+
+    def body() -> list[str]:
+        for kind in ("uid", "gid"):
+            (tmp_path / kind).write_text("containers:1900000000:1000\n")
+            mounts.bind(str(tmp_path / kind), f"/etc/sub{kind}").keep()
+        words = ("--userns", "auto:size=1000", "--overlay", "--rootfs", rootfs, "--")
+        run_cli("run", "-d", "--name", "one", *words, "sh", "-c", "echo x >> /new; exit 5")
+        ended = run_cli("wait", "one").stdout
+        run_cli("run", "-d", "--name", "two", *words, "sleep", "100")
+        refused = run_cli("start", "one").stderr
+        after = run_cli("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "one").stdout
+        run_cli("rm", "-f", "two")
+        run_cli("start", "one")
+        run_cli("wait", "one")
+        changed = run_cli("diff", "one").stdout
+        run_cli("rm", "-f", "one")
+        return [ended, refused, after, changed]
+
+    ended, refused, after, changed = in_own_mounts(body)
+    assert ended == "5\n"
+    assert "find 1000 free uids" in refused
+    assert after == "exited 5\n"
+    assert "A /new" in changed
+    assert leases(store) == []
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

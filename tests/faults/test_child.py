@@ -160,7 +160,7 @@ def test_execve_fails(box, traced, error):
 
 
 @pytest.mark.parametrize(
-    ("call", "step"), [("mount_setattr", "mask"), ("pivot_root", "pivot_root"), ("execve", "exec")]
+    ("call", "step"), [("mount_setattr", "setattr"), ("pivot_root", "pivot_root"), ("execve", "exec")]
 )
 def test_a_call_that_takes_too_long(box, traced, call, step):
     """The deadline holds wherever the child is, execve itself included; it names the step, and nothing is left.

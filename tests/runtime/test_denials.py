@@ -98,6 +98,15 @@ CASES = {
         [], "cat /proc/interrupts", "openat", "", "masked path",
         "--security-opt systempaths=unconfined", ["--security-opt", "systempaths=unconfined"],
     ),
+    "no user namespaces, by a filter": (
+        ["--disable-userns", "--security-opt", "seccomp=unconfined", "--cap-add", "ALL"], "unshare -U true", "unshare",
+        "EPERM", "disable_userns", "--without disable_userns", ["--security-opt", "seccomp=unconfined"],
+    ),
+    "no user namespaces, by a limit": (
+        ["--disable-userns", "--security-opt", "seccomp=unconfined", "--userns", "auto"], "unshare -U true", "unshare",
+        "ENOSPC", "disable_userns", "--without disable_userns",
+        ["--security-opt", "seccomp=unconfined", "--userns", "auto"],
+    ),
     "read-only root": (
         ["--read-only"], "echo >/etc/new", "openat", "EROFS", "read-only mount",
         "leave --read-only out, or --tmpfs /etc", ["--read-only", "--tmpfs", "/etc"],
@@ -110,9 +119,13 @@ CASES = {
         ["--tmpfs", "/t:nodev", "--cap-add", "MKNOD"], "mknod /t/n c 1 3; cat /t/n", "openat", "EACCES", "mount option",
         "", None,
     ),
+    "nodev of the profile": (
+        ["--cap-add", "MKNOD"], "mknod /tmp/n c 1 3; cat /tmp/n", "openat", "EACCES", "mount option", "--without nodev",
+        ["--cap-add", "MKNOD", "--without", "nodev"],
+    ),
     "cgroup devices": (
-        ["--with", "devices", "--cap-add", "MKNOD"], "mknod /tmp/n c 240 7; cat /tmp/n", "openat", "EPERM",
-        "cgroup devices", "--device-cgroup-rule 'c 240:7 r'",
+        ["--with", "devices", "--cap-add", "MKNOD", "--without", "nodev"], "mknod /tmp/n c 240 7; cat /tmp/n", "openat",
+        "EPERM", "cgroup devices", "--device-cgroup-rule 'c 240:7 r'",
         ["--with", "devices", "--cap-add", "MKNOD", "--device-cgroup-rule", "c 240:7 r"],
     ),
     "cgroup pids": (
@@ -207,6 +220,16 @@ def test_a_death_by_the_filter_is_told(lab, calls, how, killed):
     assert result.returncode == killed
     assert (denial.call, denial.errno, denial.layer) == ("getpid", "SIGSYS", "seccomp")
     assert f"{how}, by rule 1" in denial.why
+
+
+def test_what_on_syscall_refuses_is_told(lab, calls):
+    made = mc.SeccompFilter("allow").notify("mkdir")
+    words = [calls, "64", str(MKDIR), "0", "0"]
+    _, (denial,) = observed(filtered(lab, made), words, on_syscall=lambda call: mc.Errno("EACCES"))
+    assert (denial.call, denial.errno, denial.layer) == ("mkdir", "EACCES", "seccomp")
+    assert "on_syscall" in denial.why
+    with pytest.raises(mc.SpecError, match="on_syscall"):
+        filtered(lab, made).record(words)
 
 
 def test_calls_of_i386_are_named_as_such(lab, calls, box):

@@ -68,6 +68,16 @@ PROOFS = {
         "127.0.0.1:8080 afterwards: Connection refused",
         "left here: lo\n",
     ],
+    "denials": [
+        "seccomp          unshare(0x20000)",
+        "--cap-add SYS_ADMIN",
+        "capability       mknodat(/tmp/null, 020666, 0x103)",
+        "CAP_MKNOD is missing; --cap-add MKNOD",
+        "read-only mount  openat(/proc/sys/kernel/domainname, O_WRONLY|O_CREAT|O_TRUNC, 0666)",
+        "masked path      openat(/proc/interrupts, O_RDONLY)",
+        "with both capabilities: read-only mount; masked path;",
+        "not observed: ()",
+    ],
     "seccomp_filter": [
         "mkdir on x86_64: errno EDQUOT, by rule 1",
         "socket on x86_64: allow, by default",

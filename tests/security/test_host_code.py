@@ -135,7 +135,7 @@ CALLS = frozenset(
 )
 # every path that such a call may name: the kernel's own places, and what was asked for
 PATHS = re.compile(
-    r"|/|\.|/(proc|sys|dev)(/.*)?|/mnt|/usr/(local/)?s?bin/true|/s?bin/true|file|dir|pts/ptmx"
+    r"|/|/\.\.|\.|/(proc|sys|dev)(/.*)?|/mnt|/usr/(local/)?s?bin/true|/s?bin/true|file|dir|pts/ptmx"
     r"|null|zero|full|random|urandom|tty|ptmx|pts|shm|mqueue|fd|stdin|stdout|stderr|pids"
 )
 NAMED = re.compile(r"^(?:openat2?|open_tree|execve|chdir|mount|statfs|statx|mkdirat|mknodat|symlinkat|fchmodat)\((.*)")

@@ -50,6 +50,7 @@ LINES = [
     "-v /tmp:/mnt:ro --tmpfs /run:size=1m --mount type=tmpfs,target=/x --read-only --overlay --shm-size 1m",
     "--cap-add ALL --cap-drop CHOWN --privileged --ulimit nofile=1:2 --sysctl net.ipv4.ip_forward=1",
     "--security-opt no-new-privileges=false --oom-score-adj -5 --uidmap 0:1:2 --gidmap 0:3:4 --time-offset boottime=5",
+    "--userns auto:size=5 --disable-userns --overlay",
     "--pid host --net none --ipc private --uts host --cgroupns host --no-init -it --rm --timeout 5 --trace",
     "--die-with-parent --stop-signal INT --with readonly --with chroot",
     "-m 256m --memory-swap 512m --memory-reservation 100m --memory-swappiness 0 --oom-kill-disable --best-effort io",
@@ -238,6 +239,15 @@ def test_maps_make_a_user_namespace():
     assert found.uid_map == found.gid_map == ((0, 1000, 1), (1, 2000, 5))
     found = spec("--uidmap 0:1000:1 --gidmap 0:7:2").get("userns")
     assert (found.uid_map, found.gid_map) == (((0, 1000, 1),), ((0, 7, 2),))
+
+
+def test_automatic_ids_show_the_root_through_them(monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert {"userns", "idmap"} <= spec("--userns auto").names
+    assert spec("--userns auto:size=9").get("userns").auto == 9
+    assert "idmap" not in spec("--userns auto --without idmap").names
+    assert "idmap" not in spec("--userns private").names
+    assert "disable_userns" in spec("--disable-userns").names
 
 
 # --- files ---

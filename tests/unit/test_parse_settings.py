@@ -259,6 +259,16 @@ def test_namespace() -> None:
         refused(parse.namespace, "net", text)
 
 
+def test_automatic_ids() -> None:
+    assert parse.namespace("userns", "auto") == UserNamespace(auto=65536)
+    assert parse.namespace("userns", "auto:size=1000") == UserNamespace(auto=1000)
+    for text in ("auto:", "auto:size", "auto:size=0", "auto:size=-1", "auto:size=16777217", "auto:1", "automatic"):
+        refused(parse.namespace, "userns", text)
+    for text in ("auto:uidmapping=0:1:1", "auto:gidmapping=0:1:1", "keep-id", "keep-id:uid=5", "nomap"):
+        assert "not built" in refused(parse.namespace, "userns", text)
+    refused(parse.namespace, "net", "auto")
+
+
 def test_time_offset() -> None:
     assert parse.time_offset("monotonic=5") == {"monotonic": 5}
     assert parse.time_offset("boottime=-1.5,monotonic=+2") == {"boottime": -1.5, "monotonic": 2}
@@ -302,6 +312,7 @@ FUNCTIONS = {
     "network_words": lambda text: parse.network_words(text),
     "publish": lambda text: parse.publish(text),
     "expose": lambda text: parse.expose(text),
+    "userns": lambda text: parse.namespace("userns", text),
     "time_offset": lambda text: TimeNamespace(**parse.time_offset(text)),
 }
 TRIGGERS = st.sampled_from(
@@ -313,6 +324,7 @@ TRIGGERS = st.sampled_from(
         "monotonic=",
         "boottime=",
         "pid:",
+        "auto:size=",
         "ns:",
         "RTMIN+",
         "RTMAX-",

@@ -40,6 +40,7 @@ NOFOLLOW_AT = {
 }
 SHOWN = 64  # bytes of a string that is no path
 INITIAL_USERNS = 0xEFFFFFFD  # PROC_USER_INIT_INO, linux/proc_ns.h
+_last: dict[str, Any] = {}  # what was read last, as text and understood
 
 
 def signed(value: int) -> int:
@@ -188,20 +189,26 @@ class Look:
         try:
             with open(f"/proc/{self.pid}/status", encoding="utf-8", errors="replace") as file:
                 status = rows(file.read())
-            return {
-                "uids": [int(word) for word in status["Uid"].split()],
-                "gids": [int(word) for word in status["Gid"].split()],
-                "groups": [int(word) for word in status["Groups"].split()],
-                "caps": int(status["CapEff"], 16),
-                "filters": int(status.get("Seccomp_filters", "0")),
-                "initial": os.stat(f"/proc/{self.pid}/ns/user").st_ino == INITIAL_USERNS,
-                "own_net": os.stat(f"/proc/{self.pid}/ns/net").st_ino != os.stat("/proc/self/ns/net").st_ino,
-                "uid_map": self._map("uid_map"),
-                "gid_map": self._map("gid_map"),
-                "label": self._label(),
-            }
+            own = tuple(status.get(name, "") for name in ("Uid", "Gid", "Groups", "CapEff"))
+            told = (self.pid, own, self._map("uid_map"), self._map("gid_map"))  # maps are written later than made
+            if _last.get("told") != told:
+                _last.update(told=told, who=self._who(status))
+            who: Fact = _last["who"]
+            return who
         except (OSError, KeyError, ValueError):
             return {}
+
+    def _who(self, status: dict[str, str]) -> Fact:
+        return {
+            "uids": [int(word) for word in status["Uid"].split()],
+            "gids": [int(word) for word in status["Gid"].split()],
+            "groups": [int(word) for word in status["Groups"].split()],
+            "caps": int(status["CapEff"], 16),
+            "initial": os.stat(f"/proc/{self.pid}/ns/user").st_ino == INITIAL_USERNS,
+            "uid_map": self._map("uid_map"),
+            "gid_map": self._map("gid_map"),
+            "label": self._label(),
+        }
 
     def _map(self, name: str) -> list[list[int]]:
         with open(f"/proc/{self.pid}/{name}", encoding="ascii") as file:
@@ -240,23 +247,28 @@ class Look:
         """The file at PATH, the directories on the way to it, and the mount it is on, or would be made on."""
         fact: Fact = {"path": path, "there": False, "dirs": []}
         parts = [part for part in self._inside(path).split("/") if part]
-        walked = ""
-        for number in range(len(parts) + 1):
-            last = number == len(parts)
-            fd = self._open(root, walked or "/", follow or not last)
-            if fd < 0:
-                break
-            try:
+        walked, deepest = "", -1
+        try:
+            for number in range(len(parts) + 1):
+                last = number == len(parts)
+                fd = self._open(root, walked or "/", follow or not last)
+                if fd < 0:
+                    break
+                if deepest >= 0:
+                    os.close(deepest)
+                deepest = fd
                 seen = os.fstat(fd)
                 real = os.readlink(f"/proc/self/fd/{fd}")
-                fact.update(mount=self._mount(fd))
                 if last:
                     fact.update(there=True, real=real, kind=kind_of(seen), **mode_of(fd, seen))
                 else:
                     fact["dirs"].append({"path": walked or "/", "real": real, **mode_of(fd, seen)})
-            finally:
-                os.close(fd)
-            walked += "" if last else f"/{parts[number]}"
+                    walked += f"/{parts[number]}"
+            if deepest >= 0:
+                fact["mount"] = self._mount(deepest)
+        finally:
+            if deepest >= 0:
+                os.close(deepest)
         return fact
 
     def _inside(self, path: str) -> str:
@@ -282,10 +294,13 @@ class Look:
         with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
             number = int(rows(file.read())["mnt_id"])
         try:
-            with open(f"/proc/{self.pid}/mountinfo", "rb") as table:
-                row = next((row for row in parse(table.read()) if row.id == number), None)
+            with open(f"/proc/{self.pid}/mountinfo", "rb") as file:
+                table = file.read()
         except OSError:
-            row = None
+            return {}
+        if _last.get("table") != table:  # the same a thousand times, and long to read
+            _last.update(table=table, mounts={row.id: row for row in parse(table)})
+        row = _last["mounts"].get(number)
         if row is None:
             return {}
         told = {"target": row.target, "fstype": row.fstype, "options": list(row.options)}

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["FilterJudge"]
 
 ACTION = 0xFFFF0000
+RET_NOTIFY = 0x7FC00000
 RET_TRAP, KILLS = 0x00030000, (0x00000000, 0x80000000)
 TOKENS = {name: token for token, name in ARCHES.items()}
 WAYS = {"call": (RET_ERRNO,), "trap": (RET_TRAP,), "kill": KILLS}
@@ -44,6 +45,8 @@ class FilterJudge:
         if not self.program or token is None:
             return None
         ret = answer(self.program, data(row["number"], token, tuple(row["args"])))
+        if ret & ACTION == RET_NOTIFY and row["how"] == "call":
+            return "its on_syscall decided it, or let it be done and the kernel refused", ""
         if ret & ACTION not in WAYS[row["how"]]:
             return None
         if row["how"] == "call" and (ret & RET_DATA) != row["errno"]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 DISTINCT = 4096  # rows; more are counted only
 ENOENT, EPERM, EACCES, EAGAIN, EXDEV, EROFS = 2, 1, 13, 11, 18, 30
+LOOKS = frozenset("stat lstat stat64 lstat64 newfstatat fstatat64 statx readlink readlinkat statfs".split())
 BINDS = frozenset(("bind", "connect"))
 
 
@@ -68,6 +69,8 @@ class Observer:
         errno = -stop.result if -4096 < stop.result < 0 else 0
         if not errno and not self.recording and name not in OPENS:
             return  # a fork that was done
+        if errno and self.recording and name != "connect":
+            return  # what was denied is no need; a connection may be refused that was let try
         look = Look(stop.pid, name, stop.args)
         if name in ("execve", "execveat") and not errno:
             told = look.executed()
@@ -89,6 +92,8 @@ class Observer:
         person = self.people.setdefault(dumps(who), len(self.people))
         how = "kill" if stop.what == KILLED else "trap" if stop.what == TRAPPED else "call"
         key = (name, stop.arch, told or stop.args, errno, how, person)
+        if self.recording and name in LOOKS and look.paths:  # of these only the way there matters
+            key = (name, stop.arch, os.path.dirname(look.paths[0][0]), errno, how, person)
         row = self.rows.get(key)
         if row is not None:
             row["count"] += 1

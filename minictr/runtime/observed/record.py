@@ -226,13 +226,16 @@ def record(wish: Spec, *, once: bool = False, timeout: float | None = None, stdo
     Raises CalledProcessError for one that fails, TimeoutExpired after TIMEOUT seconds, and what :func:`verified` does.
     """
     from minictr.errors import CalledProcessError
-    from minictr.runtime.container import started
+    from minictr.plan import HOLD
+    from minictr.runtime.container import started, supervised
     from minictr.runtime.launch import launch
-    from minictr.runtime.observed.start import Observer, compiled
+    from minictr.runtime.observed.start import Observer
     from minictr.runtime.process import DEVNULL
+    from minictr.runtime.program import compiled
 
     def run(spec: Spec, record: bool = False, out: Any = DEVNULL) -> Process:
-        program, observer = compiled(spec), Observer(spec, record=record)
+        program, observer = compiled(spec, HOLD), Observer(spec, record=record)
+        supervised(program, None)  # a filter that asks has nobody here to answer
 
         def start(fds: dict[str, int]) -> Process:
             return launch(program, fds, observer=observer)
