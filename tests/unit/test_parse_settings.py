@@ -140,6 +140,9 @@ def test_ulimit(text: str, row: tuple[str, int, int]) -> None:
         "nofile",
         "files=1",
         "nofile=",
+        "80:",
+        "[::1]:80:",
+        "bridge:lan:ip=",
         "nofile=1:",
         "nofile=x",
         "nofile=2:1",
@@ -306,6 +309,9 @@ FUNCTIONS = {
     "sysctl": lambda text: Sysctl((parse.sysctl(text),)),
     "signal": lambda text: parse.signal(text),
     "namespace": lambda text: parse.namespace("userns" if text.startswith("auto") else "net", text),
+    "network_words": lambda text: parse.network_words(text),
+    "publish": lambda text: parse.publish(text),
+    "expose": lambda text: parse.expose(text),
     "time_offset": lambda text: TimeNamespace(**parse.time_offset(text)),
 }
 TRIGGERS = st.sampled_from(
