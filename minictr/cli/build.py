@@ -10,7 +10,7 @@ import os
 
 from minictr.boot import booting
 from minictr.cli.given import many, said, variables
-from minictr.cli.options import LANDLOCK, RESOURCES, RUN_OPTIONS
+from minictr.cli.options import LANDLOCK, NETWORK, RESOURCES, RUN_OPTIONS
 from minictr.errors import SpecError
 from minictr.features import PROFILES, feature_class, make
 from minictr.features.capabilities import CAPABILITIES, CONFINING, Capabilities, NoNewPrivs
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 ENOENT = 2
 MAX_PROFILE = 1 << 20  # bytes of a seccomp profile's file
 LANDLOCKED = frozenset(row[1] for row in RUN_OPTIONS if row[5] == LANDLOCK)
+NETWORKED = frozenset(row[1] for row in RUN_OPTIONS if row[5] == NETWORK)
 LIMITS = frozenset(row[1] for row in RUN_OPTIONS if row[5] == RESOURCES)
 LIMITS |= {"device", "device_cgroup_rule", "privileged"}
 # option -> feature
@@ -43,7 +44,6 @@ NAMESPACES = {
     "pid": "pid",
     "ipc": "ipc",
     "uts": "uts",
-    "net": "net",
     "userns": "userns",
     "cgroupns": "cgroupns",
     "time": "timens",
@@ -51,7 +51,8 @@ NAMESPACES = {
 LABELS = ("apparmor", "label")  # of --security-opt: the words before "=" that ask for a label
 # feature -> the option that asks for it with its settings
 ASK = {"bind": "-v", "tmpfs": "--tmpfs", "hostname": "-h", "domainname": "--domainname", "cwd": "-w"}
-ASK |= {"oom_score_adj": "--oom-score-adj", "device": "--device", "securebits": "--securebits"}
+ASK |= {"publish": "-p", "securebits": "--securebits"}
+ASK |= {"oom_score_adj": "--oom-score-adj", "device": "--device"}
 ASK |= {"apparmor": "--security-opt apparmor=NAME", "selinux": "--security-opt label=CONTEXT"}
 ASK |= {"landlock": "--ro, --rw and others", "cgroup_conf": "--cgroup-conf", "cgroup_parent": "--cgroup-parent"}
 
@@ -120,7 +121,7 @@ def privileged(spec: Spec, opts: Options) -> Spec:
 
 
 def namespaces(spec: Spec, opts: Options) -> Spec:
-    """``--pid``, ``--net`` and so on: host, private, ns:PATH, pid:N; maps and offsets make their namespace."""
+    """``--pid``, ``--uts`` and so on: host, private, ns:PATH, pid:N; maps and offsets make their namespace."""
     for dest, name in NAMESPACES.items():
         if dest in opts:
             spec = namespace(spec, f"--{dest}", name, opts[dest])
@@ -148,11 +149,6 @@ def _own(option: str, dest: str, opts: Options) -> None:
 def namespace(spec: Spec, option: str, name: str, text: str) -> Spec:
     """One namespace option applied. What is set up in an own namespace only (loopback, sysctls, host name) leaves
     the spec with it: those of the host or of a joined one are not ours to set."""
-    if name == "net":
-        if text == "none":
-            text = "private"  # docker's word
-        elif text in ("bridge", "default") or text.startswith(("container:", "slirp4netns", "pasta")):
-            raise SpecError(f"{option} {text}: bridges are not built yet; private, host, ns:PATH and pid:N are")
     import minictr.parse as parse  # not "from minictr": its __getattr__ would import importlib
 
     wanted = said(option, parse.namespace, name, text)
@@ -172,6 +168,15 @@ def namespace(spec: Spec, option: str, name: str, text: str) -> Spec:
         what = f"no process {text[4:]}, or not to be looked at" if text.startswith("pid:") else "no such file"
         raise SpecError(f"{option} {text}: {what}")
     return spec.without(name, cascade=True).with_(wanted.replace(join=path))
+
+
+def network(spec: Spec, opts: Options) -> Spec:
+    """See :mod:`minictr.cli.network`, which is not read where there is none."""
+    if NETWORKED.isdisjoint(opts):
+        return spec
+    from minictr.cli.network import network as networked
+
+    return networked(spec, opts)
 
 
 def files(spec: Spec, opts: Options) -> Spec:
@@ -383,6 +388,7 @@ BUILDERS: tuple[Callable[[Spec, Options], Spec], ...] = (
     with_features,
     privileged,
     namespaces,
+    network,
     files,
     process,
     privilege,

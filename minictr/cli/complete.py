@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import click
 
 DIRECTORIES = ("root", "rootfs", "upper", "volume", "tmpfs", "workdir", "ro", "rw")
-NAMESPACES = ("pid", "ipc", "uts", "net", "userns", "cgroupns", "time")
+NAMESPACES = ("pid", "ipc", "uts", "userns", "cgroupns", "time")
 PROGRAM_DIRS = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin")
 
 
@@ -58,6 +58,7 @@ def _words(dest: str) -> Iterable[str]:
             *(f"seccomp={word}" for word in ("unconfined", "default", "docker", "lxc", "strict")),
             *(f"label={word}" for word in ("disable", "user:", "role:", "type:", "level:", "filetype:")),
         ),
+        "net": ("none", "host", "bridge", "bridge:", "routed", "container:", "ns:", "pid:"),
         "mount": ("type=bind,source=", "type=tmpfs,target=", "type=overlay,"),
         "time_offset": ("monotonic=", "boottime="),
         "signal": ("TERM", "INT", "HUP", "QUIT", "KILL", "USR1", "USR2"),

@@ -121,6 +121,7 @@ COLD = {
     "cp": ("minictr.cli.cp", "cp"),
     "diff": ("minictr.cli.diff", "diff"),
     "commit": ("minictr.cli.commit", "commit"),
+    "network": ("minictr.cli.networks", "network"),
     "completion": ("minictr.cli.main", "completion"),
     "version": ("minictr.cli.main", "version"),
 }

@@ -23,6 +23,7 @@ FLAG, VALUE, OPTIONAL, MANY = "flag", "value", "optional", "many"
 
 CONTAINER, PROGRAM, FILES, PRIVILEGE = "Container", "Program", "Files and mounts", "Privilege"
 LANDLOCK = "Landlock (what is not named is denied; for anybody, without a container)"
+NETWORK = "Network (none is loopback only; -p and --ip mean --network bridge)"
 RESOURCES = "Resources (control groups; --without takes each out)"
 NAMESPACES, RUNNING, KEPT, PLAN = "Namespaces (NS is host, private, ns:PATH or pid:N)", "Running", "Life", "Plan"
 RECORDING = "Recording"
@@ -100,11 +101,18 @@ RUN_OPTIONS: tuple[Row, ...] = (
     (("--device-write-iops",), "device_write_iops", MANY, "DEV:N", "Writes a second.", RESOURCES),
     (("--cgroup-conf",), "cgroup_conf", MANY, "FILE=TEXT", "A file of its v2 group, as memory.high=1G.", RESOURCES),
     (("--cgroup-parent",), "cgroup_parent", VALUE, "PATH", "Group that its own are made in.", RESOURCES),
+    # --- network ---
+    (("--net", "--network"), "net", MANY, "NET", "none, host, bridge, container:NAME; see docs.", NETWORK),
+    (("-p", "--publish"), "publish", MANY, "[HOST:]PORT", "[[IP:]HOST:]PORT[/udp|sctp], ranges too.", NETWORK),
+    (("-P", "--publish-all"), "publish_all", FLAG, "", "Each exposed port at a free one of the host.", NETWORK),
+    (("--expose",), "expose", MANY, "PORT[/udp]", "A port for --publish-all.", NETWORK),
+    (("--ip",), "ip", VALUE, "ADDRESS", "IPv4 address; else one that is free.", NETWORK),
+    (("--ip6",), "ip6", VALUE, "ADDRESS", "IPv6 address, in a network that has IPv6.", NETWORK),
+    (("--mac-address",), "mac_address", VALUE, "MAC", "Of its first device.", NETWORK),
     # --- namespaces ---
     (("--pid",), "pid", VALUE, "NS", "Process ids.", NAMESPACES),
     (("--ipc",), "ipc", VALUE, "NS", "System V IPC and POSIX message queues.", NAMESPACES),
     (("--uts",), "uts", VALUE, "NS", "Host name and domain name.", NAMESPACES),
-    (("--net", "--network"), "net", VALUE, "NS", "Network; none is private: loopback only.", NAMESPACES),
     (("--userns",), "userns", VALUE, "NS", "User and group ids; also auto[:size=N].", NAMESPACES),
     (("--cgroupns",), "cgroupns", VALUE, "NS", "What /proc/self/cgroup shows.", NAMESPACES),
     (("--time",), "time", VALUE, "NS", "Monotonic and boot time clocks.", NAMESPACES),
@@ -147,9 +155,11 @@ EXPLAIN: Row = (
 )
 DETACH: Row = (("-d", "--detach"), "detach", FLAG, "", "In the background; prints the id.", KEPT)
 
-GROUPS = (RECORDING, CONTAINER, PROGRAM, FILES, PRIVILEGE, LANDLOCK, RESOURCES, NAMESPACES, RUNNING, KEPT, PLAN)
+GROUPS = (
+    *(RECORDING, CONTAINER, PROGRAM, FILES, PRIVILEGE, LANDLOCK, RESOURCES, NETWORK, NAMESPACES, RUNNING, KEPT, PLAN),
+)
 
-_NETWORK = "bridges and published ports are not built yet; --net private has loopback only"
+_NAMES = "containers have no names for one another yet"
 _DNS = "put the file in the root file system, or bind it with -v"
 _DAEMON = "there is no daemon, and one runtime"
 _IMAGES = "there are no images: --rootfs names a directory"
@@ -161,8 +171,8 @@ REFUSED: tuple[tuple[tuple[str, ...], str], ...] = (
     (("--kernel-memory",), "the kernel's memory counts in --memory; a limit of its own is gone since Linux 5.16"),
     (("--cpu-rt-period", "--cpu-rt-runtime"), _REALTIME),
     (("--cpu-count", "--cpu-percent"), "is of Windows; --cpus limits processor time"),
-    (("-p", "--publish", "-P", "--publish-all", "--expose", "--ip", "--ip6", "--mac-address"), _NETWORK),
-    (("--network-alias", "--net-alias", "--link", "--link-local-ip"), _NETWORK),
+    (("--network-alias", "--net-alias", "--link"), _NAMES),
+    (("--link-local-ip",), "a device has the link-local address that the kernel gives it"),
     (("--add-host", "--dns", "--dns-option", "--dns-opt", "--dns-search"), _DNS),
     (("--detach-keys", "--sig-proxy", "-a", "--attach"), "run -d, then attach: that one knows it"),
     (("--restart",), "minictr generate systemd NAME writes a unit: starting again is init's matter"),

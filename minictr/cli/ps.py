@@ -111,6 +111,23 @@ def status(look: Glance, now: int) -> str:
     return look.status.capitalize()
 
 
+def ports(look: Glance) -> str:
+    """ "0.0.0.0:8080->80/tcp, 127.0.0.1:9000-9009->9000-9009/udp": neighbours are a range, as docker shows them."""
+    runs: list[list[int | str]] = []
+    for protocol, ip, host, inside in sorted(look.ports, key=lambda row: (row[0], row[1], row[2])):
+        last = runs[-1] if runs else []
+        if last and last[:2] == [protocol, ip] and (last[3], last[5]) == (host - 1, inside - 1):
+            last[3], last[5] = host, inside
+        else:
+            runs.append([protocol, ip, host, host, inside, inside])
+    words = []
+    for run in runs:
+        name = f"[{run[1]}]" if ":" in str(run[1]) else run[1] or "0.0.0.0"
+        here, there = (f"{a}" if a == b else f"{a}-{b}" for a, b in (run[2:4], run[4:6]))
+        words.append(f"{name}:{here}->{there}/{run[0]}")
+    return ", ".join(words)
+
+
 def columns(look: Glance, whole: bool, now: int) -> tuple[str, ...]:
     """The row of the table."""
     root = look.rootfs
@@ -118,7 +135,7 @@ def columns(look: Glance, whole: bool, now: int) -> tuple[str, ...]:
         root = "\u2026" + root[1 - ROOTFS_WIDTH :]
     created = ago(look.created, now) if look.created else ""
     identity = look.id if whole else look.id[:SHORT]
-    return (identity, root, command(look, whole), created, status(look, now), "", look.name)
+    return (identity, root, command(look, whole), created, status(look, now), ports(look), look.name)
 
 
 def fields(look: Glance, whole: bool, now: int) -> dict[str, Any]:
@@ -129,7 +146,7 @@ def fields(look: Glance, whole: bool, now: int) -> dict[str, Any]:
         "Command": " ".join(look.argv),
         "CreatedAt": stamp(look.created),
         "RunningFor": ago(look.created, now) if look.created else "",
-        "Ports": "",
+        "Ports": ports(look),
         "State": look.status,
         "Status": status(look, now),
         "Names": look.name,

@@ -45,7 +45,7 @@ def unreachable(before: bytes, after: bytes) -> str:
     missed = _no_routes(after) - _no_routes(before)
     if missed <= 0:  # none, or a reading that failed
         return ""
-    cure = "its own network has no way out (--net host shares the host's)"
+    cure = "its own network has no way out (--network bridge gives it one)"
     return f"no route: {_counted(missed, 'attempt', 's')} to reach another host: {cure}"
 
 

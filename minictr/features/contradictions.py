@@ -11,6 +11,7 @@ from minictr.features.cgroup_devices import Device, allowed
 from minictr.features.masks import MaskedPaths, ReadonlyPaths
 from minictr.features.mounts import DEVICES, Bind, Tmpfs
 from minictr.features.namespaces import GROUPED, OF_GROUPS, own
+from minictr.features.network import PORTS, Publish
 from minictr.features.process import sysctl_owner
 
 TYPE_CHECKING = False
@@ -266,6 +267,20 @@ def check_held(ctx: Context) -> None:
             )
 
 
+def check_network(ctx: Context) -> None:
+    """A cable leads into a network of the container's own, and every device, address and port is one."""
+    if ctx.has("veth") and not own(ctx, "net"):
+        raise SpecError("veth in a joined network namespace would stay there when the program is gone: leave veth out")
+    seen: dict[str, str] = {}
+    for feature in ctx.features:
+        if feature.name in ("veth", "publish"):
+            if feature.label in seen:
+                raise SpecError(f"{feature.label.replace(':', ' ', 1)} is given twice: keep one")
+            seen[feature.label] = feature.name
+    if sum(feature.count for feature in ctx.features if isinstance(feature, Publish)) > PORTS:
+        raise SpecError(f"publish: more than {PORTS} ports: publish fewer, or use the host's network (--network host)")
+
+
 CHECKS: tuple[Callable[[Context], None], ...] = (
     check_given_once,
     check_needs,
@@ -284,4 +299,5 @@ CHECKS: tuple[Callable[[Context], None], ...] = (
     check_ids,
     check_propagation,
     check_securebits,
+    check_network,
 )

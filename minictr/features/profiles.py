@@ -8,12 +8,13 @@
 ``landlock`` no container at all: a program of the host, in its own root, that may reach only the files and TCP ports
              named. For anybody, anywhere: no privilege, no namespace.
 
-Not in them yet, for they are features of later work: bridges. Nor labels of security modules: only the host knows which
-there are (Docker loads a profile of its own, docker-default). Known differences: Docker's groups of hugetlb, rdma,
-perf_event and the network classes, which nothing is set in, are not made; LXC leaves /sys/fs/cgroup to the container's
-init where there are cgroup namespaces (its cgroup:mixed without ":force"), here it is mounted as cgroup:mixed:force
-does. Docker's overlay is made by its daemon (add ``Overlay()`` to have one); LXC has four ttys beside the console,
-binds /sys/fs/fuse/connections, and its Debian configuration may add a veth.
+Not in them: a network beyond loopback, which ``--network bridge`` adds (Docker's default, and LXC's with lxc-net). Nor
+labels of security modules: only the host knows which there are (Docker loads a profile of its own, docker-default).
+Known differences: Docker's groups of hugetlb, rdma, perf_event and the network classes, which nothing is set in, are
+not made; LXC leaves /sys/fs/cgroup to the container's init where there are cgroup namespaces (its cgroup:mixed without
+":force"), here it is mounted as cgroup:mixed:force does. Docker's overlay is made by its daemon (add ``Overlay()`` to
+have one); LXC has four ttys beside the console, binds /sys/fs/fuse/connections, and its Debian configuration may add a
+veth.
 """
 
 from __future__ import annotations

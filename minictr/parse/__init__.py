@@ -11,6 +11,7 @@ from minictr.features.check import size
 from minictr.features.tables import signal_number as signal
 from minictr.parse.mounts import mount, tmpfs, volume
 from minictr.parse.namespaces import id_map, id_maps, namespace, time_offset
+from minictr.parse.network import expose, network_words, publish
 from minictr.parse.numbers import duration, mode, seconds
 from minictr.parse.settings import capabilities, env, env_file, securebits, sysctl, ulimit, user
 
@@ -19,11 +20,14 @@ __all__ = [
     "duration",
     "env",
     "env_file",
+    "expose",
     "id_map",
     "id_maps",
     "mode",
     "mount",
     "namespace",
+    "network_words",
+    "publish",
     "seconds",
     "securebits",
     "signal",

@@ -46,7 +46,7 @@ def namespace(name: str, text: str) -> Namespace | None:
         return kind()
     how, colon, rest = text.partition(":")
     if name == "userns" and how == "auto":
-        return automatic(rest if colon else "")
+        return automatic(rest) if colon else UserNamespace(auto=AUTO_SIZE)
     if name == "userns" and how in ("keep-id", "nomap"):
         raise SpecError(f"userns: {how} is not built: --uidmap and --gidmap write any map")
     if how == "ns" and colon and rest:
@@ -58,9 +58,9 @@ def namespace(name: str, text: str) -> Namespace | None:
 
 
 def automatic(text: str) -> UserNamespace:
-    """What stands behind ``auto:``: podman's ``size=N``, or nothing."""
+    """What stands behind ``auto:``: podman's ``size=N``."""
     count = AUTO_SIZE
-    for part in text.split(",") if text else ():
+    for part in text.split(","):
         key, equals, value = part.partition("=")
         if key in ("uidmapping", "gidmapping") and equals:
             raise SpecError(f"userns auto: {key} is not built: give all of the map with --uidmap and --gidmap")

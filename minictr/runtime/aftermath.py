@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from minictr.kernel.cgroups import Place
     from minictr.runtime.identity import ProcessIdentity
     from minictr.runtime.leases import Lease
+    from minictr.runtime.network.attachment import Attachment
     from minictr.runtime.program import Program
     from minictr.runtime.record import Record
 
@@ -27,10 +28,26 @@ def groups_of(places: Mapping[str, Place]) -> tuple[Group, ...]:
     return tuple(Group(place.controller, place.version, place.directory) for place in places.values())
 
 
-def state_text(record: Record, program: Program, process: ProcessIdentity, places: Mapping[str, Place]) -> str:
+def state_text(
+    record: Record,
+    program: Program,
+    process: ProcessIdentity,
+    places: Mapping[str, Place],
+    network: Attachment | None = None,
+) -> str:
     """The state of PROGRAM that runs as PROCESS, from now on."""
     spec, now = program.plan.spec, time.time_ns()
-    state = State(record.id, spec, now, now, process=process, groups=groups_of(places), tty="tty" in spec.names)
+    state = State(
+        record.id,
+        spec,
+        now,
+        now,
+        process=process,
+        groups=groups_of(places),
+        tty="tty" in spec.names,
+        nics=() if network is None else network.rows(),
+        ports=() if network is None else tuple(network.ports),
+    )
     if not program.spec_text:
         program.spec_text = spec_text(spec)
     return state.text(program.spec_text)
@@ -43,10 +60,17 @@ class Aftermath:
     """
 
     def __init__(
-        self, journal: Record, own: bool, places: Mapping[str, Place], name: str = "", lease: Lease | None = None
+        self,
+        journal: Record,
+        own: bool,
+        places: Mapping[str, Place],
+        name: str = "",
+        lease: Lease | None = None,
+        network: Attachment | None = None,
     ) -> None:
         """OWN: the journal is this container's alone, and its record; else the process's ledger."""
         self.journal, self.own, self.places, self.name, self.lease = journal, own, tuple(places.values()), name, lease
+        self.network = network
 
     def __call__(self) -> Readings | None:
         readings = self._readings()
@@ -79,6 +103,8 @@ class Aftermath:
     def _take_back(self) -> None:
         from minictr.kernel import cgroups
 
+        if self.network is not None:
+            self.network.close()
         for place in reversed(self.places):
             try:
                 os.rmdir(place.directory)

@@ -233,6 +233,8 @@ class DetachedStart(Start):
             process=process,
             monitor=monitor,
             groups=groups_of(self.places),
+            nics=() if self.network is None else self.network.rows(),
+            ports=() if self.network is None else tuple(self.network.ports),
             log=keeping.log,
             command_line=keeping.command_line,
             directory=keeping.directory,

@@ -42,7 +42,21 @@ def open_namespace(start: Start, *, into: str, path: str, kind: str) -> None:
     """The file of a namespace to be joined, as the descriptor that INTO names."""
     from minictr.kernel.namespaces import open_namespace
 
+    if path.startswith("container:"):
+        path = _of_container(start, path.partition(":")[2], kind)
     start.own(into, open_namespace(path, kind))
+
+
+def _of_container(start: Start, name: str, kind: str) -> str:
+    """The namespace file of the container NAME, which runs: looked for anew at every start."""
+    from minictr.errors import WrongStatus
+    from minictr.runtime.instance import find
+
+    instance = find(name, start.record.store.path if start.record is not None else "")
+    pid = instance.pid
+    if not pid:
+        raise WrongStatus(f"network of container {name}: it does not run: start it first", instance.status)
+    return f"/proc/{pid}/ns/{kind}"
 
 
 def landlock_abi(
@@ -254,6 +268,18 @@ def oom_score_adj(start: Start, *, value: int) -> None:
     set_oom_score_adj(start.pid, value)
 
 
+def of_network(call: str) -> Callable[..., None]:
+    """The hand CALL of :mod:`minictr.runtime.network.hands`, imported when a start needs it."""
+
+    def hand(start: Start, **options: Any) -> None:
+        from minictr.runtime.network import hands
+
+        getattr(hands, call)(start, **options)
+
+    return hand
+
+
+NETWORK = ("lease", "port", "bridge", "bridge_netfilter", "forwarding", "veth", "conntrack", "nat", "publish")
 HANDS: dict[str, Callable[..., None]] = {
     function.__name__: function
     for function in (
@@ -274,4 +300,4 @@ HANDS: dict[str, Callable[..., None]] = {
         gid_map,
         oom_score_adj,
     )
-}
+} | {call: of_network(call) for call in NETWORK}

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from minictr.runtime.ended import ExitRecord
     from minictr.runtime.instance import Instance
+    from minictr.runtime.state import State
     from minictr.spec import Spec
     from minictr.steps import Feature
 
@@ -46,6 +47,7 @@ def inspect(instance: Instance) -> dict[str, Any]:
         "Mounts": [_mount(feature) for feature in map(plain_feature, spec.features) if feature["feature"] in MOUNTS],
         "Namespaces": _namespaces(pid),
         "IDMappings": _id_mappings(spec, pid),
+        "NetworkSettings": _network(state, pid),
         "Cgroups": {group.controller: group.directory for group in state.groups},
         "Limits": in_force(state.groups) if pid else {},
         "Usage": usage,
@@ -150,6 +152,27 @@ def _namespaces(pid: int) -> dict[str, Any]:
     except OSError:
         pass  # it ended this moment, or it is somebody else's
     return found
+
+
+def _network(state: State, pid: int) -> dict[str, Any]:
+    """What it has of networks while it runs: docker's names."""
+    devices: dict[str, Any] = {}
+    ports: dict[str, list[dict[str, str]]] = {}
+    for network, inside, address, address6, gateway, mac, link in state.nics if pid else ():
+        (ip, _, length), (ip6, _, length6) = (text.partition("/") for text in (address, address6))
+        devices[network] = {
+            "Interface": inside,
+            "HostInterface": link,
+            "IPAddress": ip,
+            "IPPrefixLen": int(length or 0),
+            "GlobalIPv6Address": ip6,
+            "GlobalIPv6PrefixLen": int(length6 or 0),
+            "Gateway": gateway,
+            "MacAddress": mac,
+        }
+    for protocol, ip, host, there in state.ports if pid else ():
+        ports.setdefault(f"{there}/{protocol}", []).append({"HostIp": ip or "0.0.0.0", "HostPort": str(host)})
+    return {"Networks": devices, "Ports": ports}
 
 
 def _id_mappings(spec: Spec, pid: int) -> dict[str, list[str]]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from minictr.kernel.handles import shut
-from minictr.runtime.launch import START_TIMEOUT, Start, reap
-from minictr.runtime.process import Process
+from minictr.runtime.launch import START_TIMEOUT, Start
+from minictr.runtime.process import Process, reap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

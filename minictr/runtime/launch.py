@@ -21,7 +21,7 @@ from minictr.kernel.core import lib
 from minictr.kernel.handles import shut
 from minictr.kernel.stub import MAX_KEEP, spawn
 from minictr.runtime.hands import HANDS
-from minictr.runtime.process import EMFILE, Process, descriptors_cure, is_over
+from minictr.runtime.process import EMFILE, Process, descriptors_cure, is_over, reap
 from minictr.runtime.program import Outcome, Program, outcome_size
 from minictr.runtime.timeline import Clock
 from minictr.runtime.undo import Undo
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from minictr.runtime.console import Console
     from minictr.runtime.identity import ProcessIdentity
     from minictr.runtime.leases import Lease
+    from minictr.runtime.network.attachment import Attachment
     from minictr.runtime.observed.start import Observer
     from minictr.runtime.record import Record
     from minictr.runtime.supervisor import Supervisor
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 SIGKILL = 9
 CLONE_NEWPID = 0x20000000  # linux/sched.h
 START_TIMEOUT = 10.0
-RECORDED = frozenset({"cgroup", "lease_ids"})  # steps whose work outlives a killed parent: written down before
+RECORDED = frozenset({"cgroup", "lease", "lease_ids"})  # steps whose work outlives a killed parent: written down before
 REAP_TIMEOUT = 5.0
 PAGE = 4096
 
@@ -77,7 +78,8 @@ def launch(
     if run.journal is not None:
         from minictr.runtime.aftermath import Aftermath
 
-        process.aftermath = Aftermath(run.journal, run.record is not None, run.places, program.name, run.lease)
+        own = run.record is not None
+        process.aftermath = Aftermath(run.journal, own, run.places, program.name, run.lease, run.network)
     return process
 
 
@@ -100,6 +102,7 @@ class Start:
         self.group = ""  # the name of the container's cgroups
         self.places: dict[str, Place] = {}  # controller -> the container's own cgroup
         self.lease: Lease | None = None  # ids of the host that it has for itself
+        self.network: Attachment | None = None  # its cables, addresses and ports
         self.identity: ProcessIdentity | None = None
         self.cgroup_fd = -1  # of the cgroup v2 directory that the child is born in
         if console is not None:
@@ -343,7 +346,7 @@ class Start:
         from minictr.runtime.aftermath import state_text
 
         assert self.record is not None
-        return state_text(self.record, self.program, process, self.places)
+        return state_text(self.record, self.program, process, self.places, self.network)
 
     def _poll(self, events: int) -> bool:
         """Whether the report pipe has EVENTS, or ended, before the deadline."""
@@ -379,14 +382,6 @@ class Start:
         if self.pidfd >= 0:
             shut(self.pidfd)
             self.pidfd = -1
-
-
-def reap(pid: int) -> int:
-    """Wait for PID, which is about to end: its raw wait status."""
-    try:
-        return os.waitpid(pid, 0)[1]
-    except ChildProcessError:  # somebody else's wait(-1) was faster
-        return 0
 
 
 def _now() -> int:

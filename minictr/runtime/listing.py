@@ -31,7 +31,8 @@ class Glance(Value):
 
     ``status``: as :attr:`Instance.status`, or ``damaged``, and then ``error`` says why and the rest is empty.
     ``created``, ``started``, ``finished``: nanoseconds since 1970, 0 for not yet. ``exit_code``: as a shell tells it;
-    None while it runs or when nobody knows. ``pid``: of its first process, 0 when it does not run.
+    None while it runs or when nobody knows. ``ports``: as
+    :attr:`State.ports` has them, of one that runs. ``pid``: of its first process, 0 when it does not run.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Glance(Value):
     pid: int = 0
     detached: bool = False
     error: str = ""
+    ports: tuple[tuple[str, str, int, int], ...] = ()
 
 
 def glances(store: Store) -> list[Glance]:
@@ -106,4 +108,13 @@ def _glance(record: Record, data: dict[str, Any]) -> Glance:
         code,
         process[0] if alive else 0,
         data["detached"],
+        ports=_ports(data.get("ports", [])) if alive else (),
     )
+
+
+def _ports(rows: Any) -> tuple[tuple[str, str, int, int], ...]:
+    found = tuple(map(tuple, rows))
+    for row in found:
+        if [type(item) for item in row] != [str, str, int, int]:
+            raise ValueError(f"ports are {str(row)[:40]}")
+    return found

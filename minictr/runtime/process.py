@@ -238,6 +238,14 @@ class Process:
         return f"<Process {self.pid} {state} {' '.join(self.args)!r}>"
 
 
+def reap(pid: int) -> int:
+    """Wait for PID, which is about to end: its raw wait status."""
+    try:
+        return os.waitpid(pid, 0)[1]
+    except ChildProcessError:  # somebody else's wait(-1) was faster
+        return 0
+
+
 def reap_dropped() -> None:
     """Reap what was dropped while it ran and has ended since: its cgroups and its journal rows go with it."""
     for process in _dropped[:]:

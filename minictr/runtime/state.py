@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NOBODY", "WIDEST", "Brief", "Group", "State", "spec_text"]
 
+NIC_FIELDS = 7
 NOBODY = ProcessIdentity(0, 0, "")
 WIDEST = ProcessIdentity(1 << 22, 1 << 63, "0" * 36)  # as long a text as any: PID_MAX_LIMIT, linux/threads.h
 
@@ -38,7 +39,9 @@ class State(Value):
     ``created``, ``started``: nanoseconds since 1970, 0 when not yet. ``held``: set up, and waiting for ``start``.
     ``detached``: has a monitor; otherwise it ends with the process that started it. ``remove``: goes with its end.
     ``process``, ``monitor``: who they are. ``stop_signal``: what ``stop`` sends; ``stop_timeout``: seconds until it
-    kills. ``log``: bytes of a log file, number of files. ``command_line``: the words that made it, for unit files;
+    kills. ``nics``: rows of network, device inside, IPv4 and IPv6 address with prefixes ("" for none), gateway, MAC
+    address, the host's end. ``ports``: rows of protocol, address ("" for all), port here, port there. ``log``: bytes of
+    a log file, number of files. ``command_line``: the words that made it, for unit files;
     ``directory``: where they were said.
     """
 
@@ -56,6 +59,8 @@ class State(Value):
     process: ProcessIdentity = NOBODY
     monitor: ProcessIdentity = NOBODY
     groups: tuple[Group, ...] = ()
+    nics: tuple[tuple[str, ...], ...] = ()
+    ports: tuple[tuple[str, str, int, int], ...] = ()
     log: tuple[int, int] = (0, 0)
     command_line: tuple[str, ...] = ()
     directory: str = ""
@@ -84,6 +89,8 @@ class State(Value):
             for name in ("process", "monitor"):
                 fields[name] = ProcessIdentity(*_typed(fields[name], (int, int, str)))
             fields["groups"] = _groups(fields["groups"])
+            fields["nics"] = tuple(_typed(row, (str,) * NIC_FIELDS) for row in _list(fields.get("nics", [])))
+            fields["ports"] = tuple(_typed(row, (str, str, int, int)) for row in _list(fields.get("ports", [])))
             fields["log"] = _typed(fields["log"], (int, int))
             fields["command_line"] = tuple(map(_str, _list(fields["command_line"])))
             state = cls(**fields)

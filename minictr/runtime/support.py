@@ -19,6 +19,8 @@ ALONE = (
 )  # features, and the modules of the same names, which try them in a way of their own
 # feature -> the controller that a group is made of to find out
 GROUPS = {name: name for name in "memory cpu cpuset pids io devices hugetlb rdma misc freezer".split()}
+# features that need more than one child: a network namespace, tables
+NETWORK = ("veth", "bridge", "bridge_netfilter", "conntrack", "nat", "publish")
 GROUPS |= {"named_cgroup": "named:systemd", "cgroup_conf": "raw"}
 
 
@@ -32,6 +34,7 @@ def supports() -> dict[str, Support]:
     found: dict[str, Support] = {name: _group(name) for name in (*GROUPS, "cgroup_parent")}
     for module in (*MODULES, *ALONE):
         found.update(import_module(f"minictr.kernel.{module}").probe())
+    found.update(_network())
     return {name: found.get(name, Support(False, "no kernel module tries it out")) for name in REGISTRY}
 
 
@@ -43,6 +46,13 @@ def _group(name: str) -> Support:
     return next((answer for answer in answers if answer), answers[0])
 
 
+def _network() -> dict[str, Support]:
+    """What a container can have of networks."""
+    from minictr.kernel.network_probes import supports as found
+
+    return found()
+
+
 def support(feature: str | Feature | type[Feature]) -> Support:
     """Whether FEATURE (a name, a value or a class) can be had here. Raises SpecError for a name that no feature has."""
     name = feature if isinstance(feature, str) else feature.name
@@ -52,6 +62,8 @@ def support(feature: str | Feature | type[Feature]) -> Support:
 
     if name in GROUPS or name == "cgroup_parent":
         return _group(name)
+    if name in NETWORK:
+        return _network()[name]
     if name in ALONE:
         from importlib import import_module
 

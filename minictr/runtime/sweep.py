@@ -70,6 +70,10 @@ def sweep(store: Store, *, names: bool = False) -> list[str]:
                     told += sweep_one(record)
                 except (MinictrError, OSError) as err:
                     told.append(f"container {identity[:SHORT]}: left as it is: {err}")
+    if names and is_directory(os.path.join(store.path, "network")):
+        from minictr.runtime.network.attachment import settle as settle_networks
+
+        settle_networks(store)
     return told + (_names(store) if names else [])
 
 
@@ -163,6 +167,11 @@ def free(record: Record, rows: Iterable[Row]) -> list[str]:
     groups = [row for row in rows if row[0] == "cgroup"]
     if groups:
         _end_groups(groups)
+    network = [row for row in rows if row[0] in NETWORK]
+    if network:
+        from minictr.runtime.network.attachment import release
+
+        told += release(record, network)
     for row in reversed(rows):
         if RESOURCES[row[0]](row):
             told.append(f"{row[0]} {row[-1]}")
@@ -225,6 +234,7 @@ def _nothing(row: Row) -> bool:
     return False
 
 
+NETWORK = frozenset({"lease", "port", "link", "element"})  # rows that are taken back together
 # kind of a journal row -> what takes it back
 RESOURCES: dict[str, Callable[[Row], bool]] = {
     "name": _nothing,
@@ -232,5 +242,6 @@ RESOURCES: dict[str, Callable[[Row], bool]] = {
     "committed": _nothing,
     "cgroup": remove_cgroup,
     "directory": remove_directory,
+    **dict.fromkeys(NETWORK, _nothing),
     "ids": give_back_ids,
 }

@@ -70,7 +70,13 @@ BAD = {
         option: ["", "nope", "ns:", "ns:/nosuch", "pid:", "pid:x", "pid:0", "pid:4194304", "Host"]
         for option in ("--pid", "--ipc", "--uts", "--net", "--userns", "--cgroupns", "--time")
     },
-    "--network": ["bridge", "container:x"],
+    "--network": ["container:x", "container:", "bridge:nosuch", "bridge:a/b", "macvlan:eth0", "pasta", "bridge:mtu=x"],
+    "-p": ["", "0", "65536", "80:", "x:80", "1:2:3:4", "80/icmp", "8000-8001:80", "9-8", "::1:80:80", "1.2.3:80:80"],
+    "--publish": ["80-81", "[::1:80:80", "80:80-", "-1:80"],
+    "--expose": ["", "x", "80:80", "80/icmp"],
+    "--ip": ["", "x", "10.0.0.256", "fd00::1"],
+    "--ip6": ["", "x", "10.0.0.1"],
+    "--mac-address": ["", "x", "02:00:00:00:00", "01:00:00:00:00:01"],
     "--uidmap": ["", "0", "0:0:0", "a:b:c", "0:0:1:1", "4294967295:0:1", "0:-1:1"],
     "--gidmap": ["", "x"],
     "--time-offset": ["", "1", "realtime=1", "boottime=", "boottime=x", "boottime=1e30"],
@@ -90,6 +96,7 @@ def test_every_option_with_a_value_is_here():
         "-u": "user",
         "-h": "hostname",
         "-v": "volume",
+        "-p": "publish",
     }
     covered = {short.get(option, option.strip("-=").replace("-", "_")) for option in BAD}
     rows = {row[1] for row in options.RUN_OPTIONS if row[2] != options.FLAG}

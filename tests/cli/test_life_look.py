@@ -85,9 +85,9 @@ def test_inspect_templates(run_cli, written):
     written("web")
     done = run_cli("inspect", "-f", "{{.Name}} {{.State.Running}} {{json .Args}}", "web", "web")
     assert done.stdout == 'web true ["1000"]\nweb true ["1000"]\n'
-    done = run_cli("inspect", "-f", "{{.NetworkSettings}}", "web")
+    done = run_cli("inspect", "-f", "{{.NetworkSetting}}", "web")
     assert done.returncode == 125
-    assert done.stderr.startswith("minictr inspect: --format: no field .NetworkSettings; there are: Id, Name")
+    assert done.stderr.startswith("minictr inspect: --format: no field .NetworkSetting; there are: Id, Name")
 
 
 def test_top(run_cli, detached):

@@ -11,7 +11,7 @@ SEND = "echo x >/dev/udp/192.0.2.1/9"
 LATER = "sleep 0.5; "  # the counters are opened once the program runs: one that is over by then is told nothing
 LINE = (
     "minictr {}: no route: 1 attempt to reach another host: "
-    "its own network has no way out (--net host shares the host's)\n"
+    "its own network has no way out (--network bridge gives it one)\n"
 )
 COUNTERS = "Ip: Forwarding OutNoRoutes InCsum\nIp: 1 {} 0\nTcp: OutNoRoutes\nTcp: 7\n"
 

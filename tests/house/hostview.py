@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-KEPT_BY_A_STORE = ("containers", "names", "ids", "events", "events.1")
+KEPT_BY_A_STORE = ("containers", "names", "ids", "events", "events.1", "network", "network/ports", "network/sysctls")
 
 Look = dict[str, frozenset[str]]
 

@@ -20,7 +20,7 @@ HOMES = {
     "cffi": ("minictr/_core/build.py",),
     "_cffi_backend": ("minictr/_core/*.py",),
     "prctl": ("minictr/kernel/capabilities.py",),
-    "pyroute2": ("minictr/kernel/links.py",),
+    "pyroute2": ("minictr/kernel/iproute.py",),
     "pyseccomp": ("minictr/kernel/seccomp_library.py",),
     "psutil": ("minictr/kernel/processes.py",),
 }

@@ -35,6 +35,7 @@ SAYS = {
         "restricted: read /etc/passwd: EACCES, make a file in its directory: done, connect: EACCES",
         "the parent: read /etc/passwd: done, make a file in its directory: done, connect: done",
     ),
+    "links": ("10.7.0.2:80 answers as 10.7.0.2", "10.7.0.1:8080 answers as 10.7.0.1", "2 br0 bridge 02:00:00:00:00:01"),
     "mounts": ("tmpfs rw,nosuid", "1048576 bytes", "writable: False", "belongs to 100000", "as before"),
     "namespaces": ("inside: host name lab", "('lo', 'down')", "own process id: 1", "joined ipc"),
     "network": ("down: ", "up: hello (lo"),

@@ -28,7 +28,7 @@ from minictr.kernel import (
 )
 from minictr.kernel.child import Child
 from minictr.kernel.mountinfo import mountinfo
-from minictr.runtime.support import ALONE, GROUPS, support, supports
+from minictr.runtime.support import ALONE, GROUPS, NETWORK, support, supports
 from minictr.steps import Support
 
 MODULES = (namespaces, mounts, rootfs, process, users, capabilities, seccomp, landlock, network)
@@ -60,8 +60,8 @@ def look() -> tuple[Any, ...]:
 
 def test_every_feature_has_a_trial() -> None:
     tried = {name for names in trials.TRIALS.values() for name in names}
-    assert tried | GROUPS.keys() | {"cgroup_parent", *ALONE} == set(REGISTRY)
-    assert not tried & {*GROUPS, *ALONE}
+    assert tried | GROUPS.keys() | {"cgroup_parent", *ALONE, *NETWORK} == set(REGISTRY)
+    assert not tried & {*GROUPS, *ALONE, *NETWORK}
 
 
 def test_as_root_on_this_kernel(requires: Any) -> None:

@@ -98,6 +98,15 @@ CASES = {
         [], "cat /proc/interrupts", "openat", "", "masked path",
         "--security-opt systempaths=unconfined", ["--security-opt", "systempaths=unconfined"],
     ),
+    "no user namespaces, by a filter": (
+        ["--disable-userns", "--security-opt", "seccomp=unconfined", "--cap-add", "ALL"], "unshare -U true", "unshare",
+        "EPERM", "disable_userns", "--without disable_userns", ["--security-opt", "seccomp=unconfined"],
+    ),
+    "no user namespaces, by a limit": (
+        ["--disable-userns", "--security-opt", "seccomp=unconfined", "--userns", "auto"], "unshare -U true", "unshare",
+        "ENOSPC", "disable_userns", "--without disable_userns",
+        ["--security-opt", "seccomp=unconfined", "--userns", "auto"],
+    ),
     "read-only root": (
         ["--read-only"], "echo >/etc/new", "openat", "EROFS", "read-only mount",
         "leave --read-only out, or --tmpfs /etc", ["--read-only", "--tmpfs", "/etc"],

@@ -61,6 +61,13 @@ PROOFS = {
         "no port at all                             secret file directory beside\n",
         "that port only                             secret file directory beside port",
     ],
+    "network": [
+        "a container has bridge conntrack nat publish veth",
+        "its address: 10.99.7.2",
+        "127.0.0.1:8080 says: hello 10.99.7.1",
+        "127.0.0.1:8080 afterwards: Connection refused",
+        "left here: lo\n",
+    ],
     "denials": [
         "seccomp          unshare(0x20000)",
         "--cap-add SYS_ADMIN",

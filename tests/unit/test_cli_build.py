@@ -12,6 +12,7 @@ from minictr.cli import create as create_module
 from minictr.cli import given as given_module
 from minictr.cli import landlock as landlock_module
 from minictr.cli import limits as limits_module
+from minictr.cli import network as network_module
 from minictr.cli import options
 from minictr.cli import plan as plan_module
 from minictr.cli import run as run_module
@@ -49,12 +50,16 @@ LINES = [
     "-v /tmp:/mnt:ro --tmpfs /run:size=1m --mount type=tmpfs,target=/x --read-only --overlay --shm-size 1m",
     "--cap-add ALL --cap-drop CHOWN --privileged --ulimit nofile=1:2 --sysctl net.ipv4.ip_forward=1",
     "--security-opt no-new-privileges=false --oom-score-adj -5 --uidmap 0:1:2 --gidmap 0:3:4 --time-offset boottime=5",
+    "--userns auto:size=5 --disable-userns --overlay",
     "--pid host --net none --ipc private --uts host --cgroupns host --no-init -it --rm --timeout 5 --trace",
     "--die-with-parent --stop-signal INT --with readonly --with chroot",
     "-m 256m --memory-swap 512m --memory-reservation 100m --memory-swappiness 0 --oom-kill-disable --best-effort io",
     "--cpus 1.5 -c 512 --cpuset-cpus 0-1 --cpuset-mems 0 --pids-limit -1 --cgroup-parent /a/b --cgroup-conf a.b=c",
     "--blkio-weight 500 --device-read-bps 8:0:1mb --device-write-iops 8:0:5 --blkio-weight-device 8:0:10",
     "--device /dev/null:/dev/a/nothing:rw --device-cgroup-rule c_1:*_rwm --cpu-quota 5000 --cpu-period 10000",
+    "--network bridge --network bridge:mtu=1400 -p 8080:80 --expose 90-91/udp -P --ip 10.90.0.9",
+    "--mac-address 02:00:00:00:00:09 -p [::1]:70:70/sctp",
+    "--net routed --ip6 fd00::9 -p 80 --publish 127.0.0.1:70-79:70-79/udp --without nat",
     "--profile lxc --device /dev/zero --pids-limit 5 --with cgroupfs --without named_cgroup:unified",
 ]
 
@@ -82,7 +87,7 @@ def test_what_is_built_can_be_planned(line):
 def test_every_option_is_read():
     """No option of the table is parsed and then forgotten."""
     modules = (build_module, given_module, settings_module, plan_module, limits_module, landlock_module)
-    modules += (run_module, create_module)
+    modules += (run_module, create_module, network_module)
     code = "".join(Path(module.__file__ or "").read_text() for module in modules)
     unread = {row[1] for row in options.PLAN_OPTIONS + RUN if f'"{row[1]}"' not in code}
     unread -= {f"device_{rate}" for rate in RATES}  # a loop reads them
@@ -124,55 +129,6 @@ def test_all_means_what_the_caller_has(line, narrowed):
     assert spec(line).get("capabilities").drop_only is narrowed
 
 
-@pytest.mark.parametrize(
-    ("line", "program", "flags"),
-    [
-        ("", "default", ()),
-        ("--profile docker", "docker", ()),
-        ("--profile lxc", "lxc", ()),
-        ("--security-opt seccomp=docker", "docker", ()),
-        ("--security-opt seccomp:strict", "strict", ()),
-        ("--seccomp-log", "default", ("log",)),
-        ("--profile bare --security-opt seccomp=lxc --seccomp-log", "lxc", ("log",)),
-        ("--security-opt seccomp=unconfined --security-opt seccomp=docker", "docker", ()),
-    ],
-)
-def test_filters_by_name(line, program, flags):
-    found = spec(line).get("seccomp")
-    assert (found.program, found.flags) == (program, flags)
-
-
-@pytest.mark.parametrize("line", ["--profile bare", "--security-opt seccomp=unconfined", "--privileged"])
-def test_no_filter(line):
-    assert "seccomp" not in spec(line).names
-    with pytest.raises(SpecError, match="--seccomp-log: there is no filter"):
-        spec(f"{line} --seccomp-log")
-
-
-def test_a_filter_from_a_file(tmp_path):
-    """Docker's conditions are compared with the capabilities that are kept."""
-    path = tmp_path / "profile.json"
-    rule = '{"names": ["mount"], "action": "SCMP_ACT_ALLOW", "includes": {"caps": ["CAP_SYS_ADMIN"]}}'
-    path.write_text(f'{{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{rule}]}}')
-    found = spec(f"--security-opt seccomp={path}").get("seccomp")
-    assert (found.source, str(found.program.explain("mount").action)) == ("profile.json", "errno EPERM")
-    found = spec(f"--security-opt seccomp={path} --cap-add SYS_ADMIN").get("seccomp")
-    assert str(found.program.explain("mount").action) == "allow"
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [(b"{", "is no JSON"), (b"\xff\xfe", "not UTF-8"), (b"{}", "defaultAction is missing"), (None, "No such file")],
-)
-def test_a_file_that_is_no_profile(tmp_path, content, words):
-    path = tmp_path / "profile.json"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(SpecError, match=words) as caught:
-        spec(f"--security-opt seccomp={path}")
-    assert str(caught.value).startswith(f"--security-opt seccomp={path}: ")
-
-
 # --- features by name ---
 
 
@@ -198,7 +154,7 @@ def test_every_feature_can_be_left_out_by_name(name):
 
 
 NEED_SETTINGS = {"bind", "tmpfs", "hostname", "domainname", "cwd", "oom_score_adj"}
-NEED_SETTINGS |= {"device", "cgroup_conf", "cgroup_parent", "landlock", "apparmor", "selinux", "securebits"}
+NEED_SETTINGS |= {"device", "cgroup_conf", "cgroup_parent", "landlock", "apparmor", "selinux", "securebits", "publish"}
 
 
 @pytest.mark.parametrize("name", sorted(REGISTRY.keys() - NEED_SETTINGS))
@@ -234,6 +190,13 @@ def test_maps_make_a_user_namespace():
     assert found.uid_map == found.gid_map == ((0, 1000, 1), (1, 2000, 5))
     found = spec("--uidmap 0:1000:1 --gidmap 0:7:2").get("userns")
     assert (found.uid_map, found.gid_map) == (((0, 1000, 1),), ((0, 7, 2),))
+
+
+def test_automatic_ids_show_the_root_through_them(monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert {"userns", "idmap"} <= spec("--userns auto").names
+    assert spec("--userns auto:size=9").get("userns").auto == 9
+    assert all("idmap" not in spec(line).names for line in ("--userns auto --without idmap", "--userns private"))
 
 
 # --- files ---

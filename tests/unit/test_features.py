@@ -74,6 +74,12 @@ SAMPLES: tuple[Feature, ...] = (
     f.AppArmor("&lab"),
     f.SELinux("u:r:t:s0:c1,c2", "u:object_r:f:s0"),
     f.Loopback(),
+    f.Veth("eth1", "lan", "10.1.0.5", "fd00::5", "02:00:00:00:00:05", 1400),
+    f.Bridged(),
+    f.BridgeNetfilter(),
+    f.Conntrack(),
+    f.Nat(),
+    f.Publish(8000, 80, "127.0.0.1", "udp", 3),
     f.Memory("256M", 0, "200M", "1M", "1M", 10, True),
     f.Cpu(1.5, 200, burst=1000),
     f.Cpuset("0-1,3", "0", "root"),
@@ -153,7 +159,7 @@ def test_constants_shared_with_the_core() -> None:
 @pytest.mark.parametrize("name", [name for name in f.REGISTRY if name not in ("env", "cgroup_parent")])
 def test_every_feature_but_two_has_steps(name: str) -> None:
     sample = next(sample for sample in SAMPLES if sample.name == name)
-    company: tuple[Feature, ...] = ()
+    company: tuple[Feature, ...] = (f.Veth(),)  # which a bridge is about
     if name == "nodev":
         company = (f.PivotRoot(),)  # it speaks of the tree that becomes the root
     elif name == "idmap":
@@ -184,6 +190,23 @@ def test_every_feature_but_two_has_steps(name: str) -> None:
         (lambda: f.Overlay(upper="/w", size="1M"), "thrown away"),
         (lambda: f.Overlay(tuple("abcdefghijklm")), "13 layers"),
         (lambda: f.Overlay("abc"), "not a tuple"),  # type: ignore[arg-type]
+        (lambda: f.Veth("eth/0"), "cannot be a device's name"),
+        (lambda: f.Veth("a-name-of-sixteen"), "the limit is 15"),
+        (lambda: f.Veth(network=".."), "cannot be a device's name"),
+        (lambda: f.Veth(network="lan!"), "is not letters, digits"),
+        (lambda: f.Veth(ip="10.1.0.256"), "IPv4 or IPv6 address"),
+        (lambda: f.Veth(ip="fd00::1"), "no IPv4 address"),
+        (lambda: f.Veth(ip6="10.1.0.1"), "no IPv6 address"),
+        (lambda: f.Veth(mac="01:00:00:00:00:01"), "no multicast address"),
+        (lambda: f.Veth(mac="02:00:00:00:01"), "six bytes"),
+        (lambda: f.Veth(mtu=67), "not between 68"),
+        (lambda: f.Publish(65536, 80), "not between 0"),
+        (lambda: f.Publish(65535, 80, count=2), "not between 0"),
+        (lambda: f.Publish(80, 0), "not between 1"),
+        (lambda: f.Publish(80, 80, "host"), "IPv4 or IPv6 address"),
+        (lambda: f.Publish(80, 80, protocol="icmp"), "not one of tcp, udp, sctp"),
+        (lambda: f.Publish(0, 80, count=2), "a free port is one port"),
+        (lambda: f.Publish(1, 1, count=5000), "not between 1 and 4096"),
         (lambda: f.Tmpfs("/"), "container's root itself"),
         (lambda: f.Tmpfs("//./"), "container's root itself"),
         (lambda: f.Tmpfs("run"), "relative"),

@@ -140,6 +140,9 @@ def test_ulimit(text: str, row: tuple[str, int, int]) -> None:
         "nofile",
         "files=1",
         "nofile=",
+        "80:",
+        "[::1]:80:",
+        "bridge:lan:ip=",
         "nofile=1:",
         "nofile=x",
         "nofile=2:1",
@@ -256,6 +259,16 @@ def test_namespace() -> None:
         refused(parse.namespace, "net", text)
 
 
+def test_automatic_ids() -> None:
+    assert parse.namespace("userns", "auto") == UserNamespace(auto=65536)
+    assert parse.namespace("userns", "auto:size=1000") == UserNamespace(auto=1000)
+    for text in ("auto:", "auto:size", "auto:size=0", "auto:size=-1", "auto:size=16777217", "auto:1", "automatic"):
+        refused(parse.namespace, "userns", text)
+    for text in ("auto:uidmapping=0:1:1", "auto:gidmapping=0:1:1", "keep-id", "keep-id:uid=5", "nomap"):
+        assert "not built" in refused(parse.namespace, "userns", text)
+    refused(parse.namespace, "net", "auto")
+
+
 def test_time_offset() -> None:
     assert parse.time_offset("monotonic=5") == {"monotonic": 5}
     assert parse.time_offset("boottime=-1.5,monotonic=+2") == {"boottime": -1.5, "monotonic": 2}
@@ -295,7 +308,10 @@ FUNCTIONS = {
     "ulimit": lambda text: Rlimits((parse.ulimit(text),)),
     "sysctl": lambda text: Sysctl((parse.sysctl(text),)),
     "signal": lambda text: parse.signal(text),
-    "namespace": lambda text: parse.namespace("net", text),
+    "namespace": lambda text: parse.namespace("userns" if text.startswith("auto") else "net", text),
+    "network_words": lambda text: parse.network_words(text),
+    "publish": lambda text: parse.publish(text),
+    "expose": lambda text: parse.expose(text),
     "time_offset": lambda text: TimeNamespace(**parse.time_offset(text)),
 }
 TRIGGERS = st.sampled_from(
@@ -307,6 +323,7 @@ TRIGGERS = st.sampled_from(
         "monotonic=",
         "boottime=",
         "pid:",
+        "auto:size=",
         "ns:",
         "RTMIN+",
         "RTMAX-",

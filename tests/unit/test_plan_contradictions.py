@@ -98,6 +98,13 @@ CONTRADICTIONS: list[tuple[Spec, tuple[str, ...]]] = [
         Spec(("a",), (Join(1, (f.PidNamespace(),)), ASKS)),
         ("notify without no_new_privs and sendmsg", "no_new_privs=True"),
     ),
+    (Spec(("a",), (f.Veth(),)), ("veth needs net", "add net")),
+    (Spec(("a",), (f.NetNamespace(join="/n"), f.Veth())), ("veth in a joined network", "leave veth out")),
+    (BOX.with_(f.Bridged()), ("bridge needs veth", "leave bridge out")),
+    (BOX.with_(f.Veth(), f.BridgeNetfilter()), ("bridge_netfilter needs bridge",)),
+    (BOX.with_(f.Publish(80, 80)), ("publish needs veth",)),
+    (BOX.replace(features=(*BOX.features, f.Veth(), f.Veth())), ("veth eth0 is given twice",)),
+    (BOX.with_(f.Veth(), f.Publish(1, 1, count=4096), f.Publish(5000, 1)), ("more than 4096 ports",)),
 ]
 
 

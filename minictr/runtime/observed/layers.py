@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["judged"]
 
-EPERM, ENOENT, EACCES, EAGAIN, EXDEV, EROFS = 1, 2, 13, 11, 18, 30
+EPERM, ENOENT, EACCES, EAGAIN, EXDEV, EROFS, ENOSPC = 1, 2, 13, 11, 18, 30, 28
+CLONE_NEWUSER = 0x10000000  # linux/sched.h
 ACCESS_MODE = {"access": 1, "faccessat": 2, "faccessat2": 2}
 FREE = ("", "unconfined", "kernel")  # labels that confine nobody
 SYSTEMPATHS = "--security-opt systempaths=unconfined"
@@ -30,7 +31,7 @@ SYSTEMPATHS = "--security-opt systempaths=unconfined"
 def judged(case: Case) -> Found | None:
     """The first judge's word; "unknown" where none has one; None for what is no denial at all."""
     if case.row["how"] != "call" or case.errno not in (EPERM, EACCES, EROFS):
-        others = (by_filter, masked, pids_limit, landlock_moves)
+        others = (by_filter, disabled_userns, masked, pids_limit, landlock_moves)
         return next((found for judge in others if (found := judge(case))), None)
     for judge in JUDGES:
         found = judge(case)
@@ -42,6 +43,14 @@ def judged(case: Case) -> Found | None:
 def by_filter(case: Case) -> Found | None:
     told = case.judge.explain(case.row)
     return None if told is None else Found("seccomp", *told)
+
+
+def disabled_userns(case: Case) -> Found | None:
+    """The feature's own filter, or the limit of the container's user namespace."""
+    asked = case.call in ("unshare", "clone") and case.row["args"][0] & CLONE_NEWUSER
+    if case.feature("disable_userns") is None or case.errno not in (EPERM, ENOSPC) or not asked:
+        return None
+    return Found("disable_userns", "no user namespace can be made inside", "--without disable_userns")
 
 
 def masked(case: Case) -> Found | None:
@@ -272,4 +281,15 @@ def pids_limit(case: Case) -> Found | None:
     return Found("unknown", "no hit of the group's limit is counted; RLIMIT_NPROC, or a limit outside", "")
 
 
-JUDGES = (by_filter, masked, readonly_mount, modes, mount_options, capability, devices, landlock, security_module)
+JUDGES = (
+    by_filter,
+    disabled_userns,
+    masked,
+    readonly_mount,
+    modes,
+    mount_options,
+    capability,
+    devices,
+    landlock,
+    security_module,
+)

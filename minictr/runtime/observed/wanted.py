@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BASE", "errnos_of", "landlock_paths_of", "masked_of"]
 
-EPERM, EACCES, EROFS, EXDEV = 1, 13, 30, 18
+EPERM, EACCES, EROFS, EXDEV, ENOSPC = 1, 13, 30, 18, 28
 BASE = frozenset((EPERM, EACCES, EROFS))
 RET_ERRNO, RET_DATA = 0x00050000, 0xFFFF  # SECCOMP_RET_*, linux/seccomp.h
 
@@ -27,6 +27,8 @@ def errnos_of(spec: Spec) -> set[int]:
                 found.add(k & RET_DATA)
     if "landlock" in spec.names:
         found.add(EXDEV)  # renames into another directory
+    if "disable_userns" in spec.names:
+        found.add(ENOSPC)  # the limit's answer
     return found - {0}
 
 
