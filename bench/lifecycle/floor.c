@@ -97,8 +97,10 @@ static void need(long result, const char *what)
 
 static void enter_root(void)
 {
+    struct mount_attr nodev = {.attr_set = MOUNT_ATTR_NODEV};
     need(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), "private propagation");
     need(mount(shape.rootfs, shape.rootfs, NULL, MS_BIND | MS_REC, NULL), "bind rootfs");
+    need(syscall(SYS_mount_setattr, AT_FDCWD, shape.rootfs, AT_RECURSIVE, &nodev, sizeof nodev), "rootfs nodev");
     need(chdir(shape.rootfs), "chdir to rootfs");
     need(syscall(SYS_pivot_root, ".", "."), "pivot_root");
     need(umount2(".", MNT_DETACH), "detach the old root");

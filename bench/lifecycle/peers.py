@@ -62,6 +62,9 @@ class Oci(Tool):
             remove_cgroups(self.container_id(argv))
 
 
+NO_NODEV = "its root may hold device nodes that can be opened: no nodev (one mount_setattr, 2 us)"
+
+
 class Runc(Oci):
     NAME = "runc"
     ABOUT = "runc run, with its cgroups"
@@ -69,6 +72,7 @@ class Runc(Oci):
     WITH_CGROUP = True
     KNOWN = (
         "makes and removes a cgroup in every hierarchy: it cannot be told not to",
+        NO_NODEV,
         "writes its state to disk, compiles its filter by libseccomp in every start (301 instructions, half walked)",
     )
 
@@ -83,6 +87,7 @@ class Crun(Oci):
     UNMOUNT = (f"{CGROUPS}/unified",)
     KNOWN = (
         "no cgroup (--cgroup-manager=disabled), as minictr's default here",
+        NO_NODEV,
         "the v2 hierarchy is hidden from it in a mount namespace of its own: crun 1.8 refuses hybrid hosts",
         "writes its state to disk, compiles its filter by libseccomp in every start (301 instructions, half walked)",
     )
@@ -94,6 +99,7 @@ class LxcExecute(Tool):
     PROGRAM = "lxc-execute"
     KNOWN = (
         "makes and removes cgroups (monitor, payload) in every hierarchy",
+        NO_NODEV,
         "no sysctls: it sets them only after its mounts, when /proc/sys is already read-only as planned",
         "a monitor process that stays beside the container; its filter by libseccomp in every start (300 instructions)",
     )

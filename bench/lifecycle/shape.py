@@ -99,7 +99,7 @@ FALLBACK = Shape(
 # Features of minictr's default profile that every arm is asked for. A test fails when the profile has one more.
 COVERED = frozenset(
     "mnt pid net ipc uts cgroupns pivot_root proc sysfs dev devpts shm mqueue masked_paths readonly_paths hostname "
-    "sysctl loopback env umask rlimits keyring session user capabilities no_new_privs seccomp init".split()
+    "nodev sysctl loopback env umask rlimits keyring session user capabilities no_new_privs seccomp init".split()
 )
 
 # And those that none is asked for: bubblewrap and the floor know no control groups, crun makes none on a hybrid host,

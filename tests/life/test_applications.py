@@ -134,7 +134,7 @@ def test_apt_get_install(life: Life, tmp_path: Path) -> None:
     )
     assert done.returncode == 100
     assert done.stderr.splitlines()[-1].startswith("minictr run: no route: ")
-    assert "--net host" in done.stderr.splitlines()[-1]
+    assert "--network bridge" in done.stderr.splitlines()[-1]
     done = life.run("sh", "-c", INSTALL, options=[*shared, "--net", "host"], timeout=300)
     if done.returncode and "Temporary failure resolving" in done.stderr + done.stdout:
         pytest.skip("the host itself has no way to Debian's archive")
