@@ -14,6 +14,8 @@ from minictr.kernel.handles import Handle, shut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from minictr.steps import Support
 
 __all__ = [
@@ -21,6 +23,8 @@ __all__ = [
     "delegated_map",
     "delegations",
     "file_ids",
+    "id_inside",
+    "id_outside",
     "limit_user_namespaces",
     "probe",
     "read_map",
@@ -84,6 +88,16 @@ def read_map(pid: int | str = "self", *, kind: str = "uid") -> tuple[tuple[int, 
 
 
 # --- what /etc/subuid delegates ---
+
+
+def id_inside(rows: Iterable[Sequence[int]], number: int) -> int | None:
+    """The id inside that the map ROWS (first inside, first outside, count) gives NUMBER outside; None: no row."""
+    return next((first + number - out for first, out, count in rows if out <= number < out + count), None)
+
+
+def id_outside(rows: Iterable[Sequence[int]], number: int) -> int | None:
+    """The id outside that the map ROWS gives NUMBER inside; None: no row has it."""
+    return next((out + number - first for first, out, count in rows if first <= number < first + count), None)
 
 
 def subordinate_ids(path: str = "/etc/subuid", *, user: str = "") -> tuple[tuple[int, int], ...]:

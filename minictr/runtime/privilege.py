@@ -9,6 +9,7 @@ from __future__ import annotations
 from minictr.errors import SpecError
 from minictr.features.capabilities import ordered
 from minictr.kernel.file_capabilities import Listing, PrivilegedFile, privileged_files
+from minictr.kernel.users import id_inside, id_outside
 from minictr.values import Value
 
 TYPE_CHECKING = False
@@ -105,15 +106,11 @@ def _of_ids(file: PrivilegedFile, terms: Terms) -> Iterator[str]:
 
 
 def _inside(rows: tuple[Row, ...], number: int) -> int | None:
-    if not rows:
-        return number
-    return next((first + number - out for first, out, count in rows if out <= number < out + count), None)
+    return id_inside(rows, number) if rows else number
 
 
 def _outside(rows: tuple[Row, ...], number: int) -> int | None:
-    if not rows:
-        return number
-    return next((out + number - first for first, out, count in rows if first <= number < first + count), None)
+    return id_outside(rows, number) if rows else number
 
 
 def privilege_of(instance: Instance, *, progress: Progress | None = None) -> Report:

@@ -14,6 +14,7 @@ from minictr.errors import SpecError
 from minictr.images.tree import Meta
 from minictr.kernel.file_capabilities import ATTRIBUTE as CAPABILITY
 from minictr.kernel.file_capabilities import REVISION_2, REVISION_3, REVISION_MASK, SIZES
+from minictr.kernel.users import id_inside, id_outside
 from minictr.values import Value
 
 TYPE_CHECKING = False
@@ -56,22 +57,16 @@ NO_MAP = IdMap()
 
 
 def _outside(rows: tuple[Row, ...], number: int, kind: str) -> int:
-    if not rows:
-        return number
-    for first, outside, count in rows:
-        if first <= number < first + count:
-            return outside + number - first
+    found = id_outside(rows, number) if rows else number
+    if found is not None:
+        return found
     cure = "without -a everything becomes root's of the container"
     raise SpecError(f"{kind} {number} does not exist in the container's user namespace: {cure}")
 
 
 def _inside(rows: tuple[Row, ...], number: int) -> int:
-    if not rows:
-        return number
-    for first, outside, count in rows:
-        if outside <= number < outside + count:
-            return first + number - outside
-    return NOBODY
+    found = id_inside(rows, number) if rows else number
+    return NOBODY if found is None else found
 
 
 def inward(id_map: IdMap, *, archive: bool) -> Rule:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from minictr.kernel.users import id_inside
 from minictr.runtime.observed import landlockjudge, permissions, privileges
 from minictr.runtime.observed.calls import CREATES, FORKS, OPENS, REMOVES, RENAMES
 from minictr.runtime.observed.case import Case, Found
@@ -136,7 +137,7 @@ def modes(case: Case) -> Found | None:
         if permissions.is_root(case.who) and found.caps:
             missing = " or ".join(f"CAP_{name}" for name in found.caps)
             return Found("capability", f"{told}; {missing} is missing to {found.what} it", granted(case, found.caps[0]))
-        uid = permissions.inside(case.who["uids"][3], case.who["uid_map"])
+        uid = id_inside(case.who["uid_map"], case.who["uids"][3])
         return Found("file permissions", f"{told}; the program is uid {uid} and may not {found.what} it")
     return None
 

@@ -6,6 +6,7 @@ Pure: the facts are those of :mod:`minictr.runtime.observed.facts`. Ids are the 
 from __future__ import annotations
 
 from minictr.features.capabilities import NUMBERS
+from minictr.kernel.users import id_inside
 from minictr.values import Value
 
 TYPE_CHECKING = False
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     Fact = dict[str, Any]
 
-__all__ = ["READ", "SEARCH", "WRITE", "Refusal", "holds", "inside", "is_root", "mapped", "owns", "refusal"]
+__all__ = ["READ", "SEARCH", "WRITE", "Refusal", "holds", "is_root", "mapped", "owns", "refusal"]
 
 READ, WRITE, SEARCH = 4, 2, 1  # MAY_READ, MAY_WRITE, MAY_EXEC
 WORDS = {READ: "read", WRITE: "write", SEARCH: "search", READ | WRITE: "read and write"}
@@ -37,18 +38,13 @@ def holds(who: Fact, name: str) -> bool:
     return bool(who.get("caps", 0) >> NUMBERS[name] & 1)
 
 
-def inside(number: int, rows: list[list[int]]) -> int | None:
-    """The id that NUMBER of the host has by the map ROWS; None for one that is not mapped."""
-    return next((number - outer + inner for inner, outer, count in rows if outer <= number < outer + count), None)
-
-
 def mapped(who: Fact, node: Fact) -> bool:
     """Whether the owner and the group of NODE are somebody in the user namespace: else no capability counts on it."""
-    return inside(node["uid"], who["uid_map"]) is not None and inside(node["gid"], who["gid_map"]) is not None
+    return id_inside(who["uid_map"], node["uid"]) is not None and id_inside(who["gid_map"], node["gid"]) is not None
 
 
 def is_root(who: Fact) -> bool:
-    return inside(who["uids"][1], who["uid_map"]) == 0
+    return id_inside(who["uid_map"], who["uids"][1]) == 0
 
 
 def owns(who: Fact, node: Fact) -> bool:
@@ -94,7 +90,7 @@ def refusal(who: Fact, place: Fact, wanted: int, parent: int = 0) -> Refusal | N
         caps, known = overriding(node, bits, directory=directory), mapped(who, node)
         if known and any(holds(who, name) for name in caps):
             continue
-        owner = inside(node["uid"], who["uid_map"])
+        owner = id_inside(who["uid_map"], node["uid"])
         told = str(owner) if owner is not None else f"{node['uid']} of the host"
         what = "execute" if bits == SEARCH and not directory else WORDS.get(bits, "use")
         return Refusal(node["path"], what, node["mode"], told, caps, not known)

@@ -6,8 +6,9 @@ and owners where a call needs none in most cases.
 
 from __future__ import annotations
 
+from minictr.kernel.users import id_inside
 from minictr.runtime.observed.facts import signed
-from minictr.runtime.observed.permissions import inside, owns
+from minictr.runtime.observed.permissions import owns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,9 +92,9 @@ def _gives_away(call: str, args: list[int], row: Fact, who: Fact) -> bool:
     for place in row["places"]:
         if not place.get("there"):
             continue
-        if signed(uid) != -1 and (inside(place["uid"], who["uid_map"]) != uid or not owns(who, place)):
+        if signed(uid) != -1 and (id_inside(who["uid_map"], place["uid"]) != uid or not owns(who, place)):
             return True
-        groups = [inside(number, who["gid_map"]) for number in (*who["gids"], *who["groups"])]
+        groups = [id_inside(who["gid_map"], number) for number in (*who["gids"], *who["groups"])]
         if signed(gid) != -1 and (gid not in groups or not owns(who, place)):
             return True
     return False
@@ -108,7 +109,7 @@ def _another(ids: str) -> Any:
         if call.startswith("setgroups"):
             return True
         count = 3 if "res" in call else 2 if call.startswith("setre") else 1
-        own = [inside(number, who[f"{ids}_map"]) for number in who[f"{ids}s"]]
+        own = [id_inside(who[f"{ids}_map"], number) for number in who[f"{ids}s"]]
         return any(signed(value) != -1 and value not in own for value in args[:count])
 
     return condition
