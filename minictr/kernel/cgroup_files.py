@@ -19,22 +19,27 @@ if TYPE_CHECKING:
     Form = Callable[[Sequence[str], Any], Iterable[Row]]  # (files, value) -> rows
     Table = dict[str, dict[str, tuple[Form, tuple[str, ...]]]]  # controller -> setting -> form and files
 
-__all__ = ["entrance", "get", "numbers", "put", "read", "rows_of", "words", "write", "write_rows"]
+__all__ = ["content", "entrance", "get", "numbers", "put", "read", "rows_of", "words", "write", "write_rows"]
 
 ENOENT, EINVAL = 2, 22
 BLOCK = 4096  # a page, as the kernel fills it; a larger buffer is memory asked for and given back each time
 
 
-def get(directory: str, file: str) -> str:
-    """The text of a file. Raises OSError as it comes: for readers that know what a missing file means."""
-    fd = os.open(f"{directory}/{file}", os.O_RDONLY | os.O_CLOEXEC)
+def content(path: str) -> bytes:
+    """What is in a file of the kernel's. Raises OSError as it comes."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        text = b""
+        found = b""
         while block := os.read(fd, BLOCK):
-            text += block
-        return text.decode("utf-8", "surrogateescape")
+            found += block
+        return found
     finally:
         shut(fd)
+
+
+def get(directory: str, file: str) -> str:
+    """The text of a file. Raises OSError as it comes: for readers that know what a missing file means."""
+    return content(f"{directory}/{file}").decode("utf-8", "surrogateescape")
 
 
 def put(directory: str, file: str, *texts: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from minictr.errors import SpecError, StepFailed, Unsupported
-from minictr.kernel.handles import shut
+from minictr.kernel.cgroup_files import content
 from minictr.values import Value
 
 TYPE_CHECKING = False
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["Hierarchy", "Place", "has", "hierarchies", "hierarchy_of", "home", "locate", "own_groups"]
 
 NAME_MAX = 255
-BLOCK = 4096  # bytes: /proc/self/cgroup is shorter
 V2_OWN = ("freezer", "devices", "raw", "unified")  # not in cgroup.controllers: every v2 group has them
 CURE_CONTROLLER = "look at /proc/cgroups; cgroup_disable= on the kernel's command line takes controllers away"
 
@@ -121,14 +120,7 @@ def _below(path: str, root: str) -> str | None:
 
 def _bytes(path: str) -> bytes:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            text = b""
-            while block := os.read(fd, BLOCK):
-                text += block
-            return text
-        finally:
-            shut(fd)
+        return content(path)
     except OSError as err:
         raise StepFailed(f"read {path}", err.errno or 0) from err
 
