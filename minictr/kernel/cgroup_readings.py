@@ -53,8 +53,7 @@ BITES: dict[str, tuple[bytes, ...]] = {
     "pids.events": (b"max",),
     "cpu.stat": (b"throttled_time", b"throttled_usec"),
 }
-_sizes: dict[str, list[str]] = {}  # of the kernel, for as long as it runs
-_wanted: dict[tuple[int, str], tuple[str, ...]] = {}
+_wanted: dict[tuple[int, str], tuple[str, ...]] = {}  # once known: the kernel's, for as long as it runs
 
 
 class Readings:
@@ -124,27 +123,21 @@ def _read(directory: str, names: list[str]) -> Iterable[tuple[str, bytes]]:
 def wanted(place: Place) -> tuple[str, ...]:
     """The files of PLACE that ``cgroup_usage`` reads, there or not."""
     key = place.version, place.controller
-    if key not in _wanted:
-        found = _named(place)
-        if not found and place.controller == "hugetlb":
-            return ()
-        _wanted[key] = found
-    return _wanted[key]
-
-
-def _named(place: Place) -> tuple[str, ...]:
-    names = FINAL.get((place.version, place.controller), FINAL.get((1, place.controller), "")).split()
+    if key in _wanted:
+        return _wanted[key]
+    names = FINAL.get(key, FINAL.get((1, place.controller), "")).split()
     if place.version == 2:
         names += ["cpu.stat"] * ("cpu.stat" not in names) + [f"{name}.pressure" for name in PRESSURES]
     if place.controller == "hugetlb":
-        suffix = "usage_in_bytes" if place.version == 1 else "current"
-        if not _sizes.get(suffix):
-            try:
-                _sizes[suffix] = page_sizes(os.listdir(place.directory), suffix)
-            except OSError:
-                return ()
-        names = [name.format(size) for name in names for size in (_sizes[suffix] if "{}" in name else ("",))]
-    return tuple(names)
+        try:
+            sizes = page_sizes(os.listdir(place.directory), "usage_in_bytes" if place.version == 1 else "current")
+        except OSError:
+            return ()
+        names = [name.format(size) for name in names for size in (sizes if "{}" in name else ("",))]
+        if not sizes:
+            return tuple(names)  # looked for again
+    _wanted[key] = tuple(names)
+    return _wanted[key]
 
 
 def page_sizes(names: Iterable[str], suffix: str) -> list[str]:
