@@ -207,14 +207,13 @@ def cgroup(
     """
     from minictr.kernel import cgroups
 
-    word = f"cgroup:{controller}"
     assert start.journal is not None
     try:
         place = cgroups.locate(controller, start.group, parent, seen=bool(start.places))
     except Unsupported:
         if controller not in IMPLIED or cgroups.has(controller):
             raise
-        start.fds[word] = -1
+        start.fds[f"cgroup:{controller}"] = -1
         return
     start.journal.write_ahead(("cgroup", place.version, controller, place.directory))
     start.on_failure.push(remove_cgroup, place.directory)
@@ -226,13 +225,7 @@ def cgroup(
         leased = start.lease if owner == LEASED else None
         cgroups.delegate(place, *((leased.uid, leased.gid) if leased is not None else owner))
     start.places[controller] = place
-    entrance = cgroups.entrance(place)
-    if place.version == 1:
-        start.own(word, entrance)
-        return
-    start.fds[word] = -1
-    start.own("cgroup", entrance)
-    start.cgroup_fd = entrance
+    open_cgroup(start, controller=controller, version=place.version, directory=place.directory)
 
 
 IMPLIED = frozenset({"cpuacct"})  # controllers of v1 that come with another, and are part of it on v2
