@@ -85,17 +85,20 @@ def keep(
     return make(spec, keeping, root=root, start_timeout=start_timeout)
 
 
-def waits_of(held: bool) -> tuple[Step, ...]:
-    """The steps that a start under a monitor waits at."""
-    return (BARRIER, HOLD) if held else (BARRIER,)
-
-
-def refuse_notify(spec: Spec) -> None:
-    """A filter whose calls somebody has to decide, for as long as it runs, is not for a kept container. SpecError."""
-    judged: Any = spec.get("seccomp")
+def compiled_to_keep(spec: Spec, held: bool) -> Program:
+    """SPEC as a program for a start under a monitor. Raises SpecError, also for a filter whose calls somebody has to
+    decide for as long as it runs; and what :func:`minictr.runtime.program.compiled` raises."""
+    program = compiled(spec, *waits_of(held))
+    judged: Any = program.plan.spec.get("seccomp")
     if judged is not None and judged.notifies:
         reason = "a kept container outlives the function that decides: run or popen it"
         raise SpecError(f"seccomp: notify: {reason}, or take notify out of the filter")
+    return program
+
+
+def waits_of(held: bool) -> tuple[Step, ...]:
+    """The steps that a start under a monitor waits at."""
+    return (BARRIER, HOLD) if held else (BARRIER,)
 
 
 def make(
@@ -111,8 +114,7 @@ def make(
     WINDOW: rows and columns of its terminal, if it has one. Raises SpecError (bad wishes, a name that is taken),
     StateError (the state directory), and what :func:`minictr.runtime.launch.launch` raises; nothing is left then.
     """
-    program = compiled(spec, *waits_of(keeping.held))
-    refuse_notify(program.plan.spec)
+    program = compiled_to_keep(spec, keeping.held)
     record = new_record(spec.name, root)
     with record:
         try:
@@ -238,8 +240,7 @@ def start_again(
         status = instance.status
         if status in LIVE:
             raise WrongStatus(f"start {instance.label}: it is {status} already", status)
-        program = compiled(state.spec, *waits_of(held))
-        refuse_notify(program.plan.spec)
+        program = compiled_to_keep(state.spec, held)
         if not record.own(SETTLE):
             raise StateError(f"start {instance.label}: its last life is not over: its monitor still works on it")
         if not record.is_there():
