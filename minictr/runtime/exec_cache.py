@@ -80,13 +80,10 @@ class Entry(Value):
         return Cached(self.data, argv)
 
 
-def stamp(directory: str | int) -> tuple[int, ...]:
-    """Which state.json DIRECTORY (a path, or a descriptor) has: to be asked before it is read. () for none."""
+def stamp(directory: str) -> tuple[int, ...]:
+    """Which state.json DIRECTORY has: to be asked before it is read. () for none."""
     try:
-        if isinstance(directory, int):
-            stat = os.stat("state.json", dir_fd=directory, follow_symlinks=False)
-        else:
-            stat = os.lstat(f"{directory}/state.json")
+        stat = os.lstat(f"{directory}/state.json")
     except OSError:
         return ()
     return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
@@ -102,22 +99,19 @@ def find(word: str) -> Entry | None:
     """What was kept of the container called WORD, if it holds. Raises as :func:`minictr.runtime.instance.find`."""
     store = Store()
     store.check()
+    directory = os.path.join(store.containers, store.lookup(word))
     try:
-        fd = os.open(os.path.join(store.containers, store.lookup(word)), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        data = _read(fd)
-        return None if data is None or data["state"] != stamp(fd) or data["build"] != build() else _alive(data)
+        data = _read(f"{directory}/{FILE}")
+        if data is None or data["state"] != stamp(directory) or data["build"] != build():
+            return None
+        return _alive(data)
     except (OSError, MinictrError):
         return None
-    finally:
-        shut(fd)
 
 
-def _read(directory: int) -> dict[str, Any] | None:
+def _read(path: str) -> dict[str, Any] | None:
     """The file's content, if it is ours and whole."""
-    fd = os.open(FILE, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=directory)
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         stat = os.fstat(fd)
         if stat.st_uid != os.geteuid() or stat.st_mode & 0o077 or stat.st_size > LIMIT:
