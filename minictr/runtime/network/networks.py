@@ -318,7 +318,7 @@ class Networks(Handle):
                 raise SpecError(f"--ip6 {ip6}: taken, or not in {network.subnet6} of network {network.name}")
         for one in filter(None, (address, address6)):
             journal.write_ahead(("lease", network.name, one, owner))
-            self._link(f"{network.name}/leases/{one}", owner)
+            self.take(f"{network.name}/leases/{one}", owner)
         replace_text(self.fd, f"{network.name}/next", str(host + 1))
         return host, address, address6
 
@@ -349,7 +349,8 @@ class Networks(Handle):
         """Whether the cable of the host number HOST is not there: a namespace can outlive its container."""
         return not links.index(host_end(self.store, network.name, host))
 
-    def _link(self, name: str, owner: str) -> None:
+    def take(self, name: str, owner: str) -> None:
+        """The link NAME leads to OWNER from now on. StepFailed EEXIST when it is there."""
         try:
             os.symlink(owner, f"{self.path}/{name}")
         except OSError as err:
@@ -371,10 +372,6 @@ class Networks(Handle):
                 return False
             raise StateError(f"remove {path}: {os.strerror(err.errno or 0)}") from err
         return True
-
-    def take(self, name: str, owner: str) -> None:
-        """The link NAME leads to OWNER from now on. StepFailed EEXIST when it is there."""
-        self._link(name, owner)
 
     def in_use(self) -> bool:
         """Whether any address or port is anybody's, or a network is kept."""
