@@ -10,12 +10,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from joins import Weaken, as_it_is, dumpable, join_again
 
 import minictr as mc
 from minictr.kernel import ops
 from minictr.plan import Plan, plan
 from minictr.runtime import join
-from minictr.runtime.container import started
 from minictr.runtime.program import Program
 from minictr.steps import LOCK
 
@@ -42,19 +42,11 @@ class Loot:
         self.caps = int(counts["caps"], 16)
 
 
-def robbed(box: mc.Container, weaken=lambda program: program, how: str = "trace", rounds: int = ROUNDS) -> Loot:
+def robbed(box: mc.Container, weaken: Weaken = as_it_is, how: str = "trace", rounds: int = ROUNDS) -> Loot:
     """Joins BOX again and again while a thief is in it. WEAKEN: makes the program of each join a worse one."""
     with box.popen(["thief", how], stdin=mc.PIPE, stdout=mc.PIPE, text=True) as process:
         assert process.stdout.readline() == "ready\n"
-        target = join.Target(process.pid, box.spec(), process.pidfd)
-        program = weaken(join.exec_program(target, ["true"]))
-        for _ in range(rounds):
-
-            def start(fds: dict[str, int]) -> mc.Process:
-                return join.join(program, fds, target)
-
-            with started(start, mc.DEVNULL, mc.DEVNULL, mc.DEVNULL, False, None, None) as joined:
-                assert joined.wait(20) == 0
+        join_again(box, process, rounds, weaken)
         process.stdin.close()
         return Loot(process.stdout.read())
 
@@ -62,12 +54,6 @@ def robbed(box: mc.Container, weaken=lambda program: program, how: str = "trace"
 def powerful(box: mc.Container) -> mc.Container:
     kept = next(f for f in box.features if f.name == "capabilities").bounding
     return box.with_(mc.Capabilities((*kept, "SYS_PTRACE")))
-
-
-def dumpable(program: Program) -> Program:
-    """As every process begins: whoever has its user and no fewer capabilities may look into it."""
-    program.joins = False
-    return program
 
 
 def early(program: Program) -> Program:

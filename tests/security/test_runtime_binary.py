@@ -9,30 +9,22 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from joins import Weaken, as_it_is, dumpable, join_again
 
 import minictr as mc
 from minictr.errors import MinictrError
 from minictr.kernel import stub
 from minictr.runtime import join
-from minictr.runtime.container import started
 
 ROUNDS = 40
 
 
-def overwritten(box: mc.Container, prepare=lambda: None, weaken=lambda program: program) -> dict[str, int]:
+def overwritten(box: mc.Container, prepare=lambda: None, weaken: Weaken = as_it_is) -> dict[str, int]:
     """What files' "overwrite" got of ROUNDS programs that joined BOX. PREPARE: done when the container runs already."""
     with box.popen(["files", "overwrite", "/bin/true"], stdin=mc.PIPE, stdout=mc.PIPE, text=True) as process:
         assert process.stdout.readline() == "ok waiting\n"
         prepare()
-        target = join.Target(process.pid, box.spec(), process.pidfd)
-        program = weaken(join.exec_program(target, ["true"]))
-        for _ in range(ROUNDS):
-
-            def start(fds: dict[str, int]) -> mc.Process:
-                return join.join(program, fds, target)
-
-            with started(start, mc.DEVNULL, mc.DEVNULL, mc.DEVNULL, False, None, None) as joined:
-                assert joined.wait(20) == 0
+        join_again(box, process, ROUNDS, weaken)
         process.stdin.close()
         return {name: int(count) for name, _, count in (word.partition("=") for word in process.stdout.read().split())}
 
@@ -54,11 +46,6 @@ def plain_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     now = stub._sealed[stub.STUB][0]
     if now != before:
         os.close(now)
-
-
-def dumpable(program):
-    program.joins = False
-    return program
 
 
 def test_who_joins_is_not_overwritten(den, plain_file):
