@@ -1,0 +1,123 @@
+"""The one face of all environments: what a workload may ask of the place it runs in.
+
+An environment is where the same bytes run: bare (chroot), minictr with some features, LXC, Docker and the others. It is
+made for one root file system (the *stage*) and knows nothing of workloads; a workload knows nothing of environments.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Protocol
+
+
+@dataclasses.dataclass(frozen=True)
+class Bind:
+    """A directory of the host that is seen inside at ``target``."""
+
+    source: str
+    target: str
+    readonly: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What is run inside: always the same bytes and the same arguments, wherever it runs.
+
+    ``network``: "none" (own namespace, loopback only), or "lan": whatever path this environment takes to a client on
+    another machine. ``ports`` are TCP ports of the job that the client must reach. ``data`` says where the job's own
+    directory /work lies: "image" (in the root file system: overlay where the environment has one) or "volume" (a bind).
+    """
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    cwd: str = "/"
+    binds: tuple[Bind, ...] = ()
+    network: str = "none"
+    ports: tuple[int, ...] = ()
+    data: str = "image"
+    timeout: float = 3600.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Ran:
+    """How a job ended. Times in seconds: ``wall_s`` of the job itself (its first instruction to its end, by its own
+    clock inside where the environment allows), ``whole_s`` from asking the environment until it is gone again."""
+
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+    values: dict[str, float]  # wall_s, whole_s, user_s, system_s, minflt, majflt, nvcsw, nivcsw, ...
+
+
+class Running(Protocol):
+    """A job that stays (a server). A context manager: leaving it ends the job and what it took."""
+
+    addresses: Mapping[
+        str, str
+    ]  # ways to it: "client" (for the far client), "host" (for the host), "local" (127.0.0.1)
+    ports: Mapping[int, int]  # port of the job -> port a client must ask for
+
+    def __enter__(self) -> Running: ...
+    def __exit__(self, *exc: Any) -> None: ...
+    def stop(self) -> Ran: ...
+
+
+class Stage(Protocol):
+    """What all environments of one run share."""
+
+    rootfs: str  # the prepared root file system: never written to
+    directory: str  # scratch of this run, on a real disk
+    lan: Any  # the client's network namespace and the way to it (bench/workloads/client.py)
+
+
+class Environment(Protocol):
+    """One environment. ``cleanup`` may be called at any time and any number of times, after a failure as well."""
+
+    NAME: ClassVar[str]
+    ABOUT: ClassVar[str]
+    KNOWN: ClassVar[tuple[str, ...]]  # what a fair reader must know
+
+    def unavailable(self) -> str:
+        """Why it cannot be had here, "" when it can: found by performing, not by looking for a file."""
+        ...
+
+    def prepare(self) -> None:
+        """Everything that is made once: a daemon, a bridge, an image of the root's bytes. Raises EnvironmentBroken."""
+        ...
+
+    def fresh(self) -> None:
+        """A clean container for the next sample: nothing of the last one is left in its root or its data."""
+        ...
+
+    def run(self, job: Job) -> Ran:
+        """Run JOB to its end in the fresh container. Raises EnvironmentBroken when it could not be started."""
+        ...
+
+    def start(self, job: Job) -> Running:
+        """Start JOB as a server and come back when it listens on all its ports."""
+        ...
+
+    def planned(self, job: Job) -> dict[str, Any]:
+        """What ``state`` is expected to be: the keys of bench/environments/state.py."""
+        ...
+
+    def state(self, job: Job) -> dict[str, Any]:
+        """The effective state of a job like JOB, read back from the kernel: namespaces, capabilities, seccomp, ..."""
+        ...
+
+    def put(self, source: str, inside: str) -> None:
+        """Copy a file or directory into the fresh container's data, without the workload knowing where it lies."""
+        ...
+
+    def get(self, inside: str, target: str) -> None:
+        """Copy one out again (the check of the result's bytes)."""
+        ...
+
+    def cleanup(self) -> Sequence[str]:
+        """Remove everything it made; one line for whatever would not go."""
+        ...
+
+
+class EnvironmentBroken(Exception):
+    """The environment could not do its part; the message says what was tried. The arm is marked, the others go on."""
