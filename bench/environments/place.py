@@ -118,13 +118,24 @@ class Place:
     def put(self, source: str, inside: str) -> None:
         """Owners are root's inside, modes and times those of SOURCE."""
         target = self.where(inside)
-        os.makedirs(os.path.dirname(target), exist_ok=True)
+        self._directories(os.path.dirname(inside))
         self._copy(source, target)
         if self.owner or os.stat(source).st_uid:
             subprocess.run(["chown", "-R", "-h", f"{self.owner}:{self.owner}", target], check=True)
 
     def get(self, inside: str, target: str) -> None:
         self._copy(self.where(inside), target)
+
+    def _directories(self, inside: str) -> None:
+        """INSIDE and those above it, in a layer with the modes that they have in the root."""
+        target = self.where(inside)
+        if os.path.isdir(target):
+            return
+        self._directories(os.path.dirname(inside))
+        os.mkdir(target)
+        os.chown(target, self.owner, self.owner)
+        if os.path.isdir(self.stage.rootfs + inside):
+            shutil.copystat(self.stage.rootfs + inside, target)
 
     def _copy(self, source: str, target: str) -> None:
         command = ["cp", "-a", "--reflink=auto", "-T", "--", source, target]

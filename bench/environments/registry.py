@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.environments import bare, lxc, ours
+from bench.environments import bare, docker, lxc, ours
 from bench.environments.base import Stage
 from bench.environments.place import Place
 
@@ -17,6 +17,9 @@ CLASSES: tuple[type[Place], ...] = (
     ours.MinictrLxc,
     lxc.Lxc,
     lxc.LxcUnprivileged,
+    docker.Docker,
+    docker.DockerVolume,
+    docker.BesideDocker,
 )
 ENVIRONMENTS: dict[str, type[Place]] = {one.NAME: one for one in CLASSES}
 
