@@ -8,7 +8,13 @@ import signal
 import sys
 
 # verb -> module with ABOUT, add_arguments(parser) and main(options) -> exit code
-VERBS = {"lifecycle": "bench.lifecycle.cli", "life": "bench.life.cli"}
+VERBS = {
+    "life": "bench.life.cli",
+    "lifecycle": "bench.lifecycle.cli",
+    "merge": "bench.merge",
+    "report": "bench.report.cli",
+    "thesis": "bench.thesis",
+}
 
 
 def _leave(number: int, _frame: object) -> None:
