@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from bench import samples, stats
+from bench import analysis, paired, samples
 from bench.environments.base import EnvironmentBroken
 from bench.noise import REST, Noise
 from bench.progress import Progress, Silent
@@ -30,7 +30,6 @@ from bench.samples import AGAIN, BARE
 from bench.workloads.base import WrongResult
 
 PATIENCE = 2  # failures or discarded samples in a row before an arm is out
-LEAST_BLOCKS = 5  # before precision may end an experiment: a bootstrap of fewer says little
 # What an arm may raise and the run survives: anything else is a mistake of the bench's own.
 BREAKS = (EnvironmentBroken, WrongResult, OSError, subprocess.SubprocessError, ValueError)
 
@@ -67,8 +66,8 @@ class Arm(Protocol):
 class Plan:
     """How much is measured. ``seconds`` 0 is no limit; ``precision`` 0 is none.
 
-    ``precision`` is the half width of the interval of an arm's ratio to bare (0.01: plus or minus 1 %) at which an
-    experiment is enough: never whether the interval holds 1, which would be stopping on what one wishes to see.
+    ``precision`` is half the width of the interval of an arm's ratio to bare, as a logarithm (0.01: plus or minus 1 %),
+    at which an experiment has blocks enough (``bench.paired.precise``): whether the interval holds 1 is never asked.
     """
 
     blocks: int
@@ -107,32 +106,10 @@ def differences(planned: Mapping[str, Any], state: Mapping[str, Any]) -> list[st
     ]
 
 
-def columns(found: Iterable[samples.Sample], value: str) -> dict[str, dict[int, float]]:
-    """arm -> block -> VALUE, of the samples that count."""
-    table: dict[str, dict[int, float]] = {}
-    for sample in found:
-        if not sample.discarded and value in sample.values:
-            table.setdefault(sample.arm, {})[sample.block] = sample.values[value]
-    return table
-
-
-def paired(table: Mapping[str, Mapping[int, float]], arm: str, base: str = BARE) -> tuple[list[float], list[float]]:
-    """The values of ARM and of BASE in the blocks that have both, in the order of the blocks."""
-    both = sorted(table.get(arm, {}).keys() & table.get(base, {}).keys())
-    return [table[arm][block] for block in both], [table[base][block] for block in both]
-
-
-def precise(found: Iterable[samples.Sample], arms: Iterable[str], plan: Plan) -> bool:
-    """Whether every arm's interval is narrow enough."""
-    table = columns(found, plan.value)
-    for arm in arms:
-        values, base = paired(table, arm)
-        if len(values) < LEAST_BLOCKS or min(*values, *base) <= 0:
-            return False
-        interval = stats.paired_ratio(values, base, seed=plan.seed)
-        if math.log(interval.high / interval.low) / 2 > plan.precision:
-            return False
-    return True
+def precise(found: Sequence[samples.Sample], arms: Iterable[str], plan: Plan) -> bool:
+    """Whether the ratio to bare of every arm is known as well as PLAN wants it."""
+    table = analysis.columns((it for it in found if not it.discarded), plan.value)
+    return all(paired.precise(analysis.logs(table, arm, BARE), plan.precision) for arm in arms)
 
 
 class Blocks:

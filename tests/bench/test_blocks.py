@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import blocks, progress, samples, session
+from bench import blocks, paired, progress, samples, session
 from bench.blocks import Blocks, Plan
 from bench.environments.base import EnvironmentBroken
 from bench.samples import AGAIN, BARE
@@ -188,7 +188,7 @@ def test_precision_ends_an_experiment_and_significance_does_not() -> None:
     sharp, vague = trio(), trio(experiment="y")
     vague[1] = Fake(AGAIN, lambda call: 1.0 + call % 3, "y")
     outcome, _, told = measured([*sharp, *vague], blocks=8, precision=0.01)
-    assert [arm.calls for arm in sharp] == [blocks.LEAST_BLOCKS] * 3
+    assert [arm.calls for arm in sharp] == [paired.FEWEST] * 3
     assert [arm.calls for arm in vague] == [8] * 3
     assert any("precise enough" in line for line in told.lines)
     assert told.total == told.done
