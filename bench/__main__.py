@@ -13,6 +13,7 @@ VERBS = {
     "lifecycle": "bench.lifecycle.cli",
     "merge": "bench.merge",
     "report": "bench.report.cli",
+    "run": "bench.workloads.cli",
     "thesis": "bench.thesis",
 }
 
