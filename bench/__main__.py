@@ -9,8 +9,10 @@ import sys
 
 # verb -> module with ABOUT, add_arguments(parser) and main(options) -> exit code
 VERBS = {
+    "doctor": "bench.doctor",
     "life": "bench.life.cli",
     "lifecycle": "bench.lifecycle.cli",
+    "list": "bench.listing",
     "merge": "bench.merge",
     "report": "bench.report.cli",
     "run": "bench.workloads.cli",
