@@ -170,8 +170,12 @@ def same_gate(same: Comparison | None, base: str) -> str:
 
 
 def compare(place: str, experiment: str, value: str, table: Columns, arm: str, base: str) -> Comparison:
-    """The figures, without a verdict yet."""
-    found = logs(table, arm, base)
+    """The figures of ARM against BASE, without a verdict yet."""
+    return of_logs(place, experiment, value, logs(table, arm, base), arm, base)
+
+
+def of_logs(place: str, experiment: str, value: str, found: Sequence[float], arm: str, base: str) -> Comparison:
+    """The same from one logarithm for each block."""
     plain = Comparison(place, experiment, arm, base, value, len(found))
     if len(found) < 2:
         return plain
