@@ -54,8 +54,11 @@ class Line:
 
 @dataclasses.dataclass(frozen=True)
 class Closure:
-    """The table. ``verdict``: "closed" when the sum of features lies within the measured loss, "open" when it does not,
-    "unresolved" when the loss itself may be zero, the intervals are too wide or the blocks too few. ``missing``: what was not measured."""
+    """The table.
+
+    ``verdict``: "closed" when the sum of features lies within the measured loss, "open" when it does not, "unresolved"
+    when the loss itself may be zero, the intervals are too wide or the blocks too few. ``missing``: not measured.
+    """
 
     lines: tuple[Line, ...]
     verdict: str
