@@ -193,6 +193,11 @@ def judged(lines: Sequence[Line], micro_blocks: int, timed_blocks: int) -> tuple
     return "open", f"{left.estimate:+.3f} s of {measured.estimate:.3f} s are not explained by what was counted"
 
 
+def unresolved(found: Closure, why: str) -> Closure:
+    """The same table, which resolves nothing."""
+    return dataclasses.replace(found, verdict="unresolved", why=why)
+
+
 def table(found: Closure) -> list[str]:
     """The closure as lines of text."""
     lines = [f"{'':<22}{'seconds':>10}{'95 % interval':>24}   mostly"]

@@ -79,6 +79,12 @@ static int fail(const char *what)
     return 125;
 }
 
+/* Only those that came off: a shell tries every directory of PATH, a server looks whether there is more to receive. */
+static int when_done(enum kind kind)
+{
+    return kind == EXEC || kind == ACCEPT || kind == RECEIVE;
+}
+
 static void count_begin(pid_t pid, const struct __ptrace_syscall_info *info)
 {
     enum kind kind = info->entry.nr < MOST_CALLS ? (enum kind)kinds[info->entry.nr] : OTHER;
@@ -89,7 +95,7 @@ static void count_begin(pid_t pid, const struct __ptrace_syscall_info *info)
     if (info->entry.nr == SYS_open && info->entry.args[1] & O_CREAT)
         kind = CREATE;
 #endif
-    times[kind] += kind != EXEC; /* only one that came off: a shell tries every directory of PATH */
+    times[kind] += !when_done(kind);
     inside[pid % MOST_PIDS] = (unsigned char)(kind + 1);
 }
 
@@ -98,7 +104,8 @@ static void count_end(pid_t pid, const struct __ptrace_syscall_info *info)
     int kind = inside[pid % MOST_PIDS] - 1;
     uint64_t moved = info->exit.is_error || info->exit.rval < 0 ? 0 : (uint64_t)info->exit.rval;
 
-    times[EXEC] += kind == EXEC && !info->exit.is_error;
+    if (kind >= 0 && when_done((enum kind)kind))
+        times[kind] += !info->exit.is_error;
     bytes_read += kind == READ ? moved : 0;
     bytes_written += kind == WRITE ? moved : 0;
     bytes_received += kind == RECEIVE ? moved : 0;

@@ -2,7 +2,7 @@
  * micro serve PORT: the server half of the network's operations, until it is killed.
  * micro list: the names.
  *
- * Options: --data DIR --scratch DIR --host ADDRESS --port N --bursts N --seed N --calls-percent N
+ * Options: --data DIR --scratch DIR --host ADDRESS --port N --bursts N --seed N --calls-percent N --landlock LAYERS
  *
  * One line for each NAME, in the order given, after all are measured:
  *   NAME BURSTS CALLS MINIMUM MEDIAN P95     nanoseconds for one operation, over the bursts
@@ -177,15 +177,15 @@ static int wrong(const char *what, const char *word)
 }
 
 struct numbers {
-    unsigned long bursts, seed, percent, port;
+    unsigned long bursts, seed, percent, port, layers;
 };
 
 static int option(const char *name, const char *value, struct numbers *numbers)
 {
     const char *words[] = {"--data", "--scratch", "--host"};
     const char **texts[] = {&options.data, &options.scratch, &options.host};
-    const char *counts[] = {"--bursts", "--seed", "--calls-percent", "--port"};
-    unsigned long *fields[] = {&numbers->bursts, &numbers->seed, &numbers->percent, &numbers->port};
+    const char *counts[] = {"--bursts", "--seed", "--calls-percent", "--port", "--landlock"};
+    unsigned long *fields[] = {&numbers->bursts, &numbers->seed, &numbers->percent, &numbers->port, &numbers->layers};
     char *end;
 
     for (int i = 0; i < 3; i++)
@@ -193,7 +193,7 @@ static int option(const char *name, const char *value, struct numbers *numbers)
             *texts[i] = value;
             return 0;
         }
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 5; i++)
         if (!strcmp(name, counts[i])) {
             *fields[i] = strtoul(value, &end, 10);
             return *value && !*end ? 0 : wrong("not a number:", value);
@@ -203,8 +203,8 @@ static int option(const char *name, const char *value, struct numbers *numbers)
 
 int main(int argc, char **argv)
 {
-    struct numbers numbers = {.bursts = 20, .seed = 1, .percent = 100, .port = 0};
-    int at = 1;
+    struct numbers numbers = {.bursts = 20, .seed = 1, .percent = 100};
+    int at = 1, rc;
 
     if (argc == 2 && !strcmp(argv[1], "exit"))
         return 0; /* what fork_exec executes */
@@ -226,6 +226,9 @@ int main(int argc, char **argv)
             return wrong("no such operation:", argv[at]);
         add(op, (unsigned)numbers.bursts, (unsigned)numbers.percent);
     }
+    rc = landlock((unsigned)numbers.layers);
+    if (rc < 0)
+        return wrong("landlock:", strerror(-rc));
     all_bursts(numbers.seed);
     process_end();
     network_end();

@@ -37,6 +37,9 @@ const char *below(const char *directory, const char *name);
 /* The server half: answers until it is killed. Comes back only when it cannot listen, with -errno. */
 int serve(unsigned port);
 
+/* Put on so many layers that allow everything, and are looked through at each access. 0, or -errno. */
+int landlock(unsigned layers);
+
 /* End what operations have started: partners that wait on the other end of a pipe. */
 void process_end(void);
 void network_end(void);
