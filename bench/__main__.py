@@ -22,7 +22,7 @@ def _leave(number: int, _frame: object) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Parse, run the verb, answer its exit code. Ctrl-C and TERM leave nothing behind."""
+    """Parse, run the verb, answer its exit code. Ctrl-C, TERM and HUP leave nothing behind."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb, module in VERBS.items():
@@ -31,13 +31,14 @@ def main(arguments: list[str] | None = None) -> int:
         loaded.add_arguments(chapter)
         chapter.set_defaults(main=loaded.main)
     options = parser.parse_args(arguments)
-    before = signal.signal(signal.SIGTERM, _leave)
+    before = {number: signal.signal(number, _leave) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         return int(options.main(options))
     except KeyboardInterrupt:
         return 130
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 if __name__ == "__main__":
