@@ -245,6 +245,7 @@ def _experiment(
     base = base_of(order)
     twin = base + SUFFIX
     same = compare(place, name, value, table, twin, base) if base and twin in table else None
-    gates = tuple(filter(None, (same_gate(same, base), noise_gate(mine, runs, quiets))))
     others = [compare(place, name, value, table, arm, base) for arm in order if base and arm not in (base, twin)]
+    shut = (same_gate(same, base), noise_gate(mine, runs, quiets)) if others else ()
+    gates = tuple(filter(None, shut))
     return Experiment(place, name, value, base, table, judged(others, gates), same, gates)

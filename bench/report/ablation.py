@@ -13,8 +13,8 @@ from bench.report.forest import Line, forest
 from bench.report.heat import Square, heat
 from bench.report.page import Figure, Item, Note, Section
 from bench.report.svg import seconds
-from bench.report.table import Cell, Table
-from bench.report.workloads import as_percent, comparison_table, figure_of, line_of, mark_of
+from bench.report.table import NOTHING, Cell, Table
+from bench.report.workloads import as_percent, comparison_table, figure_of, line_of, mark_of, short_words
 from bench.samples import Arm
 from bench.stats import Interval
 from bench.steps import Shares
@@ -40,7 +40,7 @@ def section(found: Sequence[Experiment], arms: Mapping[tuple[str, str], Arm]) ->
     if not items:
         return None
     lead = (
-        "The same workload with features put in and left out one at a time, all in the same shuffled blocks. A share is "
+        "The same workload with features put in and left out, all in the same shuffled blocks. A share is "
         "the mean of what a feature adds alone and of what it adds to all the others."
     )
     return Section("ablation", "Which feature costs what", "Features", lead, tuple(items))
@@ -80,31 +80,52 @@ def each_way(found: Shares, title: str) -> Figure:
         if ones:
             lines.append(Line(heading, heading=True))
             lines += [line_of(one) for one in ones]
-    about = "Percent more time that a feature adds: to nothing, and to all the others. Where the two differ, features act on each other."
+    about = "Percent more time that a feature adds to nothing, and to all the others: where these differ, features interact."
     table = comparison_table([*found.alone, *found.last])
-    return Figure(f"{_name(found.experiment)}-ways", f"{title}: alone and among the others", about, forest(lines, unit="% more time"), table)
+    return Figure(
+        f"{_name(found.experiment)}-ways",
+        f"{title}: alone and among the others",
+        about,
+        forest(lines, unit="% more time"),
+        table,
+    )
 
 
 def ladder(one: Experiment, title: str) -> Figure:
     """Rung after rung, each with the step from the one below."""
     lines, rows = [], []
     for name, against, step in steps.rungs(one):
-        step_words = f"step {figure_of(step)}  {step.words}" if step else ""
+        step_words = f"step {figure_of(step)}  {short_words(step)}" if step else ""
         if against is None:
             continue
         ratio = as_percent(against.ratio) if against.ratio else None
         resolved = step is not None and step.verdict != UNRESOLVED
         lines.append(Line(name, ratio, step_words, "c-minictr", mark_of(step) if step else "", resolved))
-        rows.append((name, figure_of(against), figure_of(step) if step else "–", Cell(step.words, mark_of(step)) if step else ""))
+        rows.append(
+            (
+                name,
+                figure_of(against),
+                figure_of(step) if step else NOTHING,
+                Cell(step.words, mark_of(step)) if step else "",
+            )
+        )
     about = f"The point is the rung against {one.base}; the words are its step from the rung above it in the list."
     table = Table.of(("rung", f">against {one.base}", ">step", "verdict of the step"), rows)
-    return Figure(f"{_name(one)}-ladder", f"{title}: rung by rung", about, forest(lines, unit=f"% more time than {one.base}"), table)
+    return Figure(
+        f"{_name(one)}-ladder",
+        f"{title}: rung by rung",
+        about,
+        forest(lines, unit=f"% more time than {one.base}"),
+        table,
+    )
 
 
 def plain(one: Experiment, title: str) -> Figure:
     """Arms that are no set of features: as any other."""
     drawing = forest([line_of(each) for each in one.comparisons], unit=f"% more time than {one.base}")
-    return Figure(f"{_name(one)}-arms", title, "Filled: resolved. Hollow: not.", drawing, comparison_table(one.comparisons))
+    return Figure(
+        f"{_name(one)}-arms", title, "Filled: resolved. Hollow: not.", drawing, comparison_table(one.comparisons)
+    )
 
 
 def _name(one: Experiment) -> str:
@@ -124,10 +145,13 @@ def micro(found: Sequence[Experiment]) -> Section | None:
         base = statistics.median(one.columns[one.base].values())
         name = one.name.removeprefix(MICRO)
         squares[name] = [_square(by_arm.get(arm), base) for arm in arms]
-        cells = [Cell(_cost(by_arm[arm], base), mark_of(by_arm[arm])) if arm in by_arm else Cell("–") for arm in arms]
+        there = [by_arm.get(arm) for arm in arms]
+        cells = [Cell(_cost(each, base), mark_of(each)) if each else Cell(NOTHING) for each in there]
         rows.append((name, nanoseconds(base), *cells))
     table = Table.of(("operation", ">bare", *arms), rows)
-    about = "Percent more time for one operation than bare; pale and in brackets: unresolved. Nanoseconds are in the table."
+    about = (
+        "Percent more time for one operation than bare; pale and in brackets: unresolved. Nanoseconds are in the table."
+    )
     lead = "One static program, unchanged in every arm, in short shuffled bursts: the median of each burst."
     figure = Figure("micro-heat", "Cost of one operation", about, heat(arms, squares), table)
     return Section("micro", "What one operation costs", "Operations", lead, (figure,))

@@ -60,7 +60,9 @@ def _under(picture: Drawing, x: float, y: float, label: str, room: float) -> Non
     if width_of(label, SMALL) <= room - 4:
         picture.text(x, y, label, anchor="middle", size=SMALL)
         return
-    cut = min((at for at, letter in enumerate(label) if letter in " -_/+"), key=lambda at: abs(at - len(label) / 2), default=0)
+    cut = min(
+        (at for at, letter in enumerate(label) if letter in " -_/+"), key=lambda at: abs(at - len(label) / 2), default=0
+    )
     halves = (label[: cut + 1].rstrip(), label[cut + 1 :]) if cut else (label, "")
     for line, text in enumerate(halves):
         picture.text(x, y + 13 * line, shortened(text, room - 2, SMALL), anchor="middle", size=SMALL)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
 import json
 import os
 import select
 import shutil
-import subprocess
+import signal
 import tempfile
 import time
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ FLAGS = (
     "--force-color-profile=srgb --remote-debugging-pipe"
 ).split()
 DEADLINE = 60.0  # seconds for one answer
+GRACE = 10.0  # seconds to end by itself
 
 
 class BrowserError(Exception):
@@ -49,7 +51,9 @@ class Browser:
             path = program()
             if not path:
                 raise BrowserError(f"no {' or '.join(PROGRAMS)} in PATH: install chromium")
-            profile = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-browser-", ignore_cleanup_errors=True))
+            profile = stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="bench-browser-", ignore_cleanup_errors=True)
+            )
             self._start(stack, path, profile)
             page = self.ask("Target.createTarget", url="about:blank")["targetId"]
             self._session = self.ask("Target.attachToTarget", targetId=page, flatten=True)["sessionId"]
@@ -60,23 +64,23 @@ class Browser:
 
     def _start(self, stack: contextlib.ExitStack, path: str, profile: str) -> None:
         """Start it with its ends of two pipes as descriptors 3 and 4."""
-        theirs_in, ours_out = os.pipe()
-        ours_in, theirs_out = os.pipe()
-        self._in, self._out = ours_in, ours_out
-        for end in (ours_in, ours_out):
+        theirs_in, self._out = os.pipe()
+        self._in, theirs_out = os.pipe()
+        for end in (self._in, self._out):
             stack.callback(os.close, end)
-        shell = f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}'
-        argv = ["sh", "-c", shell, "sh", path, *FLAGS, f"--user-data-dir={profile}"]
+        # out of the way of 3 and 4, so that neither is overwritten before it is moved
+        moved = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in (theirs_in, theirs_out)]
+        log = os.open(os.path.join(profile, "log"), os.O_WRONLY | os.O_CREAT, 0o600)
+        actions = [(os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2)]
+        actions += [(os.POSIX_SPAWN_DUP2, end, 3 + at) for at, end in enumerate(moved)]
         environment = {**os.environ, "HOME": profile, "XDG_CONFIG_HOME": profile, "XDG_CACHE_HOME": profile}
-        log = stack.enter_context(open(os.path.join(profile, "log"), "wb"))
+        argv = [path, *FLAGS, f"--user-data-dir={profile}"]
         try:
-            process = subprocess.Popen(
-                argv, pass_fds=(theirs_in, theirs_out), stdout=log, stderr=log, env=environment, start_new_session=True
-            )
+            pid = os.posix_spawn(path, argv, environment, file_actions=actions, setpgroup=0)
         finally:
-            os.close(theirs_in)
-            os.close(theirs_out)
-        stack.callback(_stop, process)
+            for end in (theirs_in, theirs_out, *moved, log):
+                os.close(end)
+        stack.callback(_stop, pid)
         stack.callback(self._close)
 
     def _close(self) -> None:
@@ -111,7 +115,9 @@ class Browser:
             ready, _, _ = select.select([self._in], [], [], max(deadline - time.monotonic(), 0))
             more = os.read(self._in, 1 << 16) if ready else b""
             if not more:
-                raise BrowserError(f"the browser said nothing for {DEADLINE:.0f} s" if not ready else "the browser ended")
+                raise BrowserError(
+                    f"the browser said nothing for {DEADLINE:.0f} s" if not ready else "the browser ended"
+                )
             self._rest += more
         text, _, self._rest = self._rest.partition(b"\0")
         found: dict[str, Any] = json.loads(text)
@@ -153,11 +159,14 @@ class Browser:
         return base64.b64decode(self.ask("Page.printToPDF", printBackground=False, preferCSSPageSize=True)["data"])
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Wait for PROCESS, which was asked to end; it is killed when it does not, with its children."""
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, 9)
-        process.wait()
+def _stop(pid: int) -> None:
+    """Wait for PID, which was asked to end; when it does not, it is killed with all of its group."""
+    deadline = time.monotonic() + GRACE
+    while os.waitpid(pid, os.WNOHANG) == (0, 0):
+        if time.monotonic() > deadline:
+            os.killpg(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            return
+        time.sleep(0.02)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)  # a child that outlived it

@@ -30,7 +30,7 @@ def chapters_of(found: Results, place: str) -> list[Section]:
     arms = found.arms(place)
     told = quality.warnings(found, place, experiments)
     chapters = [
-        workloads.section(experiments),
+        workloads.section(experiments, quality.absent(found, place)),
         closing.section(found, place),
         ablation.section(experiments, arms),
         ablation.micro(experiments),
@@ -78,7 +78,9 @@ def lead(found: Results) -> str:
     machines = []
     for place in found.places:
         of = found.runs_of(place)[-1].facts
-        machines.append(f"{place} (Linux {of.get('kernel', '?')}, {of.get('cpus', '?')} cpus, {of.get('cpu', 'unknown cpu')})")
+        machines.append(
+            f"{place} (Linux {of.get('kernel', '?')}, {of.get('cpus', '?')} cpus, {of.get('cpu', 'unknown cpu')})"
+        )
     runs = f"{len(found.runs)} run{'s' if len(found.runs) > 1 else ''}"
     return f"{runs}, {when}, on {'; '.join(machines)}."
 

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         default="bench-report",
         metavar="DIR|FILE.html",
-        help="a directory for the page, charts (SVG, PNG) and tables (Markdown), or the page alone; default: bench-report",
+        help="a directory for page, charts (SVG, PNG) and tables (Markdown), or the page alone (default: bench-report)",
     )
     parser.add_argument("--no-png", action="store_true", help="no PNG of the charts, which Chromium draws")
 
@@ -49,7 +49,10 @@ def charts(directory: str, found: Sequence[Figure]) -> None:
     """NAME.svg and NAME.md of each figure. Raises OSError."""
     for figure in found:
         write(os.path.join(directory, f"{figure.name}.svg"), figure.drawing.alone(figure.title, figure.about))
-        write(os.path.join(directory, f"{figure.name}.md"), f"### {figure.title}\n\n{figure.about}\n\n{figure.table.markdown()}")
+        write(
+            os.path.join(directory, f"{figure.name}.md"),
+            f"### {figure.title}\n\n{figure.about}\n\n{figure.table.markdown()}",
+        )
 
 
 def pictures(directory: str, found: Sequence[Figure]) -> None:

@@ -29,7 +29,7 @@ def section(found: Results, place: str) -> Section | None:
     if not items:
         return None
     lead = (
-        "For each workload: how often it does what (from a separate counting run), times what that costs more under each "
+        "How often a workload does what (from a separate counting run), times what that costs more under each "
         "feature (from the micro tier), summed. What the measured loss has beyond that is unexplained."
     )
     return Section("closure", "Where the loss comes from", "Closure", lead, tuple(items))
@@ -44,6 +44,8 @@ def _one(experiment: str, arm: str, closed: Closure) -> list[Item]:
         mostly = ", ".join(f"{name} {seconds:+.3g} s" for name, seconds in line.by_operation)
         words = f"{value.estimate:+.4f} [{value.low:+.4f}, {value.high:+.4f}]"
         rows.append((Cell(line.name), words, mostly))
+        if line.name == attribution.SUM:
+            lines.append(Line("Altogether", heading=True))
         colour = "total" if line.name in SUMS else "up" if value.estimate > 0 else "down"
         lines.append(Line(line.name, value, f"{words} s", colour, "", 0.0 not in value))
     table = Table.of(("feature", ">seconds, 95 % interval", "mostly"), rows)

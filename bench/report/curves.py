@@ -19,7 +19,9 @@ class Curve:
     points: tuple[tuple[float, float, float, float], ...]
 
 
-def curves(found: Sequence[Curve], *, across: str, unit: str = "s", width: float = 940.0, height: float = 360.0) -> Drawing:
+def curves(
+    found: Sequence[Curve], *, across: str, unit: str = "s", width: float = 940.0, height: float = 360.0
+) -> Drawing:
     """All CURVES in one picture; ACROSS names the number. UNIT "s" prints times, anything else is printed after it."""
     picture = Drawing(width, height)
     counts = [point[0] for curve in found for point in curve.points]
@@ -36,8 +38,11 @@ def curves(found: Sequence[Curve], *, across: str, unit: str = "s", width: float
         picture.text(x(tick), y.start + 19, number(tick), "soft", anchor="middle", size=SMALL)
     picture.line(x.start, y.start, x.end, y.start, "axis")
     picture.text((x.start + x.end) / 2, height - 6, across, "soft", anchor="middle", size=SMALL)
+    seen: set[str] = set()
     for curve in found:
-        picture.path([(x(count), y(middle)) for count, _, middle, _ in curve.points], f"curve {curve.colour}")
+        again = " dash" if curve.colour in seen else ""
+        seen.add(curve.colour)
+        picture.path([(x(count), y(middle)) for count, _, middle, _ in curve.points], f"curve {curve.colour}{again}")
         for count, low, middle, high in curve.points:
             picture.line(x(count), y(low), x(count), y(high), f"span {curve.colour}")
             tip = f"{curve.label} at {number(count)}: {seconds(middle) if unit == 's' else number(middle)}"

@@ -43,7 +43,9 @@ def heat(columns: Sequence[str], rows: Mapping[str, Sequence[Square | None]], *,
                 x = left + at * step
                 picture.rect(x + 1, y + 1, step - 2, ROW - 2, mark(square), tip=f"{name}, {columns[at]}: {square.tip}")
                 words = shortened(square.text, step - 2, SMALL)
-                picture.text(x + step / 2, y + 15, words, "" if square.resolved else "soft", anchor="middle", size=SMALL)
+                picture.text(
+                    x + step / 2, y + 15, words, "" if square.resolved else "soft", anchor="middle", size=SMALL
+                )
     _key(picture, left, picture.height - 12)
     return picture
 

@@ -6,14 +6,14 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from bench import stats
-from bench.analysis import TIMES, Experiment
+from bench.analysis import TIMES, UNRESOLVED, Comparison, Experiment
 from bench.report.bars import phases
 from bench.report.curves import Curve, curves
 from bench.report.forest import Line, forest
 from bench.report.page import Figure, Item, Section
 from bench.report.svg import family, number, seconds
-from bench.report.table import Table
-from bench.report.workloads import comparison_table, line_of
+from bench.report.table import NOTHING, Table
+from bench.report.workloads import comparison_table, mark_of, short_words
 from bench.samples import Sample
 
 PREFIX, PHASE = "lifecycle/", "phase_"
@@ -68,14 +68,26 @@ def _one(one: Experiment, samples: Sequence[Sample]) -> list[Item]:
     name = one.name.replace("/", "-")
     items: list[Item] = [_times(one, name, title)]
     if one.comparisons:
-        lines = [line_of(each) for each in one.comparisons]
-        about = f"Percent more time than {one.base}, paired within rounds. Filled: resolved. Hollow: not."
-        drawing = forest(lines, unit=f"% more time than {one.base}")
-        items.append(Figure(f"{name}-ratio", f"{title}: against {one.base}", about, drawing, comparison_table(one.comparisons)))
-    parts = phase_table(samples)
+        about = f"How many times {one.base}, paired within rounds; logarithmic. Filled: resolved. Hollow: not."
+        lines = [times_line(each) for each in one.comparisons]
+        drawing = forest(lines, unit=f"times {one.base}", zero=1.0, logarithmic=True)
+        items.append(
+            Figure(f"{name}-ratio", f"{title}: against {one.base}", about, drawing, comparison_table(one.comparisons))
+        )
+    told = phase_table(samples)
+    parts = {arm: told[arm] for arm in one.columns if arm in told}
     if parts:
         items.append(_phases(name, title, parts))
     return items
+
+
+def times_line(one: Comparison) -> Line:
+    """A comparison as so many times its base: what starts differ by is no matter of percent."""
+    if one.ratio is None:
+        return Line(one.arm, None, one.words, family(one.arm), mark_of(one), False)
+    found = one.ratio
+    words = f"{found.estimate:.3g} x [{found.low:.3g}, {found.high:.3g}]  {short_words(one)}"
+    return Line(one.arm, found, words, family(one.arm), mark_of(one), one.verdict != UNRESOLVED)
 
 
 def _times(one: Experiment, name: str, title: str) -> Figure:
@@ -88,13 +100,16 @@ def _times(one: Experiment, name: str, title: str) -> Figure:
         lines.append(Line(arm, interval, words, family(arm)))
         rows.append((arm, str(len(values)), seconds(middle.median), seconds(middle.q1), seconds(middle.q3)))
     table = Table.of(("arm", ">rounds", ">median", ">lower quartile", ">upper quartile"), rows)
-    about = "Median, and the quartiles between which half of the rounds lie."
-    return Figure(f"{name}-time", f"{title}: time", about, forest(lines, unit="milliseconds"), table)
+    about = "Median, and the quartiles between which half of the rounds lie; logarithmic."
+    drawing = forest(lines, unit="milliseconds", logarithmic=True)
+    return Figure(f"{name}-time", f"{title}: time", about, drawing, table)
 
 
 def _phases(name: str, title: str, parts: Mapping[str, Mapping[str, float]]) -> Figure:
     names = list(dict.fromkeys(phase for each in parts.values() for phase in each))
-    rows = [(arm, *(seconds(each[phase]) if phase in each else "–" for phase in names)) for arm, each in parts.items()]
+    rows = [
+        (arm, *(seconds(each[phase]) if phase in each else NOTHING for phase in names)) for arm, each in parts.items()
+    ]
     table = Table.of(("arm", *(f">{phase}" for phase in names)), rows)
     about = "Medians of each phase, as the arm itself stamps them; arms that tell nothing of themselves are not here."
     return Figure(f"{name}-phases", f"{title}: by phase", about, phases(parts), table)
@@ -111,10 +126,21 @@ def curve(name: str, each: Sequence[tuple[float, Experiment]]) -> Figure:
             if values:
                 middle = stats.quartiles(values)
                 points.append((count, middle.q1, middle.median, middle.q3))
-                rows.append((arm, number(count), str(len(values)), seconds(middle.median), seconds(middle.q1), seconds(middle.q3)))
+                rows.append(
+                    (
+                        arm,
+                        number(count),
+                        str(len(values)),
+                        seconds(middle.median),
+                        seconds(middle.q1),
+                        seconds(middle.q3),
+                    )
+                )
         if points:
             found.append(Curve(arm, family(arm), tuple(points)))
     title = name.removeprefix(PREFIX).replace("/", " ").replace("-", " ")
     table = Table.of(("arm", ">number", ">samples", ">median", ">lower quartile", ">upper quartile"), rows)
     about = "Medians with quartiles, both axes logarithmic."
-    return Figure(f"{name.replace('/', '-')}-scale", f"{title}: how it grows", about, curves(found, across=title), table)
+    return Figure(
+        f"{name.replace('/', '-')}-scale", f"{title}: how it grows", about, curves(found, across=title), table
+    )

@@ -30,7 +30,8 @@ class Figure:
         return (
             f'<figure id="{self.name}"><figcaption>{escape(self.title)}</figcaption><p>{escape(self.about)}</p>'
             f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(self.title)}">{drawn}</div>'
-            f"<details{' open' if self.open else ''}><summary>The same as a table</summary>{self.table.html()}</details></figure>"
+            f"<details{' open' if self.open else ''}><summary>The same as a table</summary>{self.table.html()}</details>"
+            "</figure>"
         )
 
 
@@ -110,11 +111,14 @@ class Section:
     def html(self) -> str:
         inner = "\n".join(item.html() for item in self.items)
         lead = f'<p class="lead">{escape(self.lead)}</p>' if self.lead else ""
-        return f'<section id="{self.name}" aria-labelledby="{self.name}-h"><h2 id="{self.name}-h">{escape(self.title)}</h2>{lead}{inner}</section>'
+        head = f'<h2 id="{self.name}-h">{escape(self.title)}</h2>'
+        return f'<section id="{self.name}" aria-labelledby="{self.name}-h">{head}{lead}{inner}</section>'
 
     def figures(self) -> Iterator[Figure]:
         for item in self.items:
-            yield from (item.left, item.right) if isinstance(item, Pair) else (item,) if isinstance(item, Figure) else ()
+            yield from (
+                (item.left, item.right) if isinstance(item, Pair) else (item,) if isinstance(item, Figure) else ()
+            )
 
     def markdown(self) -> str:
         parts = [f"## {self.title}\n", *([f"{self.lead}\n"] if self.lead else [])]

@@ -1,4 +1,4 @@
-"""What a reader needs to believe the rest: the A/A strip, warnings, arms that were not there, the machine, the method."""
+"""What a reader needs to believe the rest: A/A strip, warnings, arms that were not there, machine, method."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ MOST = 12  # lines of one kind
 
 METHOD = (
     "Every block holds each arm once, in an order shuffled by the run's seed; two arms of each block are the same (A/A).",
-    "The unit is the logarithm of an arm's ratio to bare within one block; the figure is the geometric mean of the ratios.",
+    "The unit is the logarithm of an arm's ratio to bare in one block; the figure is the geometric mean of the ratios.",
     "Intervals are percentile-t bootstrap intervals of the blocks, widened to Student's where that is wider.",
-    "p-values are adjusted by Holm for all arms of an experiment; “no cost” needs two one-sided tests within ±0.5 %.",
-    "“Unresolved” stands wherever a gate is shut: fewer than five blocks, an A/A interval without zero, a busy machine.",
+    "p-values are adjusted by Holm for all arms of an experiment; “no cost” needs both one-sided tests at ±0.5 %.",
+    "“Unresolved” where a gate is shut: fewer than five blocks, an A/A interval without zero, a busy machine.",
     "“Detectable” is the smallest difference that so many blocks with this scatter would find four times of five.",
 )
 
@@ -38,7 +38,7 @@ def strip(found: Sequence[Experiment]) -> Figure | None:
         assert one.same is not None and one.same.ratio is not None
         passes = 1.0 in one.same.ratio
         words = interval_text(one.same.ratio, 2)
-        word = "equal" if passes else "differs from itself"
+        word = "holds zero" if passes else "differs from itself"
         lines.append(
             Line(
                 one.name,
@@ -75,16 +75,28 @@ def warnings(found: Results, place: str, experiments: Sequence[Experiment]) -> t
     return tuple(dict.fromkeys(told))
 
 
-def unavailable(found: Results, place: str) -> Table | None:
-    """Arms that could not be had, with the reason; experiments of one reason together."""
+def _missing(found: Results, place: str) -> dict[tuple[str, str], list[str]]:
+    """(arm, why) -> the experiments it is not in."""
     missing: dict[tuple[str, str], list[str]] = {}
     for (experiment, name), arm in found.arms(place).items():
         if arm.unavailable:
             missing.setdefault((name, arm.unavailable), []).append(experiment)
+    return missing
+
+
+def unavailable(found: Results, place: str) -> Table | None:
+    """Arms that could not be had, with the reason; experiments of one reason together."""
+    missing = _missing(found, place)
     if not missing:
         return None
     rows = [(name, why, _listed(names)) for (name, why), names in missing.items()]
     return Table.of(("arm", "why it is not here", "experiments"), rows, "Unavailable")
+
+
+def absent(found: Results, place: str) -> list[Item]:
+    """Below the answer: which arms are not in it, and why."""
+    told = [f"{name}: {why}" for (name, why) in _missing(found, place)]
+    return [Note("Not here:", tuple(told))] if told else []
 
 
 def _listed(names: Sequence[str], most: int = 3) -> str:
@@ -126,7 +138,9 @@ def runs(found: Results, place: str) -> Table:
     rows = []
     for run in found.runs_of(place):
         end = found.ends.get(run.id)
-        asked = " ".join(f"{name}={value}" for name, value in run.arguments.items() if value not in ("", None, [], False))
+        asked = " ".join(
+            f"{name}={value}" for name, value in run.arguments.items() if value not in ("", None, [], False)
+        )
         took = f"{(end.time - run.time) / 60:.1f} min" if end else "interrupted"
         when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(run.time))
         rows.append((run.id, run.verb, when, took, str(run.seed), asked))

@@ -40,7 +40,7 @@ def width_of(text: str, size: float = FONT) -> float:
 
 def shortened(text: str, room: float, size: float = FONT) -> str:
     """TEXT, with an ellipsis where it would not fit into ROOM."""
-    most = max(int(room / (size * WIDE)), 2)
+    most = max(int(room / (size * WIDE) + 1e-6), 2)
     return text if len(text) <= most else text[: most - 1].rstrip() + "…"
 
 
@@ -79,7 +79,9 @@ class Drawing:
         text = " L".join(f"{x:.1f} {y:.1f}" for x, y in points)
         self._parts.append(f'<path d="M{text}" class="{mark}"/>')
 
-    def text(self, x: float, y: float, words: str, mark: str = "", *, anchor: str = "start", size: float = FONT) -> None:
+    def text(
+        self, x: float, y: float, words: str, mark: str = "", *, anchor: str = "start", size: float = FONT
+    ) -> None:
         self._parts.append(
             f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size:g}" class="{mark}">'
             f"{escape(words)}</text>"
@@ -104,7 +106,7 @@ class Drawing:
         """For a file: with its own light colours and ground, as variables are unknown to many who draw SVG."""
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width:.0f} {self.height:.0f}" '
-            f'width="{self.width:.0f}" height="{self.height:.0f}" role="img" class="chart"><title>{escape(title)}</title>'
+            f'width="{self.width:.0f}" height="{self.height:.0f}" class="chart"><title>{escape(title)}</title>'
             f"<desc>{escape(description)}</desc><style>{plain_style()}</style>"
             f'<rect width="100%" height="100%" class="ground"/>{"".join(self._parts)}</svg>\n'
         )
@@ -140,7 +142,7 @@ class Scale:
         """Round values within, some ABOUT of them."""
         if self.logarithmic:
             first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
-            steps = (1,) if last - first > 2 else (1, 2, 5)
+            steps = (1,) if last - first > 3 else (1, 2, 5)
             found = [step * 10.0**power for power in range(first, last + 1) for step in steps]
             return [value for value in found if self.low * 0.999 <= value <= self.high * 1.001]
         step = nice((self.high - self.low) / max(about, 1))

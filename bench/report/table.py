@@ -13,8 +13,10 @@ class Cell:
 
     text: str
     mark: str = ""
+    under: str = ""  # a second line, smaller
 
 
+NOTHING = "\N{EN DASH}"  # in a cell that has no figure
 # what a mark says where there are no colours
 SIGNS = {"min": "▼", "max": "▲"}
 
@@ -27,11 +29,19 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     caption: str = ""
     heading: int = 1  # so many columns at the left are headings of their rows
+    mark: str = ""  # a class of the page
 
     @classmethod
-    def of(cls, columns: Sequence[str], rows: Iterable[Sequence[Cell | str]], caption: str = "", heading: int = 1) -> Table:
+    def of(
+        cls,
+        columns: Sequence[str],
+        rows: Iterable[Sequence[Cell | str]],
+        caption: str = "",
+        heading: int = 1,
+        mark: str = "",
+    ) -> Table:
         cells = tuple(tuple(one if isinstance(one, Cell) else Cell(one) for one in row) for row in rows)
-        return cls(tuple(columns), cells, caption, heading)
+        return cls(tuple(columns), cells, caption, heading, mark)
 
     @property
     def rights(self) -> list[bool]:
@@ -46,7 +56,7 @@ class Table:
         body = "\n".join(f"<tr>{self._row(row)}</tr>" for row in self.rows)
         caption = f"<caption>{escape(self.caption)}</caption>" if self.caption else ""
         return (
-            f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(self.caption or "table")}"><table>'
+            f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(self.caption or "table")}"><table{_class(self.mark)}>'
             f"{caption}<thead><tr>{heads}</tr></thead>\n<tbody>{body}</tbody></table></div>"
         )
 
@@ -54,9 +64,12 @@ class Table:
         cells = []
         for number, (cell, right) in enumerate(zip(row, self.rights)):
             tag = 'th scope="row"' if number < self.heading else "td"
-            sign = f'<span class="sign" aria-label="{cell.mark}">{SIGNS[cell.mark]}</span>' if cell.mark in SIGNS else ""
+            sign = (
+                f'<span class="sign" aria-label="{cell.mark}">{SIGNS[cell.mark]}</span>' if cell.mark in SIGNS else ""
+            )
             classes = " ".join(filter(None, ("number" if right else "", cell.mark)))
-            cells.append(f"<{tag}{_class(classes)}>{sign}{escape(cell.text)}</{tag.split()[0]}>")
+            under = f'<span class="under">{escape(cell.under)}</span>' if cell.under else ""
+            cells.append(f"<{tag}{_class(classes)}>{sign}{escape(cell.text)}{under}</{tag.split()[0]}>")
         return "".join(cells)
 
     def markdown(self) -> str:
@@ -64,9 +77,14 @@ class Table:
         lines = ["| " + " | ".join(column.removeprefix(">") for column in self.columns) + " |"]
         lines.append("|" + "|".join("---:" if right else "---" for right in self.rights) + "|")
         for row in self.rows:
-            texts = (f"{SIGNS[cell.mark]} {cell.text}" if cell.mark in SIGNS else cell.text for cell in row)
-            lines.append("| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |")
+            lines.append("| " + " | ".join(_plain(cell) for cell in row) + " |")
         return (f"**{self.caption}**\n\n" if self.caption else "") + "\n".join(lines) + "\n"
+
+
+def _plain(cell: Cell) -> str:
+    sign = f"{SIGNS[cell.mark]} " if cell.mark in SIGNS else ""
+    text = f"{sign}{cell.text}, {cell.under}" if cell.under else f"{sign}{cell.text}"
+    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def _class(names: str) -> str:

@@ -7,12 +7,12 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from bench import paired, student, thesis
-from bench.analysis import NO_COST, SUFFIX, UNRESOLVED, Comparison, Experiment, interval_text, percent
+from bench.analysis import SUFFIX, UNRESOLVED, Comparison, Experiment, interval_text, percent
 from bench.report.bars import Bar, grouped, upright
 from bench.report.forest import Line, forest
 from bench.report.page import Figure, Item, Note, Pair, Section
 from bench.report.svg import family, seconds
-from bench.report.table import Cell, Table
+from bench.report.table import NOTHING, Cell, Table
 from bench.stats import Interval
 
 PREFIX = "workload/"
@@ -34,12 +34,17 @@ def as_percent(ratio: Interval) -> Interval:
 
 def figure_of(one: Comparison) -> str:
     """``+3.2 % [+2.1, +4.3]``, or a dash where there are too few blocks for an interval."""
-    return interval_text(one.ratio) if one.ratio else "–"
+    return interval_text(one.ratio) if one.ratio else NOTHING
+
+
+def short_words(one: Comparison) -> str:
+    """The verdict beside its figure: not the figure once more."""
+    return one.words if one.verdict == UNRESOLVED else one.verdict
 
 
 def line_of(one: Comparison, other: float | None = None) -> Line:
     """A comparison as a line of a forest plot."""
-    words = f"{figure_of(one)}  {one.words}" if one.ratio else one.words
+    words = f"{figure_of(one)}  {short_words(one)}"
     return Line(
         one.arm,
         as_percent(one.ratio) if one.ratio else None,
@@ -54,16 +59,25 @@ def line_of(one: Comparison, other: float | None = None) -> Line:
 def comparison_table(found: Sequence[Comparison], caption: str = "") -> Table:
     """Every figure of COMPARISONS, one a row."""
     return Table.of(
-        ("experiment", "arm", ">blocks", ">difference, 95 % interval", ">p (Holm)", ">p (no cost)", ">detectable", "verdict"),
+        (
+            "experiment",
+            "arm",
+            ">blocks",
+            ">difference, 95 % interval",
+            ">p (Holm)",
+            ">p (no cost)",
+            ">detectable",
+            "verdict",
+        ),
         [
             (
                 one.experiment,
                 one.arm,
                 str(one.blocks),
                 figure_of(one),
-                f"{one.holm:.3f}" if one.ratio else "–",
-                f"{one.equal:.3f}" if one.ratio else "–",
-                f"{percent(one.detectable):.1f} %" if math.isfinite(one.detectable) else "–",
+                f"{one.holm:.3f}" if one.ratio else NOTHING,
+                f"{one.equal:.3f}" if one.ratio else NOTHING,
+                f"{percent(one.detectable):.1f} %" if math.isfinite(one.detectable) else NOTHING,
                 Cell(one.words, mark_of(one)),
             )
             for one in found
@@ -82,13 +96,13 @@ def thesis_loss(experiment: str, arm: str) -> float | None:
     return next((cell.loss.estimate for cell in cells if cell.environment == arm and cell.loss), None)
 
 
-def section(found: Sequence[Experiment]) -> Section | None:
-    """The chapter; None without workloads."""
+def section(found: Sequence[Experiment], absent: Sequence[Item] = ()) -> Section | None:
+    """The chapter; None without workloads. ABSENT stands below the answer: who is not in it."""
     mine = [one for one in found if one.name.startswith(PREFIX)]
     if not mine:
         return None
     compared = [one for one in mine if one.comparisons]
-    items: list[Item] = [answer(mine)]
+    items: list[Item] = [answer(mine), *absent]
     if compared:
         items += [overhead(compared), all_arms(compared)]
     for one in mine:
@@ -108,11 +122,13 @@ def answer(found: Sequence[Experiment]) -> Table:
         by_arm = {one.arm: one for one in each.comparisons}
         base = [statistics.fmean(each.columns[each.base].values())] if each.base in each.columns else []
         cells = [
-            Cell(f"{figure_of(by_arm[arm])} {by_arm[arm].words}", mark_of(by_arm[arm])) if arm in by_arm else Cell("not measured")
+            Cell(figure_of(by_arm[arm]), mark_of(by_arm[arm]), short_words(by_arm[arm]))
+            if arm in by_arm
+            else Cell("not measured")
             for arm in arms
         ]
         rows.append((short(each.name), *(seconds(value) for value in base or [0.0]), *cells))
-    return Table.of(("workload", ">bare, mean", *arms), rows, "The answer: time against bare")
+    return Table.of(("workload", ">bare, mean", *arms), rows, "The answer: time against bare", mark="answer")
 
 
 def overhead(found: Sequence[Experiment]) -> Figure:
@@ -125,11 +141,24 @@ def overhead(found: Sequence[Experiment]) -> Figure:
                 continue
             before, interval = thesis_loss(each.name, one.arm), as_percent(one.ratio)
             bar = Bar(
-                one.arm, interval.estimate, family(one.arm), figure_of(one), (), interval, before, one.verdict != UNRESOLVED
+                one.arm,
+                interval.estimate,
+                family(one.arm),
+                figure_of(one),
+                (),
+                interval,
+                before,
+                one.verdict != UNRESOLVED,
             )
             groups.setdefault(short(each.name), []).append(bar)
             rows.append(
-                (short(each.name), one.arm, figure_of(one), f"{before:+.2f} %" if before is not None else "–", Cell(one.words, mark_of(one)))
+                (
+                    short(each.name),
+                    one.arm,
+                    figure_of(one),
+                    f"{before:+.2f} %" if before is not None else NOTHING,
+                    Cell(one.words, mark_of(one)),
+                )
             )
     about = (
         "Loss against bare with 95 % intervals; hollow bars are unresolved. A diamond is what the thesis of 2017 found "
@@ -148,7 +177,9 @@ def all_arms(found: Sequence[Experiment]) -> Figure:
     margin = 100 * math.expm1(paired.MARGIN)
     about = f"Filled: resolved. Hollow: not. The shaded band is ±{margin:.1f} %, within which “no cost” may be said."
     table = comparison_table([one for each in found for one in each.comparisons])
-    return Figure("forest", "All arms, all workloads", about, forest(lines, unit=PERCENT, band=(-margin, margin)), table)
+    return Figure(
+        "forest", "All arms, all workloads", about, forest(lines, unit=PERCENT, band=(-margin, margin)), table
+    )
 
 
 def iterations(one: Experiment) -> dict[str, list[float]]:
@@ -177,9 +208,8 @@ def iteration_table(one: Experiment, values: Mapping[str, Sequence[float]]) -> T
         rows.append((str(number + 1), *cells))
     rows.append(("mean", *(f"{statistics.fmean(given):.4f}" for given in values.values())))
     if longest > 1:
-        rows.append(
-            ("variance", *(f"{statistics.variance(given):.6f}" if len(given) > 1 else "–" for given in values.values()))
-        )
+        variances = (f"{statistics.variance(given):.6f}" if len(given) > 1 else NOTHING for given in values.values())
+        rows.append(("variance", *variances))
         rows.append(("loss, %", *(_loss(values, arm, one.base) for arm in values)))
     caption = f"{short(one.name)}: seconds by iteration, ▼ the smallest and ▲ the largest of each environment"
     return Table.of(("iteration", *(f">{arm}" for arm in values)), rows, caption)
@@ -187,7 +217,7 @@ def iteration_table(one: Experiment, values: Mapping[str, Sequence[float]]) -> T
 
 def _extreme(given: Sequence[float], number: int) -> Cell:
     if number >= len(given):
-        return Cell("–")
+        return Cell(NOTHING)
     mark = "min" if given[number] == min(given) else "max" if given[number] == max(given) else ""
     return Cell(f"{given[number]:.4f}", mark if len(given) > 1 else "")
 
@@ -195,7 +225,7 @@ def _extreme(given: Sequence[float], number: int) -> Cell:
 def _loss(values: Mapping[str, Sequence[float]], arm: str, base: str) -> str:
     """The thesis' loss, of means, with Welch's interval: never without."""
     if arm == base or min(len(values[arm]), len(values.get(base, ()))) < 2:
-        return "–"
+        return NOTHING
     found = thesis.loss(values[arm], values[base])
     return f"{found.estimate:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
 
@@ -207,10 +237,13 @@ def _means_and_variances(name: str, title: str, values: Mapping[str, Sequence[fl
         for arm, given in arms.items()
     ]
     variances = [
-        Bar(arm, statistics.variance(given), family(arm), f"{statistics.variance(given):.3g}") for arm, given in arms.items()
+        Bar(arm, statistics.variance(given), family(arm), f"{statistics.variance(given):.3g}")
+        for arm, given in arms.items()
     ]
     half = {arm: _half_width(given) for arm, given in arms.items()}
-    mean_table = Table.of(("arm", ">mean, s", ">± 95 %"), [(bar.label, f"{bar.value:.4f}", half[bar.label]) for bar in means])
+    mean_table = Table.of(
+        ("arm", ">mean, s", ">± 95 %"), [(bar.label, f"{bar.value:.4f}", half[bar.label]) for bar in means]
+    )
     variance_table = Table.of(("arm", ">variance, s²"), [(bar.label, f"{bar.value:.6f}") for bar in variances])
     return Pair(
         Figure(
@@ -233,8 +266,3 @@ def _means_and_variances(name: str, title: str, values: Mapping[str, Sequence[fl
 def _half_width(given: Sequence[float]) -> str:
     t = student.quantile(0.975, len(given) - 1)
     return f"{t * statistics.stdev(given) / math.sqrt(len(given)):.4f}"
-
-
-def no_cost(found: Sequence[Comparison]) -> list[str]:
-    """The arms of which "no cost" may be said."""
-    return [one.arm for one in found if one.verdict == NO_COST]

@@ -16,7 +16,9 @@ QUIET = {"load_before": 0.1, "pressure_before": 1.0, "steal": 0.0, "others": 0.0
 class Made:
     """One run's records. Every method adds some; the truth is what it is given."""
 
-    def __init__(self, run: str = "r1", *, machine: str = "one", verb: str = "run", seed: int = 1, **facts: Any) -> None:
+    def __init__(
+        self, run: str = "r1", *, machine: str = "one", verb: str = "run", seed: int = 1, **facts: Any
+    ) -> None:
         self.id, self.rng = run, random.Random(seed)
         self.records: list[samples.Record] = [
             samples.Run(run, verb, machine, seed, 1_800_000_000.0, {"size": "small"}, {**FACTS, **facts})
@@ -68,4 +70,3 @@ class Made:
     def write(self, path: Path) -> str:
         results.write(str(path), self.records)
         return str(path)
-
