@@ -1,9 +1,9 @@
 """What each feature of a container adds, pure: from arms that differ in one feature, and from ladders.
 
 An ablation's arms have sets of features. ``none`` is the smallest set, ``all`` the largest; a feature was *put in
-alone* where an arm has the smallest set and it, *left out* where one has the largest without it. Where both were measured its
-share is the mean of the two, per block: what it costs alone and what it costs among all others are the two ends of what
-it can be said to cost. What the shares do not sum up to is the features' interaction, a row of its own.
+alone* where an arm has the smallest set and it, *left out* where one has the largest without it. Where both were
+measured its share is the mean of the two, per block: what it costs alone and what it costs among all others are the two
+ends of what it can be said to cost. What the shares do not sum up to is the features' interaction, a row of its own.
 """
 
 from __future__ import annotations

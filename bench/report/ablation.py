@@ -80,7 +80,7 @@ def each_way(found: Shares, title: str) -> Figure:
         if ones:
             lines.append(Line(heading, heading=True))
             lines += [line_of(one) for one in ones]
-    about = "Percent more time that a feature adds to nothing, and to all the others: where these differ, features interact."
+    about = "Percent more time that a feature adds to nothing, and to all others: where they differ, features interact."
     table = comparison_table([*found.alone, *found.last])
     return Figure(
         f"{_name(found.experiment)}-ways",

@@ -30,8 +30,8 @@ class Figure:
         return (
             f'<figure id="{self.name}"><figcaption>{escape(self.title)}</figcaption><p>{escape(self.about)}</p>'
             f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(self.title)}">{drawn}</div>'
-            f"<details{' open' if self.open else ''}><summary>The same as a table</summary>{self.table.html()}</details>"
-            "</figure>"
+            f"<details{' open' if self.open else ''}><summary>The same as a table</summary>"
+            f"{self.table.html()}</details></figure>"
         )
 
 

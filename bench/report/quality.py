@@ -19,7 +19,7 @@ from bench.results import Results
 MOST = 12  # lines of one kind
 
 METHOD = (
-    "Every block holds each arm once, in an order shuffled by the run's seed; two arms of each block are the same (A/A).",
+    "Every block holds each arm once, in an order shuffled by the run's seed; two of the arms are the same (A/A).",
     "The unit is the logarithm of an arm's ratio to bare in one block; the figure is the geometric mean of the ratios.",
     "Intervals are percentile-t bootstrap intervals of the blocks, widened to Student's where that is wider.",
     "p-values are adjusted by Holm for all arms of an experiment; “no cost” needs both one-sided tests at ±0.5 %.",

@@ -55,8 +55,9 @@ class Table:
         )
         body = "\n".join(f"<tr>{self._row(row)}</tr>" for row in self.rows)
         caption = f"<caption>{escape(self.caption)}</caption>" if self.caption else ""
+        name = escape(self.caption or "table")
         return (
-            f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(self.caption or "table")}"><table{_class(self.mark)}>'
+            f'<div class="scroll" tabindex="0" role="region" aria-label="{name}"><table{_class(self.mark)}>'
             f"{caption}<thead><tr>{heads}</tr></thead>\n<tbody>{body}</tbody></table></div>"
         )
 
