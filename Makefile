@@ -38,7 +38,7 @@ lint: packages-test $(VENV)/.test-tools ## formatting, types, import rules, leng
 guest: packages-test $(VENV)/.test-tools ## pytest on another kernel: make guest ARGS="unified tests/kernel/test_mounts.py"
 	@$(BIN)/python tests/guests/guest.py $(or $(ARGS),unified tests/guests/inside.py)
 
-bench: packages-bench $(VENV)/.minictr ## start-to-exit, side by side with the other runtimes found here
+bench: packages-bench $(VENV)/.bench-tools ## start-to-exit, side by side with the other runtimes found here
 	$(BIN)/python -m bench $(or $(ARGS),lifecycle)
 
 security-report: packages-report $(VENV)/.minictr ## every class of escape, tried in every runtime found here (docs/security.md)
@@ -73,5 +73,12 @@ $(VENV)/.test-tools: $(SOURCES) | packages-test $(BIN)/python
 	@echo 'installing minictr and the test tools'
 	@rm -rf build minictr.egg-info
 	@$(PIP) install --use-pep517 '.[test]'
+	@rm -rf build minictr.egg-info
+	@touch $(VENV)/.minictr $@
+
+$(VENV)/.bench-tools: $(SOURCES) | packages-bench $(BIN)/python
+	@echo 'installing minictr and what the bench draws with'
+	@rm -rf build minictr.egg-info
+	@$(PIP) install --use-pep517 '.[bench]'
 	@rm -rf build minictr.egg-info
 	@touch $(VENV)/.minictr $@

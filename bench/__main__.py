@@ -8,7 +8,16 @@ import signal
 import sys
 
 # verb -> module with ABOUT, add_arguments(parser) and main(options) -> exit code
-VERBS = {"lifecycle": "bench.lifecycle.cli", "life": "bench.life.cli"}
+VERBS = {
+    "doctor": "bench.doctor",
+    "life": "bench.life.cli",
+    "lifecycle": "bench.lifecycle.cli",
+    "list": "bench.listing",
+    "merge": "bench.merge",
+    "report": "bench.report.cli",
+    "run": "bench.workloads.cli",
+    "thesis": "bench.thesis",
+}
 
 
 def _leave(number: int, _frame: object) -> None:
@@ -16,7 +25,7 @@ def _leave(number: int, _frame: object) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Parse, run the verb, answer its exit code. Ctrl-C and TERM leave nothing behind."""
+    """Parse, run the verb, answer its exit code. Ctrl-C, TERM and HUP leave nothing behind."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb, module in VERBS.items():
@@ -25,13 +34,14 @@ def main(arguments: list[str] | None = None) -> int:
         loaded.add_arguments(chapter)
         chapter.set_defaults(main=loaded.main)
     options = parser.parse_args(arguments)
-    before = signal.signal(signal.SIGTERM, _leave)
+    before = {number: signal.signal(number, _leave) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         return int(options.main(options))
     except KeyboardInterrupt:
         return 130
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Everything is read from the kernel; what cannot be read is left out, never guess
 from __future__ import annotations
 
 import datetime
+import hashlib
 import os
 import platform
 import resource
@@ -116,7 +117,7 @@ def facts() -> dict[str, Any]:
     return {name: value for name, value in found.items() if value not in ("", None)}
 
 
-def _cpu_ticks() -> tuple[int, int, int]:
+def cpu_ticks() -> tuple[int, int, int]:
     """All ticks, busy ticks and stolen ticks since boot, from the first line of /proc/stat: see proc_stat(5)."""
     fields = [int(word) for word in _read("/proc/stat").split("\n", 1)[0].split()[1:9]] + [0] * 8
     user, nice, system, idle, iowait, irq, softirq, steal = fields[:8]
@@ -130,13 +131,22 @@ def _our_seconds() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in both)
 
 
-def _pressure() -> float | None:
-    """Percent of the last ten seconds in which some task waited for a CPU; None without CONFIG_PSI."""
+def pressure(key: str = "avg10") -> float | None:
+    """How much some task waited for a CPU: percent of the last ten seconds, or ``total`` in microseconds since boot.
+
+    None without CONFIG_PSI (Linux 4.20).
+    """
     for line in _read("/proc/pressure/cpu").splitlines():
         kind, *pairs = line.split()
         if kind == "some":
-            return float(dict(pair.split("=") for pair in pairs)["avg10"])
+            return float(dict(pair.split("=") for pair in pairs)[key])
     return None
+
+
+def machine() -> str:
+    """A name for this machine that tells it from others, the same on every day: its host name and a hash."""
+    mark = _read("/etc/machine-id") or _read("/sys/class/dmi/id/product_uuid")
+    return f"{platform.node()}-{hashlib.sha256(mark.encode()).hexdigest()[:8]}"
 
 
 class Watch:
@@ -148,13 +158,13 @@ class Watch:
 
     def __init__(self) -> None:
         self.load = os.getloadavg()[0]
-        self.pressure = _pressure()
+        self.pressure = pressure()
         self._ours = _our_seconds()
-        self._total, self._busy, self._stolen = _cpu_ticks()
+        self._total, self._busy, self._stolen = cpu_ticks()
 
     def stop(self) -> dict[str, Any]:
         """The figures, and under ``noisy`` a list of reasons (empty when quiet)."""
-        total, busy, stolen = _cpu_ticks()
+        total, busy, stolen = cpu_ticks()
         all_of_it = max(total - self._total, 1)
         ours = (_our_seconds() - self._ours) * os.sysconf("SC_CLK_TCK")
         shares = {

@@ -105,7 +105,7 @@ class Writer:
     """Appends records to PATH, each whole and on the disk before the next is measured. A context manager."""
 
     def __init__(self, path: str) -> None:
-        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115  closed by __exit__
+        self._file = open(path, "ab", buffering=0)  # noqa: SIM115  closed by __exit__
 
     def __enter__(self) -> Writer:
         return self
@@ -114,10 +114,16 @@ class Writer:
         self._file.close()
 
     def write(self, record: Record) -> None:
-        """Raises OSError (ENOSPC and the like) with nothing half-written before it left in use."""
-        self._file.write(to_line(record))
-        self._file.flush()
-        os.fdatasync(self._file.fileno())
+        """Raises OSError (ENOSPC and the like) with nothing of RECORD left in the file."""
+        line, before = to_line(record).encode(), os.fstat(self._file.fileno()).st_size
+        try:
+            rest = memoryview(line)
+            while rest:
+                rest = rest[self._file.write(rest) :]
+            os.fdatasync(self._file.fileno())
+        except OSError:
+            os.ftruncate(self._file.fileno(), before)
+            raise
 
 
 def to_line(record: Record) -> str:

@@ -2,13 +2,27 @@
 
 An environment is where the same bytes run: bare (chroot), minictr with some features, LXC, Docker and the others. It is
 made for one root file system (the *stage*) and knows nothing of workloads; a workload knows nothing of environments.
+
+The order for one sample: ``fresh(job)``, ``put``, ``run(job)`` (or ``start(job)``, ``stop()``), ``get``, ``rest()``.
+
+- ``fresh`` is told the job: docker and podman make the container there, and where /work lies hangs on ``job.data``.
+- Each environment has a network of its own, ``environment.lan`` (bench/lan.py): a network namespace that stands for the
+  machine, a cable, another that stands for the client's machine. So no bridge and no rule of one arm is on the way of
+  another, and nothing of the real host's network is touched. A client runs by ``environment.lan.command(argv)``, one on
+  the machine itself by ``environment.lan.command(argv, "host")``; whom it asks is in ``Running.addresses``.
+- /work is an empty directory in every fresh container. ``put`` and ``get`` are for the time before and after a job.
+- The job's first instruction waits until its state has been read from the kernel, so ``state(job)`` after a sample is
+  the state of that very sample.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    from bench.lan import Lan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,10 +67,10 @@ class Ran:
 class Running(Protocol):
     """A job that stays (a server). A context manager: leaving it ends the job and what it took."""
 
-    addresses: Mapping[
-        str, str
-    ]  # ways to it: "client" (for the far client), "host" (for the host), "local" (127.0.0.1)
-    ports: Mapping[int, int]  # port of the job -> port a client must ask for
+    # the ways to it: way ("client": from the far client, "host": from the machine by address, "local": from the machine
+    # by 127.0.0.1, absent where there is none) -> address
+    addresses: Mapping[str, str]
+    ports: Mapping[int, int]  # port of the job -> port a client must ask for, by whichever way
 
     def __enter__(self) -> Running: ...
     def __exit__(self, *exc: Any) -> None: ...
@@ -67,8 +81,16 @@ class Stage(Protocol):
     """What all environments of one run share."""
 
     rootfs: str  # the prepared root file system: never written to
+    linux: str  # the kernel's source, unpacked; "" where the root was built without it
     directory: str  # scratch of this run, on a real disk
-    lan: Any  # the client's network namespace and the way to it (bench/workloads/client.py)
+
+    def tree(self, owner: int = 0) -> str:
+        """A writable copy of the root's bytes that all who want one share (bench/tree.py), its ids shifted by OWNER."""
+        ...
+
+    def restore(self, owner: int = 0) -> None:
+        """That copy as it was when it was made."""
+        ...
 
 
 class Environment(Protocol):
@@ -77,6 +99,7 @@ class Environment(Protocol):
     NAME: ClassVar[str]
     ABOUT: ClassVar[str]
     KNOWN: ClassVar[tuple[str, ...]]  # what a fair reader must know
+    lan: Lan  # the machine and the client, from prepare() on
 
     def unavailable(self) -> str:
         """Why it cannot be had here, "" when it can: found by performing, not by looking for a file."""
@@ -86,8 +109,12 @@ class Environment(Protocol):
         """Everything that is made once: a daemon, a bridge, an image of the root's bytes. Raises EnvironmentBroken."""
         ...
 
-    def fresh(self) -> None:
-        """A clean container for the next sample: nothing of the last one is left in its root or its data."""
+    def fresh(self, job: Job) -> None:
+        """A clean container for JOB, the next sample: nothing of the last one is left in its root or its data."""
+        ...
+
+    def rest(self) -> None:
+        """Until the next ``fresh`` nothing of it takes time from other arms: daemons are stopped in their tracks."""
         ...
 
     def run(self, job: Job) -> Ran:
@@ -103,7 +130,7 @@ class Environment(Protocol):
         ...
 
     def state(self, job: Job) -> dict[str, Any]:
-        """The effective state of a job like JOB, read back from the kernel: namespaces, capabilities, seccomp, ..."""
+        """The effective state read back from the kernel: of JOB if it was the last to run, else of one started so."""
         ...
 
     def put(self, source: str, inside: str) -> None:

@@ -1,0 +1,251 @@
+"""From results to words, pure: what each arm costs against its base, and whether that may be said at all.
+
+A comparison has a *verdict*: ``slower``, ``faster``, ``no cost`` or ``unresolved``. Gates stand before it: enough
+blocks, the two identical arms equal, a quiet machine. Where one is shut the verdict is ``unresolved`` with the reason,
+whatever the number is. No number is given without its interval.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from bench import host, paired
+from bench.paired import Effect
+from bench.results import Results
+from bench.samples import AGAIN, Arm, Run, Sample
+from bench.stats import Interval
+
+SLOWER, FASTER, NO_COST, UNRESOLVED = "slower", "faster", "no cost", "unresolved"
+NOISY_BLOCKS = 0.2  # the share of disturbed blocks beyond which nothing is said
+SUFFIX = AGAIN.removeprefix("bare")  # "-again": the twin of an arm has it
+# The value that an experiment is about, the first of these that its samples have.
+PRIMARY = ("wall_s", "median_ns", "whole_s", "start_s", "start_ns")
+TIMES = ("_s", "_ms", "_us", "_ns")
+
+Key = tuple[str, int]  # run and block: block 3 of one run is not block 3 of another
+Columns = dict[str, dict[Key, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """One arm against its base in one experiment of one place. ``ratio`` is of times: above 1 is slower.
+
+    ``value`` is the value's name; ``holm`` the p-value adjusted for all arms of the experiment, ``equal`` that of the
+    equivalence test, ``detectable`` the smallest ratio that so many blocks would find. ``ratio`` is None below two
+    blocks.
+    """
+
+    place: str
+    experiment: str
+    arm: str
+    base: str
+    value: str
+    blocks: int
+    ratio: Interval | None = None
+    p: float = 1.0
+    holm: float = 1.0
+    equal: float = 1.0
+    detectable: float = math.inf
+    verdict: str = UNRESOLVED
+    reason: str = ""
+
+    @property
+    def words(self) -> str:
+        """The verdict as it is printed."""
+        if self.verdict == UNRESOLVED or self.ratio is None:
+            return f"{UNRESOLVED}: {self.reason}"
+        if self.verdict == NO_COST:
+            return f"{NO_COST}: within {100 * math.expm1(paired.MARGIN):.1f} %"
+        return f"{self.verdict} by {abs(percent(self.ratio.estimate)):.1f} %"
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """One experiment of one place: its comparisons, its A/A check, the values themselves, the gates that are shut."""
+
+    place: str
+    name: str
+    value: str
+    base: str
+    columns: Columns
+    comparisons: tuple[Comparison, ...]
+    same: Comparison | None  # the base against its twin
+    gates: tuple[str, ...]
+
+
+def percent(ratio: float) -> float:
+    """A ratio as percent more: 1.032 is 3.2."""
+    return 100.0 * (ratio - 1.0)
+
+
+def primary(names: Iterable[str]) -> str:
+    """Which value an experiment is about: see PRIMARY, else the first time or rate; "" when there is none."""
+    names = list(names)
+    for wished in PRIMARY:
+        if wished in names:
+            return wished
+    rates = [name for name in names if name.endswith("_per_s")]
+    times = [name for name in names if name.endswith(TIMES) and name not in rates]
+    return (times or rates or [""])[0]
+
+
+def columns(found: Iterable[Sample], value: str) -> Columns:
+    """arm -> (run, block) -> VALUE as a time: of a rate its reciprocal, so that more is always slower. Only above 0."""
+    table: Columns = {}
+    for sample in found:
+        given = sample.values.get(value, 0.0)
+        if given > 0 and math.isfinite(given):
+            as_time = 1.0 / given if value.endswith("_per_s") else float(given)
+            table.setdefault(sample.arm, {})[sample.run, sample.block] = as_time
+    return table
+
+
+def logs(table: Columns, arm: str, base: str) -> list[float]:
+    """The logarithm of their ratio in each block that has both."""
+    both = sorted(table.get(arm, {}).keys() & table.get(base, {}).keys())
+    return paired.log_ratios([table[arm][key] for key in both], [table[base][key] for key in both])
+
+
+def base_of(names: Sequence[str]) -> str:
+    """The arm that all others are held against: the one that has a twin, else bare, else none ("")."""
+    for name in names:
+        if name + SUFFIX in names:
+            return name
+    return "bare" if "bare" in names else ""
+
+
+def noise_gate(found: Sequence[Sample], runs: Mapping[str, Run], quiets: Mapping[str, Mapping[str, object]]) -> str:
+    """Why the machine was too busy for these samples; "" when it was not.
+
+    A sample's own reasons count by block. What the run's end says (load, pressure, steal) counts for all of them; the
+    share of other processes there only where the samples have no noise of their own, for a daemon that belongs to an
+    arm is another process as well.
+    """
+    keys = {(it.run, it.block) for it in found}
+    disturbed: dict[Key, str] = {}
+    for it in found:
+        reasons = it.noise.get("noisy") or []
+        if reasons:
+            disturbed.setdefault((it.run, it.block), str(reasons[0]))
+    if keys and len(disturbed) > NOISY_BLOCKS * len(keys):
+        reason = next(iter(disturbed.values()))
+        return f"the machine was busy in {len(disturbed)} of {len(keys)} blocks ({reason})"
+    by_sample = {it.run for it in found if "noisy" in it.noise}
+    for run in sorted({it.run for it in found}):
+        if run not in quiets and run not in by_sample:
+            return "interrupted before its quietness was known"
+        reasons = run_noise(runs[run], quiets.get(run, {}), others=run not in by_sample)
+        if reasons:
+            return f"the machine was busy: {reasons[0]}"
+    return ""
+
+
+def run_noise(run: Run, quiet: Mapping[str, object], *, others: bool) -> list[str]:
+    """Why the whole RUN counts as noisy."""
+
+    def figure(name: str) -> float:
+        value = quiet.get(name)
+        return float(value) if isinstance(value, int | float) else 0.0
+
+    return host.noise(
+        figure("load_before"),
+        int(run.facts.get("cpus", 1)),
+        steal=figure("steal"),
+        others=figure("others") if others else 0.0,
+        pressure=figure("pressure_before"),
+    )
+
+
+def same_gate(same: Comparison | None, base: str) -> str:
+    """Why the A/A check does not let us speak; "" when it does."""
+    if same is None:
+        return f"no second {base or 'bare'} arm: no A/A check"
+    if same.ratio is None or same.blocks < paired.FEWEST:
+        return f"the A/A check has {same.blocks} blocks of {paired.FEWEST}"
+    if 1.0 not in same.ratio:
+        return f"A/A: {base} differs from itself by {interval_text(same.ratio)}"
+    return ""
+
+
+def compare(place: str, experiment: str, value: str, table: Columns, arm: str, base: str) -> Comparison:
+    """The figures of ARM against BASE, without a verdict yet."""
+    return of_logs(place, experiment, value, logs(table, arm, base), arm, base)
+
+
+def of_logs(place: str, experiment: str, value: str, found: Sequence[float], arm: str, base: str) -> Comparison:
+    """The same from one logarithm for each block."""
+    plain = Comparison(place, experiment, arm, base, value, len(found))
+    if len(found) < 2:
+        return plain
+    effect = Effect(tuple(found))
+    return dataclasses.replace(
+        plain,
+        ratio=effect.ratio(),
+        p=effect.p,
+        holm=effect.p,
+        equal=effect.equivalence(),
+        detectable=effect.detectable(),
+    )
+
+
+def judged(found: Sequence[Comparison], gates: Sequence[str]) -> tuple[Comparison, ...]:
+    """The family FOUND with its verdicts: both tests adjusted for its size, and GATES in front of them."""
+    told = [one for one in found if one.blocks >= paired.FEWEST]
+    differs = dict(zip((one.arm for one in told), paired.holm([one.p for one in told]), strict=True))
+    equals = dict(zip((one.arm for one in told), paired.holm([one.equal for one in told]), strict=True))
+    return tuple(_judge(one, differs.get(one.arm, 1.0), equals.get(one.arm, 1.0), gates) for one in found)
+
+
+def _judge(one: Comparison, differs: float, equals: float, gates: Sequence[str]) -> Comparison:
+    one = dataclasses.replace(one, holm=differs, equal=equals)
+    if one.ratio is None or one.blocks < paired.FEWEST:
+        return dataclasses.replace(one, reason=f"{one.blocks} blocks of {paired.FEWEST}")
+    if gates:
+        return dataclasses.replace(one, reason=gates[0])
+    if equals < paired.LEVEL:
+        return dataclasses.replace(one, verdict=NO_COST)
+    if differs < paired.LEVEL and 1.0 not in one.ratio:
+        return dataclasses.replace(one, verdict=SLOWER if one.ratio.estimate > 1 else FASTER)
+    if 1.0 not in one.ratio:
+        return dataclasses.replace(one, reason=f"not beyond chance among so many arms (p {differs:.2f})")
+    return dataclasses.replace(one, reason=f"below {percent(one.detectable):.1f} % nothing would show")
+
+
+def interval_text(ratio: Interval, digits: int = 1) -> str:
+    """``+3.2 % [+2.1, +4.3]``: a ratio as percent more, never without its interval."""
+    estimate, low, high = (percent(value) for value in (ratio.estimate, ratio.low, ratio.high))
+    return f"{estimate:+.{digits}f} % [{low:+.{digits}f}, {high:+.{digits}f}]"
+
+
+def experiments(found: Results, place: str) -> list[Experiment]:
+    """All experiments of PLACE, each with its comparisons, in the order they were measured first."""
+    by_name: dict[str, list[Sample]] = {}
+    for sample in found.samples(place):
+        by_name.setdefault(sample.experiment, []).append(sample)
+    known = found.arms(place)
+    quiets = {run: end.quiet for run, end in found.ends.items()}
+    return [_experiment(place, name, mine, known, found.runs, quiets) for name, mine in by_name.items()]
+
+
+def _experiment(
+    place: str,
+    name: str,
+    mine: list[Sample],
+    known: Mapping[tuple[str, str], Arm],
+    runs: Mapping[str, Run],
+    quiets: Mapping[str, Mapping[str, object]],
+) -> Experiment:
+    value = primary(dict.fromkeys(key for sample in mine for key in sample.values))
+    table = columns(mine, value)
+    order = [arm for of, arm in known if of == name and arm in table]
+    order += [arm for arm in table if arm not in order]
+    table = {arm: table[arm] for arm in order}
+    base = base_of(order)
+    twin = base + SUFFIX
+    same = compare(place, name, value, table, twin, base) if base and twin in table else None
+    others = [compare(place, name, value, table, arm, base) for arm in order if base and arm not in (base, twin)]
+    shut = (same_gate(same, base), noise_gate(mine, runs, quiets)) if others else ()
+    gates = tuple(filter(None, shut))
+    return Experiment(place, name, value, base, table, judged(others, gates), same, gates)

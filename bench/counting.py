@@ -1,0 +1,128 @@
+"""How often a workload does what: a separate run under a static tracer (bench/micro/counter.c), never a timed one.
+
+The tracer sees system calls as they are made; the operations of the micro tier are what those calls add up to. What a
+call cannot tell is taken from elsewhere: page faults from wait4(2), bytes over the cable from its device.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from bench import samples
+from bench.environments.base import Bind, Environment, Job, Stage
+from bench.micro import program
+
+INSIDE = "/bench-counter"
+BLOCK = 65536  # bytes of write_64k, tcp_stream and tcp_maerts
+CABLE = "bench0"
+
+
+class Counting:
+    """ENVIRONMENT with every job under the tracer; all else is the environment's own. ``raw()`` after a job."""
+
+    def __init__(self, environment: Environment, directory: str) -> None:
+        self._environment, self._directory = environment, directory
+        os.makedirs(directory, exist_ok=True)
+        program.compiled(directory, "counter")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._environment, name)
+
+    def _traced(self, job: Job) -> Job:
+        argv = (f"{INSIDE}/counter", f"{INSIDE}/counts", "--", *job.argv)
+        return dataclasses.replace(job, argv=argv, binds=(*job.binds, Bind(self._directory, INSIDE)))
+
+    def fresh(self, job: Job) -> None:
+        self._environment.fresh(self._traced(job))
+
+    def run(self, job: Job) -> Any:
+        return self._environment.run(self._traced(job))
+
+    def start(self, job: Job) -> Any:
+        return self._environment.start(self._traced(job))
+
+    def planned(self, job: Job) -> dict[str, Any]:
+        return self._environment.planned(self._traced(job))
+
+    def state(self, job: Job) -> dict[str, Any]:
+        return self._environment.state(self._traced(job))
+
+    def raw(self) -> dict[str, float]:
+        """What was counted of the last job. Raises ProgramError when it left nothing."""
+        path = os.path.join(self._directory, "counts")
+        try:
+            with open(path, encoding="ascii") as file:
+                text = file.read()
+        except OSError as err:
+            raise program.ProgramError(f"the counter wrote nothing to {path}: {err.strerror}") from err
+        os.remove(path)
+        return program.counted(text)
+
+
+def cable_bytes(environment: Environment) -> tuple[float, float]:
+    """Bytes that the machine of ENVIRONMENT's lan has (received, sent) over its cable so far."""
+    with environment.lan.inside(), open("/proc/thread-self/net/dev", encoding="ascii") as file:
+        for line in file:
+            name, _, figures = line.partition(":")
+            if name.strip() == CABLE:
+                words = figures.split()
+                return float(words[0]), float(words[8])
+    return 0.0, 0.0
+
+
+def operations(raw: Mapping[str, float], received: float = 0.0, sent: float = 0.0) -> dict[str, float]:
+    """operation of the micro tier -> times, of what was counted; RECEIVED and SENT are bytes over the cable.
+
+    ``getppid`` stands for every call that does little, and is in none of the other operations: what a filter takes of
+    each call is theirs already. Names that the micro tier has not (``major_fault``) are told as not costed.
+    """
+
+    def of(name: str) -> float:
+        return raw.get(name, 0.0)
+
+    made = (of("create") + of("unlink")) / 2
+    executed = min(of("exec"), of("fork_call"))
+    blocks = of("write_bytes") / BLOCK
+    plain = of("other") + max(of("close") - of("open") - of("create"), 0.0) + of("accept") + of("connect")
+    found = {
+        "getppid": plain + of("receive") + of("send"),
+        "personality": of("judged"),
+        "open_close": of("open"),
+        "create_unlink": made,
+        "stat_deep": of("stat"),
+        "readdir": of("getdents") / 2,
+        "read_4k": of("read"),
+        "write_64k": blocks,
+        "write_1": max(of("write") - blocks, 0.0),
+        "mmap": of("mmap"),
+        "futex": of("futex") / 2,
+        "fork_exec": executed,
+        "fork_exit": of("fork_call") - executed,
+        "fault_anon": of("minflt"),
+        "major_fault": of("majflt"),
+        "tcp_crr": of("accept") + of("connect"),
+        "tcp_rr": of("receive"),
+        "tcp_stream": received / BLOCK,
+        "tcp_maerts": sent / BLOCK,
+    }
+    return {name: times for name, times in found.items() if times}
+
+
+def count(workload: Any, environment: Environment, stage: Stage, directory: str) -> dict[str, float]:
+    """Run WORKLOAD once in ENVIRONMENT under the tracer: operation -> times.
+
+    Raises what the workload raises, and ProgramError.
+    """
+    traced = Counting(environment, directory)
+    environment.prepare()
+    before = cable_bytes(environment)
+    workload.measure(traced, stage)
+    after = cable_bytes(environment)
+    return operations(traced.raw(), after[0] - before[0], after[1] - before[1])
+
+
+def records(run: str, experiment: str, arm: str, found: Mapping[str, float]) -> list[samples.Count]:
+    return [samples.Count(run, experiment, arm, operation, times) for operation, times in found.items()]

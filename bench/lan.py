@@ -1,0 +1,84 @@
+"""Two machines and a cable, in network namespaces: the one where jobs run, and the client's.
+
+::
+
+    the machine ("host")                         the client
+    10.99.0.1  bench0 ------------- veth ------- eth0  10.99.0.2, default route by 10.99.0.1
+    bridges, rules, published ports of one environment
+
+The machine's namespace is not the real host's: dockerd's rules and bridges, LXC's and ours are made in it and vanish
+with it, whoever was killed; nothing of the real host's network is read or changed. It costs what the first network
+namespace costs: the kernel has one code for all. Packets are forwarded there in every arm alike (ip_forward=1), so
+that containers without a published port are reached by their own address. Both namespaces live by descriptors of this
+process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import minictr as mc
+
+NETWORK = "10.99.0"
+CABLE = "bench0"
+FORWARDING = "/proc/sys/net/ipv4/ip_forward"
+
+
+class Lan:
+    """A context manager, that can be entered again when it was left.
+
+    ``host_address``, ``client_address``: of the two ends of the cable.
+    """
+
+    host_address, client_address = f"{NETWORK}.1", f"{NETWORK}.2"
+
+    def __init__(self) -> None:
+        self._stack = contextlib.ExitStack()
+        self._namespaces: dict[str, mc.Netns] = {}
+
+    def __enter__(self) -> Lan:
+        with contextlib.ExitStack() as stack:  # survives a failure half-way
+            host, client = stack.enter_context(mc.Netns()), stack.enter_context(mc.Netns())
+            with host.inside():
+                cable = mc.Veth(
+                    CABLE,
+                    netns=client,
+                    addresses=[f"{self.host_address}/24"],
+                    peer_addresses=[f"{self.client_address}/24"],
+                    gateway=self.host_address,
+                )
+                cable.make()
+                stack.callback(self._unplug, host, cable)
+                with open(FORWARDING, "w", encoding="ascii") as file:  # of the namespace of the thread that opens it
+                    file.write("1")
+            self._namespaces = {"host": host, "client": client}
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self._namespaces = {}
+        self._stack.close()
+
+    @staticmethod
+    def _unplug(host: mc.Netns, cable: mc.Veth) -> None:
+        with host.inside():
+            cable.close()
+
+    def inside(self, where: str = "host") -> Any:
+        """``with lan.inside():`` the calling thread, and what it starts, is on the machine, or the "client"."""
+        return self._namespaces[where].inside()
+
+    def path(self, where: str = "host") -> str:
+        """The namespace as a path, for as long as this process lives."""
+        return self._namespaces[where].path
+
+    def command(self, argv: Sequence[str], where: str = "client") -> list[str]:
+        """ARGV as it is started to run on the client, or on the machine ("host")."""
+        return ["nsenter", f"--net={self.path(where)}", "--", *argv]
+
+    def id(self, where: str = "host") -> int:
+        """The number of the namespace, as /proc/PID/ns/net tells it."""
+        return os.stat(self.path(where)).st_ino

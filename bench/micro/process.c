@@ -1,0 +1,182 @@
+/* Processes: made, executed, in namespaces of their own, and woken over a pipe or a futex. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "micro.h"
+
+static pid_t partner = -1, sleeper = -1;
+static int ours[2], theirs[2]; /* pipes: to the partner, from it */
+static uint32_t *turn;         /* whose turn it is: 0 ours, 1 the sleeper's */
+
+/* fork without the library's handlers; the arguments are in this order on x86 and arm alike when only flags count */
+static pid_t child(unsigned long flags)
+{
+    return (pid_t)syscall(SYS_clone, flags | SIGCHLD, 0, 0, 0, 0);
+}
+
+static int ended(pid_t pid)
+{
+    int status;
+    if (pid < 0)
+        return -errno;
+    if (waitpid(pid, &status, 0) < 0)
+        return -errno;
+    return WIFEXITED(status) && WEXITSTATUS(status) ? -WEXITSTATUS(status) : 0;
+}
+
+static int clone_exit(unsigned long flags)
+{
+    pid_t pid = child(flags);
+    if (pid == 0)
+        _exit(0);
+    return ended(pid);
+}
+
+static int fork_exit_once(void)
+{
+    return clone_exit(0);
+}
+
+static int fork_exec_once(void)
+{
+    char *words[] = {(char *)options.self, "exit", NULL}, *none[] = {NULL};
+    pid_t pid = child(0);
+    if (pid == 0) {
+        execve(options.self, words, none);
+        _exit(errno);
+    }
+    return ended(pid);
+}
+
+static int clone_uts_once(void)
+{
+    return clone_exit(CLONE_NEWUTS);
+}
+static int clone_ipc_once(void)
+{
+    return clone_exit(CLONE_NEWIPC);
+}
+static int clone_pid_once(void)
+{
+    return clone_exit(CLONE_NEWPID);
+}
+static int clone_mnt_once(void)
+{
+    return clone_exit(CLONE_NEWNS);
+}
+static int clone_net_once(void)
+{
+    return clone_exit(CLONE_NEWNET);
+}
+static int clone_user_once(void)
+{
+    return clone_exit(CLONE_NEWUSER);
+}
+static int clone_cgroup_once(void)
+{
+    return clone_exit(CLONE_NEWCGROUP);
+}
+
+static void echo_bytes(int from, int to)
+{
+    char byte;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    while (read(from, &byte, 1) == 1 && write(to, &byte, 1) == 1)
+        ;
+    _exit(0);
+}
+
+static int pipe_before(unsigned calls)
+{
+    (void)calls;
+    if (partner > 0)
+        return 0;
+    if (pipe2(ours, O_CLOEXEC) < 0 || pipe2(theirs, O_CLOEXEC) < 0)
+        return -errno;
+    partner = child(0);
+    if (partner == 0) {
+        close(ours[1]); /* so that our end is the last, and its read ends with us */
+        echo_bytes(ours[0], theirs[1]);
+    }
+    return partner < 0 ? -errno : 0;
+}
+
+static int pipe_once(void)
+{
+    char byte = 0;
+    return write(ours[1], &byte, 1) == 1 && read(theirs[0], &byte, 1) == 1 ? 0 : -errno;
+}
+
+/* Sleep until it is WHO's turn. The word is shared between processes: no FUTEX_PRIVATE_FLAG. */
+static int await(uint32_t who)
+{
+    while (__atomic_load_n(turn, __ATOMIC_ACQUIRE) != who)
+        if (syscall(SYS_futex, turn, FUTEX_WAIT, !who, NULL, NULL, 0) < 0 && errno != EAGAIN && errno != EINTR)
+            return -errno;
+    return 0;
+}
+
+static int pass_to(uint32_t who)
+{
+    __atomic_store_n(turn, who, __ATOMIC_RELEASE);
+    return syscall(SYS_futex, turn, FUTEX_WAKE, 1, NULL, NULL, 0) < 0 ? -errno : 0;
+}
+
+static int futex_before(unsigned calls)
+{
+    (void)calls;
+    if (sleeper > 0)
+        return 0;
+    turn = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (turn == MAP_FAILED)
+        return -errno;
+    sleeper = child(0);
+    if (sleeper == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        while (await(1) == 0 && pass_to(0) == 0)
+            ;
+        _exit(0);
+    }
+    return sleeper < 0 ? -errno : 0;
+}
+
+static int futex_once(void)
+{
+    int rc = pass_to(1);
+    return rc < 0 ? rc : await(0);
+}
+
+void process_end(void)
+{
+    pid_t started[] = {partner, sleeper};
+    for (int i = 0; i < 2; i++)
+        if (started[i] > 0) {
+            kill(started[i], SIGKILL);
+            waitpid(started[i], NULL, 0);
+        }
+}
+
+const struct op process_ops[] = {
+    {.name = "pipe", .calls = 100, .before = pipe_before, .once = pipe_once},
+    {.name = "futex", .calls = 100, .before = futex_before, .once = futex_once},
+    {.name = "fork_exit", .calls = 5, .once = fork_exit_once},
+    {.name = "fork_exec", .calls = 5, .once = fork_exec_once},
+    {.name = "clone_uts", .calls = 5, .once = clone_uts_once},
+    {.name = "clone_ipc", .calls = 5, .once = clone_ipc_once},
+    {.name = "clone_pid", .calls = 5, .once = clone_pid_once},
+    {.name = "clone_mnt", .calls = 5, .once = clone_mnt_once},
+    {.name = "clone_net", .calls = 3, .once = clone_net_once},
+    {.name = "clone_user", .calls = 5, .once = clone_user_once},
+    {.name = "clone_cgroup", .calls = 5, .once = clone_cgroup_once},
+    {0},
+};

@@ -1,0 +1,25 @@
+"""What several tests of the bench need."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parent))  # known.py: results with a known truth
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, requires) -> Iterator[Path]:
+    """An empty tmpfs of 1 MiB."""
+    requires.root()
+    path = tmp_path / "small-disk"
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1M", "minictr-bench-test", str(path)], check=True)
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", str(path)], check=True)
