@@ -116,7 +116,9 @@ class _Reader:
             if not all(isinstance(value, int | float) for value in record.values.values()):
                 return f"a sample of {record.arm} has values that are no numbers: left out"
             if (record.run, record.experiment, record.arm, record.block) in self._samples:
-                return f"a second, different sample of {record.experiment}, {record.arm}, block {record.block}: left out"
+                return (
+                    f"a second, different sample of {record.experiment}, {record.arm}, block {record.block}: left out"
+                )
         return ""
 
     def _keep(self, record: Record) -> None:

@@ -80,8 +80,6 @@ def welch(values: Sequence[float], base: Sequence[float], *, confidence: float =
     parts = [statistics.variance(side) / len(side) for side in (values, base)]
     if not sum(parts):
         return Interval(difference, difference, difference)
-    freedom = sum(parts) ** 2 / sum(
-        part**2 / (len(side) - 1) for part, side in zip(parts, (values, base), strict=True)
-    )
+    freedom = sum(parts) ** 2 / sum(part**2 / (len(side) - 1) for part, side in zip(parts, (values, base), strict=True))
     half = quantile((1 + confidence) / 2, freedom) * math.sqrt(sum(parts))
     return Interval(difference, difference - half, difference + half)
