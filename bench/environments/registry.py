@@ -1,0 +1,24 @@
+"""The environments by name."""
+
+from __future__ import annotations
+
+from bench.environments import bare, minictr
+from bench.environments.base import Stage
+from bench.environments.place import Place
+
+CLASSES: tuple[type[Place], ...] = (
+    bare.Bare,
+    bare.BareAgain,
+    bare.Host,
+    minictr.MinictrBare,
+    minictr.Minictr,
+    minictr.MinictrOverlay,
+    minictr.MinictrDocker,
+    minictr.MinictrLxc,
+)
+ENVIRONMENTS: dict[str, type[Place]] = {one.NAME: one for one in CLASSES}
+
+
+def make(name: str, stage: Stage) -> Place:
+    """The environment NAME on STAGE. KeyError for one that is not there."""
+    return ENVIRONMENTS[name](stage)
