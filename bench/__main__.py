@@ -9,9 +9,11 @@ import sys
 
 # verb -> module with ABOUT, add_arguments(parser) and main(options) -> exit code
 VERBS = {
+    "closure": "bench.micro.closing",
     "life": "bench.life.cli",
     "lifecycle": "bench.lifecycle.cli",
     "merge": "bench.merge",
+    "micro": "bench.micro.cli",
     "report": "bench.report.cli",
     "thesis": "bench.thesis",
 }

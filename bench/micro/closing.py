@@ -23,11 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the intervals (default: 0)")
 
 
-def costs(records: Iterable[samples.Record]) -> dict[str, dict[str, dict[int, float]]]:
+def costs(records: Iterable[samples.Record], *, network: bool = False) -> dict[str, dict[str, dict[int, float]]]:
     """arm -> operation -> block -> nanoseconds. Blocks of several runs are kept apart by counting on.
 
-    The network's operations are those over the cable; on an arm's own loopback both ends are in it, which would be
-    counted twice. "docker*" is what was measured of docker in both experiments.
+    The network's operations are those over the cable, with NETWORK also those on an arm's own loopback: both ends are
+    in it, which would be counted twice. "docker*" is what was measured of docker in both experiments.
     """
     found: dict[str, dict[str, dict[int, float]]] = {}
     runs: dict[str, int] = {}
@@ -35,7 +35,7 @@ def costs(records: Iterable[samples.Record]) -> dict[str, dict[str, dict[int, fl
         if not isinstance(record, samples.Sample) or record.discarded or not record.experiment.startswith(MICRO):
             continue
         way, _, operation = record.experiment.removeprefix(MICRO).rpartition("/")
-        if COST in record.values and (operation in NETWORK) == (way == arms.LAN):
+        if COST in record.values and (network or (operation in NETWORK) == (way == arms.LAN)):
             block = runs.setdefault(record.run, len(runs) * 1_000_000) + record.block
             arm = f"{way}:{record.arm}" if way else record.arm
             found.setdefault(arm, {}).setdefault(operation, {})[block] = record.values[COST]

@@ -32,25 +32,21 @@ DOT = "."  # between an operation and its measure, in the sample that the runner
 
 
 class MicroStage(Stage):
-    """A stage whose root has the program and its files as well; the shared one of the cache is never written to.
+    """A stage whose root has the program and its files as well; the shared one of the cache is never written to."""
 
-    ``sizes``: of the files that are written to for the first time.
-    """
-
-    sizes: Sequence[str] = tuple(program.LOWER)
+    plain = ""
 
     def __enter__(self) -> MicroStage:
         super().__enter__()
-        try:
-            self.progress("making the root file system of the micro tier")
-            root = os.path.join(self.directory, "micro-root")
-            subprocess.run(["cp", "-a", "--", self.rootfs, root], check=True, capture_output=True)
-            program.furnish(root, self.sizes)
-            self.plain, self.rootfs = self.rootfs, root
-        except BaseException:
-            self.__exit__()
-            raise
         return self
+
+    def furnish(self, sizes: Sequence[str] = tuple(program.LOWER)) -> None:
+        """From here on the root is a copy, with files of SIZES to be written to for the first time."""
+        self.progress("making the root file system of the micro tier")
+        root = os.path.join(self.directory, "micro-root")
+        subprocess.run(["cp", "-a", "--", self.rootfs, root], check=True, capture_output=True)
+        program.furnish(root, sizes)
+        self.plain, self.rootfs = self.rootfs, root
 
     def touched(self) -> str:
         mine, self.rootfs = self.rootfs, self.plain
