@@ -6,16 +6,10 @@ import os
 import shlex
 from typing import Any
 
-import minictr as mc
 from bench.environments.base import Bind, EnvironmentBroken, Job
 from bench.environments.place import WORK, Place
 from bench.environments.state import expected
 from bench.rootfs import TIMED
-
-
-def capabilities() -> int:
-    """How many this process has."""
-    return len(mc.isolation().capabilities.effective)
 
 
 class Bare(Place):
@@ -58,7 +52,7 @@ class Bare(Place):
 
     def planned(self, job: Job) -> dict[str, Any]:
         own = "mnt" if job.network == "lan" else "mnt net"
-        return expected(own=own, work=job.data, capabilities=capabilities(), seccomp=0, no_new_privs=False)
+        return expected(own=own, work=job.data, capabilities=len(self.held()), seccomp=0, no_new_privs=False)
 
 
 class BareAgain(Bare):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shlex
 import shutil
 import subprocess
 from collections.abc import Sequence
 from typing import IO, Any, ClassVar
 
+import minictr as mc
 from bench.environments import state
 from bench.environments.base import Bind, EnvironmentBroken, Job, Ran, Stage
 from bench.environments.live import Child, Group, Live
@@ -116,13 +118,24 @@ class Place:
     def put(self, source: str, inside: str) -> None:
         """Owners are root's inside, modes and times those of SOURCE."""
         target = self.where(inside)
-        os.makedirs(os.path.dirname(target), exist_ok=True)
+        self._directories(os.path.dirname(inside))
         self._copy(source, target)
         if self.owner or os.stat(source).st_uid:
             subprocess.run(["chown", "-R", "-h", f"{self.owner}:{self.owner}", target], check=True)
 
     def get(self, inside: str, target: str) -> None:
         self._copy(self.where(inside), target)
+
+    def _directories(self, inside: str) -> None:
+        """INSIDE and those above it, in a layer with the modes that they have in the root."""
+        target = self.where(inside)
+        if os.path.isdir(target):
+            return
+        self._directories(os.path.dirname(inside))
+        os.mkdir(target)
+        os.chown(target, self.owner, self.owner)
+        if os.path.isdir(self.stage.rootfs + inside):
+            shutil.copystat(self.stage.rootfs + inside, target)
 
     def _copy(self, source: str, target: str) -> None:
         command = ["cp", "-a", "--reflink=auto", "-T", "--", source, target]
@@ -163,6 +176,11 @@ class Place:
         """JOB as it is started: under the clock, held at both ends."""
         return [TIMED, self.token, "1", *job.argv]
 
+    @staticmethod
+    def held() -> set[str]:
+        """The capabilities of this process: no container of ours has more."""
+        return set(mc.isolation().capabilities.effective)
+
     def env(self, job: Job) -> dict[str, str]:
         return {**BASE_ENV, **job.env}
 
@@ -196,6 +214,16 @@ class Place:
             return Group(
                 command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, start_new_session=True, **options
             )
+
+    def apart(self, *lines: str) -> list[str]:
+        """The beginning of a command that runs in a mount namespace of its own, where /sys shows the network of our
+        machine (LXC and dockerd look there), after the shell's LINES."""
+        aside = self.path("cgroup")
+        os.makedirs(aside, exist_ok=True)
+        groups, kept = "/sys/fs/cgroup", shlex.quote(aside)
+        mounts = [f"mount --rbind {groups} {kept}", "mount -t sysfs sysfs /sys", f"mount --rbind {kept} {groups}"]
+        script = " && ".join([*mounts, *lines, 'exec "$@"'])
+        return ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
 
     def tool(self, *command: str, check: bool = True, timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
         """A command to its end, on the machine of our lan. EnvironmentBroken with its words when it fails."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.environments import bare, minictr
+from bench.environments import bare, docker, lxc, ours
 from bench.environments.base import Stage
 from bench.environments.place import Place
 
@@ -10,11 +10,16 @@ CLASSES: tuple[type[Place], ...] = (
     bare.Bare,
     bare.BareAgain,
     bare.Host,
-    minictr.MinictrBare,
-    minictr.Minictr,
-    minictr.MinictrOverlay,
-    minictr.MinictrDocker,
-    minictr.MinictrLxc,
+    ours.MinictrBare,
+    ours.Minictr,
+    ours.MinictrOverlay,
+    ours.MinictrDocker,
+    ours.MinictrLxc,
+    lxc.Lxc,
+    lxc.LxcUnprivileged,
+    docker.Docker,
+    docker.DockerVolume,
+    docker.BesideDocker,
 )
 ENVIRONMENTS: dict[str, type[Place]] = {one.NAME: one for one in CLASSES}
 

@@ -146,7 +146,7 @@ class Minictr(Place):
                 "proxy": False,
                 **({"interfaces": ["eth0", "lo"]} if self.rungs else {}),
             }
-        pids, held = spec.get("pids"), {*mc.isolation().capabilities.effective}
+        pids, held = spec.get("pids"), self.held()
         return expected(
             own=own,
             root="overlay" if self.overlay else "",
