@@ -15,6 +15,7 @@ VERBS = {
     "merge": "bench.merge",
     "micro": "bench.micro.cli",
     "report": "bench.report.cli",
+    "run": "bench.workloads.cli",
     "thesis": "bench.thesis",
 }
 

@@ -66,8 +66,16 @@ class Base:
                 raise ValueError(f"{self.NAME}: {key} is one of {', '.join(self.CHOICES[key])}, not {value}")
         self.size, self.variant = size, {**self.VARIANTS, **variant}
 
+    @property
+    def room(self) -> int:
+        """Bytes of disk that one sample takes at most: input, result, and the copies of both that are looked at."""
+        return 0
+
     def job(self) -> Job:
         raise NotImplementedError
+
+    def warm(self, stage: Stage) -> None:
+        """Whatever is an input of every sample and is not made anew for it is brought into memory, once."""
 
     def measure(self, environment: Environment, stage: Stage) -> dict[str, float]:
         """See Workload."""

@@ -36,6 +36,10 @@ class Compress(Base):
         self._proof = Proof([self._command[0], "-dc"])
         self._input = ""
 
+    @property
+    def room(self) -> int:
+        return 3 * BYTES[self.size]
+
     def job(self) -> Job:
         argv = (*self._command, f"-{self.variant['level']}", INPUT)
         return Job(argv, ENVIRONMENT, data=self.variant["data"])

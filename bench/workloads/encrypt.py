@@ -31,6 +31,10 @@ class Encrypt(Base):
         self._proof = Proof([*self._command, "-d"])
         self._input = ""
 
+    @property
+    def room(self) -> int:
+        return 3 * BYTES[self.size]
+
     def job(self) -> Job:
         return Job((*self._command, "-in", INPUT, "-out", OUTPUT), ENVIRONMENT, data=self.variant["data"])
 

@@ -41,6 +41,10 @@ class Receive(Base):
         super().__init__(size, **variant)
         self._keys = self._input = ""
 
+    @property
+    def room(self) -> int:
+        return 3 * BYTES[self.size]
+
     def job(self) -> Job:
         # sshd wants to be called by its full path, and this directory, which a fresh /run has not
         script = "mkdir -p /run/sshd && exec /usr/sbin/sshd -D -e -f /work/sshd_config"

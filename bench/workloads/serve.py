@@ -49,6 +49,10 @@ class Serve(Base):
         super().__init__(size, **variant)
         self._site = inputs.Site(0, 0, "")
 
+    @property
+    def room(self) -> int:
+        return 3 * SITES[self.size][1]
+
     def job(self) -> Job:
         argv = ("nginx", "-e", "/work/error.log", "-c", "/work/nginx.conf", "-g", "daemon off;")
         return Job(argv, ENVIRONMENT, network="lan", ports=(PORT,), data=self.variant["data"])
