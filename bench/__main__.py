@@ -14,7 +14,6 @@ VERBS = {
     "lifecycle": "bench.lifecycle.cli",
     "merge": "bench.merge",
     "micro": "bench.micro.cli",
-    "report": "bench.report.cli",
     "run": "bench.workloads.cli",
     "thesis": "bench.thesis",
 }

@@ -19,7 +19,7 @@ from bench import samples
 from bench.blocks import Measured
 from bench.environments import registry
 from bench.environments.base import EnvironmentBroken, Job
-from bench.environments.minictr import Minictr
+from bench.environments.ours import Minictr
 from bench.environments.place import Place
 from bench.micro import program
 from bench.micro.arms import IDS, LAYERS, Wish
