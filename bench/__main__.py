@@ -9,7 +9,9 @@ import sys
 
 # verb -> module with ABOUT, add_arguments(parser) and main(options) -> exit code
 VERBS = {
+    "ablate": "bench.ablate.cli",
     "closure": "bench.micro.closing",
+    "count": "bench.counts",
     "life": "bench.life.cli",
     "lifecycle": "bench.lifecycle.cli",
     "merge": "bench.merge",

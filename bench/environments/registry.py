@@ -19,6 +19,8 @@ CLASSES: tuple[type[Place], ...] = (
     lxc.LxcUnprivileged,
     docker.Docker,
     docker.DockerVolume,
+    docker.DockerHost,
+    docker.DockerHostVolume,
     docker.BesideDocker,
 )
 ENVIRONMENTS: dict[str, type[Place]] = {one.NAME: one for one in CLASSES}

@@ -71,13 +71,15 @@ def asked(options: argparse.Namespace) -> tuple[dict[str, Any], int, list[Any]]:
 
 
 @contextlib.contextmanager
-def results(options: argparse.Namespace, arguments: dict[str, Any], seed: int, earlier: list[Any]) -> Iterator[Session]:
-    """The results file, new or gone on with."""
+def results(
+    options: argparse.Namespace, arguments: dict[str, Any], seed: int, earlier: list[Any], *, verb: str
+) -> Iterator[Session]:
+    """The results file of VERB, new or gone on with."""
     if options.resume:
         with session.resumed(options.resume, earlier[0], earlier[1:]) as it:
             yield it
     else:
-        with session.begun(options.out, "micro", seed=seed, arguments=arguments) as it:
+        with session.begun(options.out, verb, seed=seed, arguments=arguments) as it:
             yield it
 
 
@@ -90,7 +92,7 @@ def measure(options: argparse.Namespace, arguments: dict[str, Any], seed: int, e
     with progress.shown() as bar, run.MicroStage(rootfs.MINIMAL, scratch=options.scratch, progress=bar.step) as stage:
         stage.furnish(sizes)
         wishes = arms.chosen(arms.every(stage.layers()), words)
-        with results(options, arguments, seed, earlier) as it:
+        with results(options, arguments, seed, earlier, verb="micro") as it:
             bar.tell(f"run {it.run.id}, seed {seed}, {len(wishes)} arms: {it.path}")
 
             def write(record: samples.Record) -> None:

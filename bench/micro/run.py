@@ -49,7 +49,7 @@ class MicroStage(Stage):
         self.plain, self.rootfs = self.rootfs, root
 
     def touched(self) -> str:
-        mine, self.rootfs = self.rootfs, self.plain
+        mine, self.rootfs = self.rootfs, self.plain or self.rootfs
         try:
             return super().touched()
         finally:
