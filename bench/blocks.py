@@ -176,7 +176,7 @@ class Blocks:
     def _clean(self, arm: Arm) -> None:
         self._progress.step(f"cleaning up {arm.name}")
         try:
-            left = list(arm.cleanup())
+            left = [" ".join(line.split()) for line in arm.cleanup()]
         except BREAKS as err:
             left = [f"{arm.name}: cleaning up: {said(err)}"]
         self._outcome.left += [line for line in left if line not in self._outcome.left]

@@ -36,7 +36,7 @@ VERSION = "1"  # of how it is built: another number is another root
 KERNEL = "linux-source-6.1"
 # What the five workloads run: xz; openssl; the kernel's compiler and its tools; nginx; sshd and scp's other end
 PACKAGES = (
-    "xz-utils",
+    *("xz-utils", "bzip2", "zstd"),
     "openssl",
     *("gcc", "libc6-dev", "make", "bc", "flex", "bison", "libelf-dev", "libssl-dev", KERNEL),
     "nginx-light",

@@ -184,9 +184,9 @@ class Live:
         self._child.kill()  # what the job left behind, where no pid namespace took it along
         code = self.place.returncode(code)
         whole = time.perf_counter() - self._begin - self._held + self.place.made_s
-        words, _, line = read(self._err.name).rpartition(MARK)
-        values = {**reported(line), "whole_s": whole, **counted}
-        return Ran(code, read(self._out.name), words, values)
+        words, _, rest = read(self._err.name).rpartition(MARK)
+        line, _, after = rest.partition(b"\n")  # some tools have a word of their own about the exit code
+        return Ran(code, read(self._out.name), words + after, {**reported(line), "whole_s": whole, **counted})
 
     def _end(self) -> None:
         """Whatever is still there goes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.environments import bare, docker, lxc, ours
+from bench.environments import bare, docker, lxc, ours, podman, tools
 from bench.environments.base import Stage
 from bench.environments.place import Place
 
@@ -22,6 +22,11 @@ CLASSES: tuple[type[Place], ...] = (
     docker.DockerHost,
     docker.DockerHostVolume,
     docker.BesideDocker,
+    podman.Podman,
+    tools.Runc,
+    tools.Crun,
+    tools.Bubblewrap,
+    tools.Nspawn,
 )
 ENVIRONMENTS: dict[str, type[Place]] = {one.NAME: one for one in CLASSES}
 

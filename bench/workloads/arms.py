@@ -56,7 +56,7 @@ class WorkloadArm:
         self._workload, self._shared, self._stage = workload, shared, stage
 
     def unavailable(self) -> str:
-        missing = [program for program in self._workload.CLIENT if not shutil.which(program)]
+        missing = [program for program in self._workload.needs_here if not shutil.which(program)]
         if missing:
             return f"{', '.join(missing)} not installed on this machine: scripts/bootstrap.sh bench"
         return self._shared.unavailable()

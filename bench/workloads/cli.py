@@ -61,22 +61,22 @@ def seconds(text: str) -> float:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    chosen, asked = parser.add_argument, argparse.ArgumentDefaultsHelpFormatter
-    parser.formatter_class = asked
-    names = ", ".join(catalogue.WORKLOADS)
-    chosen("--workloads", default=",".join(catalogue.WORKLOADS), metavar="W,...", help=f"of {names}; W:KEY=VALUE")
-    chosen("--environments", default=ENVIRONMENTS, metavar="E,...", help="or `all`; bare is always there, and twice")
-    chosen("--size", choices=SIZES, default="small", help="full is the thesis' size")
-    chosen("--blocks", type=positive, help=f"each has every arm once (default: {BLOCKS})")
-    chosen("--minutes", type=minutes, help="begin no block that would not end by then")
-    chosen("--precision", type=share, metavar="P%", help="end a workload when every interval is as narrow as +-P%%")
-    chosen("--seed", type=int, help="of the order (default: a new one, kept in the results)")
-    chosen("--rest", type=seconds, metavar="S", help=f"seconds before each sample (default: {REST})")
-    chosen("--own-programs", action="store_true", help="a root of this machine's programs: no serve, no receive")
-    chosen("--scratch", default="", metavar="DIR", help="on a real disk (default: MINICTR_BENCH_SCRATCH, or /var/tmp)")
+    option, names = parser.add_argument, ",".join(catalogue.WORKLOADS)
+    option("--workloads", default=names, metavar="W,...", help=f"W or W:KEY=VALUE:... (default: {names})")
+    option("--environments", default=ENVIRONMENTS, metavar="E,...", help=f"or `all` (default: {ENVIRONMENTS})")
+    option("--size", choices=SIZES, default="small", help="full is the thesis' size (default: small)")
+    option("--blocks", type=positive, help=f"each has every arm once, and bare twice (default: {BLOCKS})")
+    option("--minutes", type=minutes, help="begin no block that would not end by then (default: no limit)")
+    option(
+        "--precision", type=share, metavar="P", help="a workload ends when its intervals are within +-P, as in 0.5%%"
+    )
+    option("--seed", type=int, help="of the order (default: a new one, kept in the results)")
+    option("--rest", type=seconds, metavar="S", help=f"seconds of rest before each sample (default: {REST})")
+    option("--own-programs", action="store_true", help="a root of this machine's programs: no serve, no receive")
+    option("--scratch", default="", metavar="DIR", help="on a real disk (default: MINICTR_BENCH_SCRATCH, or /var/tmp)")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--out", default="", metavar="FILE", help="results (default: bench-run-DATE.jsonl here)")
-    where.add_argument("--resume", default="", metavar="FILE", help="go on with a run; only limits are taken from here")
+    where.add_argument("--resume", default="", metavar="FILE", help="go on with that run; only limits are taken anew")
 
 
 KEPT = ("workloads", "environments", "size", "own_programs")  # what a resumed run takes from its file

@@ -19,7 +19,7 @@ SAME = {
 }
 CONFIGURATIONS = {"tiny": "tinyconfig", "small": "tinyconfig", "full": "defconfig"}
 ROOM = {"tiny": inputs.MIB, "small": 64 * inputs.MIB, "full": 4096 * inputs.MIB}
-TINY_UNITS = 24
+TINY_UNITS = 6
 TIMEOUT = 6 * 3600.0
 EXECUTABLE, SHARED = 2, 3  # ET_EXEC, ET_DYN of elf.h: which of them a kernel is, its architecture decides
 MACHINES = {3: "i386", 62: "x86_64", 183: "aarch64"}  # EM_*; tinyconfig on x86-64 is a 32-bit kernel

@@ -41,7 +41,7 @@ class Serve(Base):
     NAME = "serve"
     ABOUT = "serve a static site by nginx, mirrored by wget -mq: 16,539 files of 348 MiB full, 2,000 of 38 MiB small"
     NEEDS = ("nginx-light",)
-    CLIENT = ("wget", "nsenter")
+    needs_here = ("wget", "nsenter")
     VARIANTS = {**Base.VARIANTS, "way": "client"}
     CHOICES = {**Base.CHOICES, "way": client.WAYS}
 

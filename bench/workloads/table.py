@@ -32,7 +32,9 @@ def _experiment(of: Experiment) -> list[str]:
         f"{INDENT}{'arm':<18}{'n':>4}{f'median {unit}':>12}   {'against ' + of.base:<28}{'shows from':>11}   verdict",
     ]
     by_arm = {one.arm: one for one in (*of.comparisons, *([of.same] if of.same else []))}
-    for arm, column in of.columns.items():
+    first = [of.base, *([of.same.arm] if of.same else [])]
+    for arm in sorted(of.columns, key=lambda name: first.index(name) if name in first else len(first)):
+        column = of.columns[arm]
         middle = stats.quartiles(list(column.values())).median
         line = f"{INDENT}{arm:<18}{len(column):>4}{middle:>12.4g}   "
         lines.append((line + (_compared(by_arm[arm], of) if arm in by_arm else "")).rstrip())
@@ -43,7 +45,7 @@ def _compared(one: Comparison, of: Experiment) -> str:
     """The interval, the smallest difference so many blocks would show, and the verdict."""
     if one.ratio is None:
         return f"{one.blocks} blocks are too few"
-    words = "the A/A check" if one is of.same else one.words
+    words = "the A/A check" if one is of.same else analysis.UNRESOLVED if of.gates else one.words
     shows = f"{analysis.percent(one.detectable):.1f} %"
     return f"{analysis.interval_text(one.ratio):<28}{shows:>11}   {words}"
 
