@@ -9,12 +9,15 @@ import sys
 
 # verb -> module with ABOUT, add_arguments(parser) and main(options) -> exit code
 VERBS = {
+    "ablate": "bench.ablate.cli",
+    "closure": "bench.micro.closing",
+    "count": "bench.counts",
     "doctor": "bench.doctor",
     "life": "bench.life.cli",
     "lifecycle": "bench.lifecycle.cli",
     "list": "bench.listing",
     "merge": "bench.merge",
-    "report": "bench.report.cli",
+    "micro": "bench.micro.cli",
     "run": "bench.workloads.cli",
     "thesis": "bench.thesis",
 }

@@ -126,3 +126,9 @@ def count(workload: Any, environment: Environment, stage: Stage, directory: str)
 
 def records(run: str, experiment: str, arm: str, found: Mapping[str, float]) -> list[samples.Count]:
     return [samples.Count(run, experiment, arm, operation, times) for operation, times in found.items()]
+
+
+def told(found: Mapping[str, float], most: int) -> str:
+    """The MOST frequent operations, in words."""
+    largest = sorted(found.items(), key=lambda item: -item[1])[:most]
+    return ", ".join(f"{name} {times:,.0f}" for name, times in largest)

@@ -90,19 +90,68 @@ def _checked(factors: Sequence[str], most: int, method: str) -> list[str]:
     return list(factors)
 
 
-def leave_one_out(factors: Sequence[str], possible: Possible = anything, *, base: Factors = frozenset()) -> Design:
-    """All factors, and all but one of them for each. BASE is on everywhere."""
+def lean(on: Factors, needs: Mapping[str, Iterable[str]]) -> Factors:
+    """ON without those that stand on something which is not there. NEEDS: factor -> what it stands on."""
+    while True:
+        kept = frozenset(name for name in on if all(other in on for other in needs.get(name, ())))
+        if kept == on:
+            return kept
+        on = kept
+
+
+def grounded(on: Factors, needs: Mapping[str, Iterable[str]]) -> Factors:
+    """ON with all that it stands on."""
+    while True:
+        more = on.union(*(needs.get(name, ()) for name in on))
+        if more == on:
+            return on
+        on = more
+
+
+def leave_one_out(
+    factors: Sequence[str],
+    possible: Possible = anything,
+    *,
+    base: Factors = frozenset(),
+    needs: Mapping[str, Iterable[str]] = {},
+) -> Design:
+    """All factors, and all but one of them for each. BASE is on everywhere.
+
+    What needs the one that is left out is left out with it, which is told.
+    """
     names = _checked(factors, MOST_SCREENED, "leave-one-out")
     whole = base | frozenset(names)
-    rows = [Row("all", whole), *(Row(f"-{name}", whole - {name}, "all") for name in names)]
-    return _design("loo", names, [Row("none", base), *rows], possible)
+    rows, notes = [Row("none", base), Row("all", whole)], []
+    for name in names:
+        on = lean(whole - {name}, needs)
+        rows.append(Row(f"-{name}", on, "all"))
+        if gone := sorted(whole - on - {name}):
+            notes.append(f"-{name} takes {', '.join(gone)} along, which cannot be without it")
+    return _design("loo", names, rows, possible, notes)
 
 
-def add_one_in(factors: Sequence[str], possible: Possible = anything, *, base: Factors = frozenset()) -> Design:
-    """None of the factors, and one of them for each. BASE is on everywhere."""
+def add_one_in(
+    factors: Sequence[str],
+    possible: Possible = anything,
+    *,
+    base: Factors = frozenset(),
+    needs: Mapping[str, Iterable[str]] = {},
+) -> Design:
+    """None of the factors, and one of them for each. BASE is on everywhere.
+
+    What the one that is put in needs is put in with it; it is then compared with the row that has just that.
+    """
     names = _checked(factors, MOST_SCREENED, "add-one-in")
-    rows = [Row("none", base), *(Row(f"+{name}", base | {name}, "none") for name in names)]
-    return _design("aoi", names, [*rows, Row("all", base | frozenset(names))], possible)
+    sets = {name: grounded(base | {name}, needs) for name in names}
+    by_set = {on: f"+{name}" for name, on in reversed(sets.items())} | {base: "none"}
+    rows, notes = [Row("none", base)], []
+    for name, on in sets.items():
+        over = by_set.get(on - {name}, "none")
+        rows.append(Row(f"+{name}", on, over))
+        brought = sorted(on - base - {name})
+        if brought and over == "none":
+            notes.append(f"+{name} brings {', '.join(brought)}, which it cannot be without")
+    return _design("aoi", names, [*rows, Row("all", base | frozenset(names))], possible, notes)
 
 
 def ladder(rungs: Sequence[tuple[str, Iterable[str]]], possible: Possible = anything) -> Design:

@@ -63,6 +63,7 @@ class Docker(_Daemonized):
         "dockerd and containerd are stopped (SIGSTOP) while other arms are measured",
         "its init is the job's own clock: there is no tini",
     )
+    HOST = False  # --network host: the machine's own network, whatever the job says
 
     @property
     def container(self) -> str:
@@ -73,7 +74,8 @@ class Docker(_Daemonized):
         self.daemon.docker("rm", "--force", "--volumes", self.container, check=False)
         words = ["create", "--name", self.container, "--workdir", job.cwd]
         words += ["--network", "none"] if job.network == "none" else []
-        for port in job.ports if job.network == "lan" else ():
+        words += ["--network", "host"] if self._host(job) else []
+        for port in job.ports if job.network == "lan" and not self.HOST else ():
             words += ["--publish", f"{self.published(port)}:{port}"]
         for name, value in self.env(job).items():
             words += ["--env", f"{name}={value}"]
@@ -84,6 +86,9 @@ class Docker(_Daemonized):
         self.made_s = time.perf_counter() - begin
         answer = self.daemon.docker("inspect", "--format", "{{.GraphDriver.Data.UpperDir}}", self.container)
         self._upper = answer.stdout.strip()
+
+    def _host(self, job: Job) -> bool:
+        return self.HOST and job.network == "lan"
 
     @staticmethod
     def published(port: int) -> int:
@@ -96,6 +101,8 @@ class Docker(_Daemonized):
         return self.daemon.command("start", "--attach", self.container)
 
     def reached(self, pid: int, job: Job) -> tuple[dict[str, str], dict[int, int]]:
+        if self._host(job):
+            return super().reached(pid, job)
         here = self.lan.host_address
         return {"client": here, "host": here, "local": "127.0.0.1"}, {port: self.published(port) for port in job.ports}
 
@@ -107,8 +114,11 @@ class Docker(_Daemonized):
             "dnat": bool(job.ports),
             "proxy": bool(job.ports),
         }
+        if self._host(job):
+            lan = {"masquerade": True, "dnat": False, "proxy": False}  # the first is dockerd's own, for the others
         return expected(
-            own="mnt pid net ipc uts" + ("" if self.daemon_v1() else " cgroup"),
+            own=("mnt pid ipc uts" if self._host(job) else "mnt pid net ipc uts")
+            + ("" if self.daemon_v1() else " cgroup"),
             root="overlay",
             work=job.data,
             capabilities=len(self.held() & CAPABILITIES),
@@ -139,6 +149,18 @@ class DockerVolume(Docker):
 
     def planned(self, job: Job) -> dict[str, Any]:
         return {**super().planned(job), "work": "volume"}
+
+
+class DockerHost(Docker):
+    NAME = "docker-host"
+    ABOUT = "docker run --network host: no bridge, no NAT and no proxy on the way"
+    HOST = True
+
+
+class DockerHostVolume(DockerVolume):
+    NAME = "docker-host-volume"
+    ABOUT = "docker run --network host with /work in a volume"
+    HOST = True
 
 
 class BesideDocker(_Daemonized, Bare):

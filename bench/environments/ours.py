@@ -135,7 +135,6 @@ class Minictr(Place):
 
     def planned(self, job: Job) -> dict[str, Any]:
         spec = self.container(job).spec()
-        kept = spec.get("capabilities")
         own = " ".join(kind for name, kind in SPACES.items() if name in spec.names)
         network: dict[str, Any] = {"interfaces": ["lo"]}
         if job.network == "lan":
@@ -151,7 +150,7 @@ class Minictr(Place):
             own=own,
             root="overlay" if self.overlay else "",
             work=job.data,
-            capabilities=len(held if kept is None else held & {*kept.parts}),
+            capabilities=_kept(spec, held),
             seccomp=int("seccomp" in spec.names),
             no_new_privs="no_new_privs" in spec.names,
             cgroups=" ".join(name for name in CONTROLLERS if name in spec.names),
@@ -165,6 +164,14 @@ class Minictr(Place):
             return []
         done = self.tool(sys.executable, "-m", "minictr", "--root", self.path("state"), "gc", check=False)
         return [f"{self.name}: {done.stderr.strip()}"] if done.returncode else []
+
+
+def _kept(spec: mc.Spec, held: set[str]) -> int | None:
+    """How many capabilities a program of SPEC has. In a user namespace the kernel gives all it has, ours or not."""
+    kept = spec.get("capabilities")
+    if "userns" in spec.names:
+        return None if kept is None else len(kept.parts)
+    return len(held if kept is None else held & {*kept.parts})
 
 
 class MinictrBare(Minictr):

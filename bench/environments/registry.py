@@ -19,6 +19,8 @@ CLASSES: tuple[type[Place], ...] = (
     lxc.LxcUnprivileged,
     docker.Docker,
     docker.DockerVolume,
+    docker.DockerHost,
+    docker.DockerHostVolume,
     docker.BesideDocker,
     podman.Podman,
     tools.Runc,

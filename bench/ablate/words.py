@@ -1,0 +1,133 @@
+"""From design words to containers: what is on in a row becomes the features, the layer and the network of one arm.
+
+A word is the name of a feature of minictr, ``overlay``, or a rung of the network (``veth``, ``bridge``, ...). A factor
+is a word or a group of them; off is absence. A row that cannot be a container is refused by what minictr says of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import minictr as mc
+from bench.design import Factors, grounded
+from bench.environments import ours
+
+FIXED = ("net", "loopback", "env")  # every arm has a network of its own (the rungs are words), and its environment
+OVERLAY = "overlay"
+RUNGS = ours.RUNGS
+TARGETS: Mapping[str, tuple[str, bool, tuple[str, ...]]] = {
+    # --to -> (profile, a layer on top of the root, the network's rungs)
+    "default": ("default", False, ours.DOCKER_RUNGS),
+    "docker": ("docker", True, ours.DOCKER_RUNGS),
+    "lxc": ("lxc", False, ours.LXC_RUNGS),
+}
+ENVIRONMENT = {"default": "minictr", "docker": "minictr-docker", "lxc": "minictr-lxc"}  # the same, as bench run has it
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "root": ("mnt", "pivot_root", "nodev"),
+    OVERLAY: (OVERLAY,),
+    "namespaces": ("pid", "ipc", "uts", "cgroupns"),
+    "mounts": ("proc", "sysfs", "dev", "devpts", "shm", "mqueue", "cgroupfs"),
+    "masks": ("masked_paths", "readonly_paths"),
+    "process": ("hostname", "sysctl", "umask", "rlimits", "keyring", "session", "boot_id", "init"),
+    "privilege": ("user", "capabilities", "no_new_privs"),
+    "seccomp": ("seccomp",),
+    "cgroups": ("memory", "cpu", "cpuset", "pids", "io", "freezer", "devices", "named_cgroup"),
+    "cable": ("veth", "bridge"),
+    "firewall": ("bridge_netfilter", "conntrack", "nat", "publish"),
+}
+
+
+class WordError(ValueError):
+    """A word that the target does not have: one line with those it has."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """What is taken apart. ``lan``: its workload is reached over the network, so its rungs are words as well."""
+
+    name: str
+    features: tuple[Any, ...]
+    overlay: bool
+    rungs: tuple[str, ...]
+
+    @classmethod
+    def of(cls, name: str, *, lan: bool) -> Target:
+        profile, overlay, rungs = TARGETS[name]
+        return cls(name, tuple(mc.Container("/", features=profile).features), overlay, rungs if lan else ())
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Every word, in the order a person meets them."""
+        own = [one.name for one in self.features if one.name not in FIXED]
+        return tuple(dict.fromkeys([*own, *([OVERLAY] if self.overlay else []), *self.rungs]))
+
+    @property
+    def needs(self) -> dict[str, tuple[str, ...]]:
+        """What each word stands on, as minictr's features say; rungs on the cable; the network's sysctls on that."""
+        found = {
+            one.name: tuple(name for name, _ in one.NEEDS if name not in FIXED)
+            for one in self.features
+            if one.name not in FIXED
+        }
+        if self.overlay:
+            found[OVERLAY] = ("mnt",)
+        found |= {rung: ("veth",) for rung in self.rungs if rung != "veth"}
+        if self.rungs and "sysctl" in found:
+            found["sysctl"] = (*found["sysctl"], "veth")  # without a cable the machine's own network is used
+        return {name: on for name, on in found.items() if on}
+
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """Group -> its words that this target has."""
+        mine = {name: tuple(word for word in words if word in self.words) for name, words in GROUPS.items()}
+        return {name: words for name, words in mine.items() if words}
+
+    def factors(self, text: str) -> list[str]:
+        """``a,b`` as factors, words or groups; "" is every word. Raises WordError."""
+        wished = [word for word in text.split(",") if word] or list(self.words)
+        known = {*self.words, *self.groups()}
+        unknown = [word for word in wished if word not in known]
+        if unknown:
+            raise WordError(
+                f"{self.name} has no feature {', '.join(unknown)}; it has {', '.join(self.words)}; "
+                f"groups: {', '.join(self.groups())}"
+            )
+        return wished
+
+    def spelled(self, on: Iterable[str]) -> Factors:
+        """The words of factors."""
+        groups = self.groups()
+        return frozenset(word for name in on for word in ((name,) if name in self.words else groups.get(name, (name,))))
+
+    def group_needs(self, factors: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """factor -> factors that it stands on, by its words."""
+        found = {}
+        for name in factors:
+            mine = self.spelled([name])
+            ground = grounded(mine, self.needs) - mine
+            found[name] = tuple(other for other in factors if other != name and self.spelled([other]) & ground)
+        return {name: on for name, on in found.items() if on}
+
+    def container(self, on: Factors, rootfs: str = "/") -> tuple[mc.Container, bool, tuple[str, ...]]:
+        """(container, overlay, rungs) of the words ON. Raises SpecError when there is no such container."""
+        words = self.spelled(on)
+        kept = [one for one in self.features if one.name in words or one.name in FIXED]
+        if "pivot_root" not in words:
+            kept.append(mc.Chroot())
+        box = mc.Container(rootfs, features=kept)
+        return box, OVERLAY in words, tuple(rung for rung in self.rungs if rung in words)
+
+    def possible(self, on: Factors) -> str:
+        """Why there is no container with the words ON; "" when there is."""
+        words = self.spelled(on)
+        for name in sorted(words):
+            for ground in self.needs.get(name, ()):
+                if ground not in words:
+                    return f"{name} needs {ground}, which is not in this row"
+        try:
+            box, _, _ = self.container(on)
+            box.plan(["true"])
+        except mc.SpecError as err:
+            return str(err)
+        return ""
