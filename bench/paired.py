@@ -15,10 +15,11 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import math
+import operator
 import random
 import statistics
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from functools import cached_property, lru_cache
 
 from bench import student
 from bench.stats import CONFIDENCE, Interval, quantile
@@ -33,6 +34,13 @@ POWER = 0.8
 def log_ratios(values: Sequence[float], base: Sequence[float]) -> list[float]:
     """The unit: one logarithm of a ratio for each block. ValueError when lengths differ or a value is not above 0."""
     return [math.log(value) - math.log(other) for value, other in zip(values, base, strict=True)]
+
+
+@lru_cache(maxsize=16)
+def _draws(count: int, seed: int, resamples: int) -> list[Callable[[Sequence[float]], Sequence[float]]]:
+    """So many resamples of COUNT values as functions that pick them: made once for all effects of so many blocks."""
+    rng = random.Random(seed)
+    return [operator.itemgetter(*rng.choices(range(count), k=count)) for _ in range(resamples)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,14 +76,14 @@ class Effect:
     @cached_property
     def pivots(self) -> list[float]:
         """(mean of a resample - mean) / its standard error, ascending; resamples without scatter are left out."""
-        count, rng = self.blocks, random.Random(self.seed)
+        count = self.blocks
         centred = [value - self.mean for value in self.logs]
-        found = []
-        for _ in range(self.resamples):
-            drawn = rng.choices(centred, k=count)
-            middle = sum(drawn) / count
-            square = sum([value * value for value in drawn]) - count * middle * middle
-            if square > 1e-12 * self.deviation**2:
+        squares = [value * value for value in centred]
+        found, least = [], 1e-12 * self.deviation**2
+        for draw in _draws(count, self.seed, self.resamples):
+            middle = sum(draw(centred)) / count
+            square = sum(draw(squares)) - count * middle * middle
+            if square > least:
                 found.append(middle / math.sqrt(square / (count - 1) / count))
         return sorted(found)
 

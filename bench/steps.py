@@ -1,9 +1,11 @@
-"""What each feature of a container adds, pure: from arms that differ in one feature, and from ladders.
+"""What each feature of a container adds, pure: from arms that differ in known features, and from ladders.
 
-An ablation's arms have sets of features. ``none`` is the smallest set, ``all`` the largest; a feature was *put in
-alone* where an arm has the smallest set and it, *left out* where one has the largest without it. Where both were
-measured its share is the mean of the two, per block: what it costs alone and what it costs among all others are the two
-ends of what it can be said to cost. What the shares do not sum up to is the features' interaction, a row of its own.
+An ablation's arms have sets of features; the smallest set is the *floor*, the largest the *whole*. Where the sets grow
+from arm to arm they are a **chain**, and each step is what its arm has more than the one before. Otherwise an arm is
+near the floor (a feature *put in alone*) or near the whole (one *left out*), and is held against the nearest arm that
+it grew from, or that it was left out of. A feature measured both ways has the mean of the two as its share, per block:
+what it costs alone and what it costs among all others are the two ends of what it can be said to cost. What the shares
+do not sum up to is the features' interaction, a row of its own.
 """
 
 from __future__ import annotations
@@ -12,13 +14,17 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
-from bench.analysis import Columns, Comparison, Experiment, Key, compare, judged, of_logs
+from bench.analysis import SUFFIX, Columns, Comparison, Experiment, Key, compare, judged, of_logs
 from bench.samples import Arm
 
 TOGETHER, INTERACTION = "all together", "interaction"
-LADDER = "ladder"
+ALONE, LAST = "put in alone", "left out"
+IN_ORDER = ("ladder", "rebuild", "nginx")  # in the name of an experiment whose arms stand in a known order
+OVER = "measured over "  # in what is known of an arm: which other one it is held against
+SHORTEST = 3  # arms of a chain
 
-Sets = dict[frozenset[str], str]  # features -> the arm that has them
+Sets = dict[str, frozenset[str]]  # arm -> features, in the order of the records
+Logs = dict[Key, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,99 +35,142 @@ class Shares:
     features: tuple[Comparison, ...]
     interaction: Comparison | None
     whole: Comparison
-    alone: tuple[Comparison, ...]  # each feature put in alone
-    last: tuple[Comparison, ...]  # each feature left out, as what it adds
+    alone: tuple[Comparison, ...] = ()  # each feature put in alone
+    last: tuple[Comparison, ...] = ()  # each feature left out, as what it adds
 
 
 def sets_of(one: Experiment, arms: Mapping[tuple[str, str], Arm]) -> Sets:
-    """The arms of ONE that were measured, by their features."""
-    found: Sets = {}
-    for (experiment, name), arm in arms.items():
-        if experiment == one.name and name in one.columns:
-            found.setdefault(frozenset(arm.features), name)
-    return found
+    """The features of ONE's measured arms; the base and its twin are none of them."""
+    named = {name: arm for (experiment, name), arm in arms.items() if experiment == one.name}
+    others = [name for name in one.columns if name not in (one.base, one.base + SUFFIX)]
+    return {name: frozenset(named[name].features) for name in others if name in named}
 
 
-def is_ladder(one: Experiment) -> bool:
-    """Whether the arms of ONE are rungs: its name says so."""
-    return LADDER in one.name.split("/") or any(part.startswith(LADDER) for part in one.name.split("/"))
+def in_order(one: Experiment) -> bool:
+    """Whether the arms of ONE stand in a known order: its name says so."""
+    return any(word in one.name for word in IN_ORDER)
 
 
-def _logs(table: Columns, arm: str, base: str) -> dict[Key, float]:
+def chain(sets: Sets) -> list[str]:
+    """Arms of which each has all that the one before has, and more, from the first; [] for too few."""
+    found: list[str] = []
+    for name, on in sets.items():
+        if not found or sets[found[-1]] < on:
+            found.append(name)
+    return found if len(found) >= SHORTEST else []
+
+
+def _logs(table: Columns, arm: str, base: str) -> Logs:
     both = table.get(arm, {}).keys() & table.get(base, {}).keys()
     return {key: math.log(table[arm][key] / table[base][key]) for key in both}
-
-
-def _mean(found: Sequence[Mapping[Key, float]]) -> dict[Key, float]:
-    """By block, over those that have the block; only blocks that all have."""
-    keys = set.intersection(*(set(each) for each in found))
-    return {key: sum(each[key] for each in found) / len(found) for key in keys}
-
-
-def shares(one: Experiment, arms: Mapping[tuple[str, str], Arm]) -> Shares | None:
-    """The shares of ONE; None when it has no two sets of which one holds the other by more than a feature."""
-    sets = sets_of(one, arms)
-    smallest, largest = _ends(sets)
-    if largest - smallest == frozenset() or not sets:
-        return None
-    none, whole = sets[smallest], sets[largest]
-    by_feature: dict[str, tuple[str, dict[Key, float]]] = {}
-    alone, last = [], []
-    for feature in sorted(largest - smallest):
-        ways: list[tuple[str, dict[Key, float]]] = []
-        only, without = sets.get(smallest | {feature}), sets.get(largest - {feature})
-        if only and len(largest - smallest) > 1:
-            ways.append(("put in alone", _logs(one.columns, only, none)))
-            alone.append(_compared(one, feature, none, ways[-1][1]))
-        if without and len(largest - smallest) > 1:
-            ways.append(("left out", _logs(one.columns, whole, without)))
-            last.append(_compared(one, feature, without, ways[-1][1]))
-        if ways:
-            by_feature[feature] = (" and ".join(way for way, _ in ways), _mean([logs for _, logs in ways]))
-    if not by_feature:
-        return None
-    total = _logs(one.columns, whole, none)
-    rest = _rest(total, [logs for _, logs in by_feature.values()])
-    missing = len(largest - smallest) - len(by_feature)
-    name = INTERACTION if not missing else f"{INTERACTION}, and {missing} features not measured"
-    features = [_compared(one, feature, way, logs) for feature, (way, logs) in by_feature.items()]
-    return Shares(
-        one,
-        tuple(sorted(judged(features, one.gates), key=_size, reverse=True)),
-        judged([_compared(one, name, "what is left", rest)], one.gates)[0] if rest else None,
-        judged([_compared(one, TOGETHER, none, total)], one.gates)[0],
-        judged(alone, one.gates),
-        judged(last, one.gates),
-    )
-
-
-def _ends(sets: Sets) -> tuple[frozenset[str], frozenset[str]]:
-    if not sets:
-        return frozenset(), frozenset()
-    return min(sets, key=len), max(sets, key=len)
 
 
 def _compared(one: Experiment, feature: str, base: str, found: Mapping[Key, float]) -> Comparison:
     return of_logs(one.place, one.name, one.value, [found[key] for key in sorted(found)], feature, base)
 
 
-def _rest(total: Mapping[Key, float], each: Sequence[Mapping[Key, float]]) -> dict[Key, float]:
-    keys = set(total).intersection(*(set(logs) for logs in each))
-    return {key: total[key] - sum(logs[key] for logs in each) for key in keys}
-
-
 def _size(one: Comparison) -> float:
     return abs(math.log(one.ratio.estimate)) if one.ratio else 0.0
 
 
-def rungs(one: Experiment) -> list[tuple[str, Comparison | None, Comparison | None]]:
-    """(rung, against the base, against the rung below) in the order of the ladder; None where there is none."""
+def rebuilt(one: Experiment, arms: Mapping[tuple[str, str], Arm]) -> Shares | None:
+    """The steps of a chain from the base on; None where the arms of ONE are none."""
+    sets = sets_of(one, arms)
+    names = chain(sets) if in_order(one) and one.base else []
+    if not names:
+        return None
+    steps = [
+        _compared(one, upper, f"over {lower}", _logs(one.columns, upper, lower))
+        for lower, upper in zip([one.base, *names], names)
+    ]
+    whole = _compared(one, f"{TOGETHER} ({names[-1]})", one.base, _logs(one.columns, names[-1], one.base))
+    return Shares(one, judged(steps, one.gates), None, judged([whole], one.gates)[0])
+
+
+def shares(one: Experiment, arms: Mapping[tuple[str, str], Arm]) -> Shares | None:
+    """The shares of ONE; None where its sets do not differ by two features or more."""
+    sets = sets_of(one, arms)
+    if len(sets) < SHORTEST:
+        return None
+    floor, whole = min(sets, key=lambda name: len(sets[name])), max(sets, key=lambda name: len(sets[name]))
+    if not sets[floor] < sets[whole] or len(sets[whole] - sets[floor]) < 2:
+        return None
+    ways: dict[str, dict[str, tuple[str, Logs]]] = {}
+    for name in sets:
+        if name not in (floor, whole) and sets[floor] < sets[name] < sets[whole]:
+            way, other = _way(name, sets, floor, whole)
+            upper, lower = (name, other) if way == ALONE else (other, name)
+            label = _label(name, sets[upper] - sets[lower])
+            ways.setdefault(label, {}).setdefault(way, (other, _logs(one.columns, upper, lower)))
+    return _shared(one, ways, floor, whole) if ways else None
+
+
+def _way(name: str, sets: Sets, floor: str, whole: str) -> tuple[str, str]:
+    """(how NAME was made, the arm it is held against): the nearest below where it is near the floor, else above."""
+    on = sets[name]
+    if name.startswith("+") or (
+        not name.startswith("-") and 2 * len(on - sets[floor]) < len(sets[whole] - sets[floor])
+    ):
+        below = [other for other in sets if sets[other] < on and other != whole]
+        return ALONE, max(below, key=lambda other: len(sets[other]))
+    return LAST, whole
+
+
+def _label(name: str, difference: frozenset[str]) -> str:
+    """What an arm is about: its name without its sign, or what it differs in."""
+    if name[:1] in "+-":
+        return name[1:]
+    return ", ".join(sorted(difference)) if len(difference) <= 2 else name
+
+
+def _shared(one: Experiment, ways: Mapping[str, Mapping[str, tuple[str, Logs]]], floor: str, whole: str) -> Shares:
+    table = one.columns
+    means = {label: _mean([logs for _, logs in each.values()]) for label, each in ways.items()}
+    features = [_compared(one, label, " and ".join(ways[label]), logs) for label, logs in means.items()]
+    base = one.base or floor
+    if one.base and _logs(table, floor, one.base):
+        means[floor] = _logs(table, floor, one.base)
+        features.append(_compared(one, floor, f"over {one.base}", means[floor]))
+    total = _logs(table, whole, base)
+    rest = _rest(total, list(means.values()))
+    return Shares(
+        one,
+        tuple(sorted(judged(features, one.gates), key=_size, reverse=True)),
+        judged([_compared(one, INTERACTION, "what is left", rest)], one.gates)[0] if rest else None,
+        judged([_compared(one, TOGETHER, base, total)], one.gates)[0],
+        *(
+            judged([_compared(one, label, *each[way]) for label, each in ways.items() if way in each], one.gates)
+            for way in (ALONE, LAST)
+        ),
+    )
+
+
+def _mean(found: Sequence[Mapping[Key, float]]) -> Logs:
+    """By block, over those that have the block; only blocks that all have."""
+    keys = set.intersection(*(set(each) for each in found))
+    return {key: sum(each[key] for each in found) / len(found) for key in keys}
+
+
+def _rest(total: Mapping[Key, float], each: Sequence[Mapping[Key, float]]) -> Logs:
+    keys = set(total).intersection(*(set(logs) for logs in each))
+    return {key: total[key] - sum(logs[key] for logs in each) for key in keys}
+
+
+def over(arm: Arm | None, below: str) -> str:
+    """Which arm ARM is held against: what its record says, else BELOW."""
+    told = [text.removeprefix(OVER) for text in (arm.known if arm else ()) if text.startswith(OVER)]
+    return told[0] if told else below
+
+
+def rungs(
+    one: Experiment, arms: Mapping[tuple[str, str], Arm]
+) -> list[tuple[str, Comparison | None, Comparison | None]]:
+    """(rung, against the base, against the rung that it stands on) in the order of the ladder."""
     against = {each.arm: each for each in one.comparisons}
     names = [arm for arm in one.columns if arm in against]
-    steps = [
-        compare(one.place, one.name, one.value, one.columns, upper, lower)
-        for lower, upper in zip([one.base, *names], names)
-        if lower
-    ]
+    steps = []
+    for lower, upper in zip([one.base, *names], names):
+        stands_on = over(arms.get((one.name, upper)), lower)
+        steps.append(compare(one.place, one.name, one.value, one.columns, upper, stands_on))
     by_arm = {step.arm: step for step in judged(steps, one.gates)}
     return [(name, against.get(name), by_arm.get(name)) for name in names]

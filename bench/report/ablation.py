@@ -30,13 +30,7 @@ def section(found: Sequence[Experiment], arms: Mapping[tuple[str, str], Arm]) ->
     for one in mine:
         title = one.name.removeprefix(PREFIX).replace("/", " ")
         items.append(Note(heading=title.capitalize()))
-        shared = None if steps.is_ladder(one) else steps.shares(one, arms)
-        if steps.is_ladder(one):
-            items.append(ladder(one, title))
-        elif shared:
-            items += [falling(shared, title), each_way(shared, title)]
-        elif one.comparisons:
-            items.append(plain(one, title))
+        items += _one(one, arms, title)
     if not items:
         return None
     lead = (
@@ -44,6 +38,17 @@ def section(found: Sequence[Experiment], arms: Mapping[tuple[str, str], Arm]) ->
         "the mean of what a feature adds alone and of what it adds to all the others."
     )
     return Section("ablation", "Which feature costs what", "Features", lead, tuple(items))
+
+
+def _one(one: Experiment, arms: Mapping[tuple[str, str], Arm], title: str) -> list[Item]:
+    """The figures of one ablation: by what its arms are to each other."""
+    if not one.comparisons:
+        return []
+    if steps.in_order(one):
+        rebuilt = steps.rebuilt(one, arms)
+        return [*([falling(rebuilt, title)] if rebuilt else []), ladder(one, arms, title)]
+    shared = steps.shares(one, arms)
+    return [falling(shared, title), each_way(shared, title)] if shared else [plain(one, title)]
 
 
 def hundredths(one: Comparison) -> Interval | None:
@@ -91,11 +96,11 @@ def each_way(found: Shares, title: str) -> Figure:
     )
 
 
-def ladder(one: Experiment, title: str) -> Figure:
-    """Rung after rung, each with the step from the one below."""
+def ladder(one: Experiment, arms: Mapping[tuple[str, str], Arm], title: str) -> Figure:
+    """Rung after rung, each with the step from the one that it stands on."""
     lines, rows = [], []
-    for name, against, step in steps.rungs(one):
-        step_words = f"step {figure_of(step)}  {short_words(step)}" if step else ""
+    for name, against, step in steps.rungs(one, arms):
+        step_words = f"over {step.base}: {figure_of(step)}  {short_words(step)}" if step else ""
         if against is None:
             continue
         ratio = as_percent(against.ratio) if against.ratio else None
@@ -105,12 +110,13 @@ def ladder(one: Experiment, title: str) -> Figure:
             (
                 name,
                 figure_of(against),
+                step.base if step else NOTHING,
                 figure_of(step) if step else NOTHING,
                 Cell(step.words, mark_of(step)) if step else "",
             )
         )
-    about = f"The point is the rung against {one.base}; the words are its step from the rung above it in the list."
-    table = Table.of(("rung", f">against {one.base}", ">step", "verdict of the step"), rows)
+    about = f"The point is the rung against {one.base}; the words are its step over the rung that it stands on."
+    table = Table.of(("rung", f">against {one.base}", "over", ">step", "verdict of the step"), rows)
     return Figure(
         f"{_name(one)}-ladder",
         f"{title}: rung by rung",

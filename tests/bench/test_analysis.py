@@ -172,8 +172,8 @@ def test_shares_are_the_middle_of_alone_and_last(tmp_path: Path) -> None:
     found = shared(ablation(), tmp_path)
     logs = {each.arm: math.log(each.ratio.estimate) for each in found.features if each.ratio}
     # half of what only the two together cost is each one's: the Shapley value of a pair
-    assert logs == pytest.approx({"nat": 0.07, "overlay": 0.04, "seccomp": 0.02}, abs=0.0015)
-    assert list(logs) == ["nat", "overlay", "seccomp"]
+    assert logs == pytest.approx({"nat": 0.07, "overlay": 0.04, "seccomp": 0.02, "none": 0.0}, abs=0.0015)
+    assert list(logs) == ["nat", "overlay", "seccomp", "none"]
     assert found.whole.ratio is not None and math.log(found.whole.ratio.estimate) == pytest.approx(0.13, abs=0.0015)
     assert found.interaction is not None and found.interaction.verdict == NO_COST
     alone = {each.arm: math.log(each.ratio.estimate) for each in found.alone if each.ratio}
@@ -182,16 +182,53 @@ def test_shares_are_the_middle_of_alone_and_last(tmp_path: Path) -> None:
 
 def test_what_is_not_shared_out_is_interaction(tmp_path: Path) -> None:
     found = shared(ablation("-nat", "-overlay", "-seccomp", both=0.05), tmp_path)
-    assert {each.base for each in found.features} == {"put in alone"}
+    assert {each.arm: each.base for each in found.features} == {
+        "nat": "put in alone",
+        "overlay": "put in alone",
+        "seccomp": "put in alone",
+        "none": "over bare",
+    }
     assert found.interaction is not None and found.interaction.ratio is not None
     assert math.log(found.interaction.ratio.estimate) == pytest.approx(0.05, abs=0.0015)
     total = sum(math.log(each.ratio.estimate) for each in (*found.features, found.interaction) if each.ratio)
     assert found.whole.ratio is not None and total == pytest.approx(math.log(found.whole.ratio.estimate), abs=1e-9)
 
 
-def test_a_feature_nobody_measured_is_named_in_what_is_left(tmp_path: Path) -> None:
+def test_a_feature_nobody_measured_is_in_what_is_left(tmp_path: Path) -> None:
     found = shared(ablation("-nat", "+nat"), tmp_path)
-    assert found.interaction is not None and found.interaction.arm == "interaction, and 1 features not measured"
+    assert "nat" not in {each.arm for each in found.features}
+    assert found.interaction is not None and found.interaction.ratio is not None
+    # nat's own 0.06, and half of what it costs together with overlay
+    assert math.log(found.interaction.ratio.estimate) == pytest.approx(0.07, abs=0.0015)
+
+
+def test_a_chain_falls_from_bare_to_the_whole(tmp_path: Path) -> None:
+    made, truths, on = Made(seed=4), {"bare": 1.0, "bare-again": 1.0, "chroot": 1.0}, frozenset[str]()
+    made.arm("ablate/x/small/ladder:rebuild", "chroot", "minictr")
+    for name, cost in COSTS.items():
+        on |= {name, f"{name} part"}
+        made.arm("ablate/x/small/ladder:rebuild", f"+{name}", "minictr", features=tuple(on))
+        truths[f"+{name}"] = list(truths.values())[-1] * math.exp(cost)
+    found = load(made.blocks("ablate/x/small/ladder:rebuild", truths, scatter=0.001).end(), tmp_path)
+    (experiment,) = analysis.experiments(found, "one")
+    rebuilt = steps.rebuilt(experiment, found.arms("one"))
+    assert rebuilt is not None
+    assert [each.arm for each in rebuilt.features] == ["chroot", "+seccomp", "+overlay", "+nat"]
+    logs = [math.log(each.ratio.estimate) for each in rebuilt.features if each.ratio]
+    assert logs == pytest.approx([0.0, 0.02, 0.03, 0.06], abs=0.0015)
+    assert rebuilt.whole.ratio is not None
+    assert sum(logs) == pytest.approx(math.log(rebuilt.whole.ratio.estimate), abs=1e-9)
+
+
+def test_a_feature_that_needs_another_is_held_against_that(tmp_path: Path) -> None:
+    made, features = Made(seed=4), {"none": (), "+mnt": ("mnt",), "+overlay": ("mnt", "overlay")}
+    features["all"] = ("mnt", "overlay", "pid", "uts")
+    for name, on in features.items():
+        made.arm("ablate/x/small", name, "minictr", features=on)
+    truths = {"bare": 1.0, "bare-again": 1.0, "none": 1.0, "+mnt": 1.05, "+overlay": 1.05 * 1.02, "all": 1.2}
+    found = shared(made.blocks("ablate/x/small", truths, scatter=0.001).end(), tmp_path)
+    logs = {each.arm: math.log(each.ratio.estimate) for each in found.alone if each.ratio}
+    assert logs == pytest.approx({"mnt": math.log(1.05), "overlay": math.log(1.02)}, abs=0.0015)
 
 
 def test_rungs_are_held_against_the_one_below(tmp_path: Path) -> None:
@@ -200,11 +237,17 @@ def test_rungs_are_held_against_the_one_below(tmp_path: Path) -> None:
     for name in rungs:
         made.arm("ablate/x/small/ladder-network", name)
     found = one(made.blocks("ablate/x/small/ladder-network", rungs, scatter=0.001).end(), tmp_path)
-    assert steps.is_ladder(found)
-    told = {name: (against, step) for name, against, step in steps.rungs(found)}
+    assert steps.in_order(found)
+    told = {name: (against, step) for name, against, step in steps.rungs(found, {})}
     assert list(told) == ["host", "veth", "nat"]
     against, step = told["nat"]
     assert against and step and against.ratio and step.ratio
     assert 1.08 in against.ratio and 1.08 / 1.02 in step.ratio
     assert step.base == "veth" and step.verdict == SLOWER
     assert told["host"][1] is not None and told["host"][1].verdict == NO_COST
+
+
+def test_a_rung_that_says_what_it_stands_on_is_held_against_that() -> None:
+    known = analysis.Arm("r1", "w", "seccomp-50", "minictr", known=("measured over root", "x"))
+    assert steps.over(known, "seccomp-20") == "root"
+    assert steps.over(None, "below") == "below"
