@@ -10,6 +10,7 @@ import sys
 # verb -> module with ABOUT, add_arguments(parser) and main(options) -> exit code
 VERBS = {
     "ablate": "bench.ablate.cli",
+    "all": "bench.everything",
     "closure": "bench.micro.closing",
     "count": "bench.counts",
     "doctor": "bench.doctor",

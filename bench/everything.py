@@ -1,0 +1,162 @@
+"""``python -m bench all``: every verb in turn, each with its share of the time, and one report of what they found.
+
+Each is a command of its own, so that what one breaks is its own only. A directory holds a results file for each; what
+is whole in it is not measured again, what was interrupted is gone on with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+from bench import samples
+from bench.workloads.base import SIZES
+
+ABOUT = "doctor, micro, lifecycle, the five workloads, ablations and the report, within a time"
+MINUTES = 25.0
+SETTING_UP = 4.0  # minutes of the whole: the root file system's first build, daemons, copies, the report
+REPORT = "report"
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One command. ``share`` of the time that is measured in; 0 where it takes what it takes, which is little.
+
+    ``timed``: it has an option --minutes. ``records``: the option that names its results file.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    share: float = 0.0
+    timed: bool = True
+    records: str = "--out"
+
+
+def parts(size: str) -> tuple[Part, ...]:
+    """What is measured, in order: what others build on comes first."""
+    sized = ("--size", size)
+    return (
+        Part("lifecycle", ("lifecycle", "--rounds", "40"), timed=False, records="--records"),
+        Part("run", ("run", "--workloads", "encrypt,serve,receive,compress", "--blocks", "12", *sized), 0.30),
+        Part("compile", ("run", "--workloads", "compile", "--blocks", "4", *sized), 0.24),
+        Part("micro", ("micro", "--quick"), 0.22),
+        Part("count", ("count", *sized), timed=False),
+        Part("ablate-encrypt", ("ablate", "--workload", "encrypt", "--to", "docker", "--method", "loo", *sized), 0.10),
+        Part("ablate-serve", ("ablate", "--workload", "serve", "--to", "docker", "--method", "nginx", *sized), 0.14),
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    names = [part.name for part in parts(SIZES[0])]
+    parser.add_argument("--minutes", type=float, default=MINUTES, help=f"for all of it (default: {MINUTES:.0f})")
+    parser.add_argument("--size", choices=SIZES, default="small", help="of the workloads (default: small)")
+    parser.add_argument("--only", default="", metavar="PART,...", help=f"of {', '.join(names)}")
+    parser.add_argument("--dir", default="", metavar="DIR", help="results (default: results/DATE here); one that is")
+    parser.add_argument("--no-report", action="store_true", help="results only")
+
+
+def ended(path: str) -> bool | None:
+    """Whether the run in PATH came to its end; None where there is none. Raises ResultsError."""
+    if not os.path.exists(path) or not os.path.getsize(path):
+        return None
+    return any(isinstance(record, samples.End) for record in samples.read(path))
+
+
+def command(part: Part, path: str, minutes: float, *, resume: bool) -> list[str]:
+    """The words of PART's own command."""
+    where = ["--resume", path] if resume else [part.records, path]
+    kept = [part.words[0]] if resume else [*part.words]  # the others are in its file
+    time_limit = ["--minutes", f"{minutes:.2f}"] if part.timed else []
+    return [sys.executable, "-m", "bench", *kept, *time_limit, *where]
+
+
+def measured(part: Part, directory: str, minutes: float) -> str:
+    """Measure PART; a line of what went wrong, "" when nothing did. KeyboardInterrupt is the caller's."""
+    path = os.path.join(directory, f"{part.name}.jsonl")
+    before = ended(path)
+    if before:
+        return ""
+    resume = before is False and part.records == "--out" and part.timed
+    if before is False and not resume:
+        os.unlink(path)  # short, and without a way to go on
+    code = _told(part, command(part, path, minutes, resume=resume))
+    return "" if not code else f"{part.name}: left with {code}: see above"
+
+
+def _told(part: Part, words: Sequence[str]) -> int:
+    print(f"\n== {part.name}: python -m {' '.join(words[2:])}", flush=True)
+    began = time.monotonic()
+    code = run(words)
+    print(f"== {part.name}: {time.monotonic() - began:.0f} s, exit code {code}", flush=True)
+    return code
+
+
+def run(words: Sequence[str]) -> int:
+    """Its exit code. Ctrl-C reaches it too, from the terminal: it is waited for while it cleans up."""
+    with subprocess.Popen(words) as process:
+        try:
+            return process.wait()
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+
+
+def report(directory: str, names: Sequence[str]) -> int:
+    """The page of what there is."""
+    paths = [os.path.join(directory, f"{name}.jsonl") for name in names]
+    found = [path for path in paths if os.path.exists(path) and os.path.getsize(path)]
+    if not found:
+        return 0
+    words = [sys.executable, "-m", "bench", "report", *found, "--out", os.path.join(directory, REPORT)]
+    return _told(Part(REPORT, ()), words)
+
+
+def chosen(options: argparse.Namespace) -> list[Part]:
+    """Raises ValueError for a part that there is none of."""
+    found = parts(options.size)
+    wished = [name for name in options.only.split(",") if name] or [part.name for part in found]
+    unknown = sorted(set(wished) - {part.name for part in found})
+    if unknown:
+        raise ValueError(f"no part {', '.join(unknown)}; there are {', '.join(part.name for part in found)}")
+    return [part for part in found if part.name in wished]
+
+
+def main(options: argparse.Namespace) -> int:
+    """Exit code: 0 measured, 1 something broke (the others went on), 2 it could not begin."""
+    directory = options.dir or time.strftime("results/%Y%m%d-%H%M%S")
+    try:
+        wished = chosen(options)
+        if not options.minutes > SETTING_UP:
+            raise ValueError(f"--minutes {options.minutes:g}: more than {SETTING_UP:g}, which setting up takes")
+        if os.geteuid() != 0:
+            raise ValueError("needs root: chroot, cgroups, networks and daemons are its")
+        os.makedirs(directory, exist_ok=True)
+    except (ValueError, OSError) as err:
+        print(f"bench all: {err}", file=sys.stderr)
+        return 2
+    share = sum(part.share for part in wished) or 1.0
+    failed = [] if _told(Part("doctor", ()), [sys.executable, "-m", "bench", "doctor"]) == 0 else ["doctor: see above"]
+    for part in wished:
+        try:
+            failed += (
+                [line]
+                if (line := measured(part, directory, (options.minutes - SETTING_UP) * part.share / share))
+                else []
+            )
+        except samples.ResultsError as err:
+            failed.append(f"{part.name}: {err}")
+        except (KeyboardInterrupt, SystemExit):
+            print(f"\nbench all: interrupted; --dir {directory} goes on", file=sys.stderr)
+            raise
+    if not options.no_report and report(directory, [part.name for part in parts(options.size)]):
+        failed.append("report: see above")
+    for line in failed:
+        print(f"bench all: {line}", file=sys.stderr)
+    print(f"results: {directory}")
+    return 1 if failed else 0
