@@ -13,6 +13,7 @@ check='bzip2 clang-format mount strace tmux xz-utils zstd'
 cross='gcc-aarch64-linux-gnu libc6-dev-arm64-cross'
 guest='apparmor kmod secilc user-mode-linux' # tests/guests; Debian has it for x86 only
 peers='bubblewrap crun lxc runc'
+draw='chromium fonts-dejavu-core' # the report's pictures, and the tests that look at it
 
 say() { printf 'bootstrap: %s\n' "$*" >&2; }
 
@@ -38,7 +39,7 @@ wanted() {
                 echo "$build $use $check $peers"
                 case $(uname -m) in x86_64) echo "$cross $guest" ;; esac
                 ;;
-            bench) echo "$build $use $peers" ;;
+            bench) echo "$build $use $peers $draw" ;;
             report) echo "$build $use $peers docker.io" ;;
             *)
                 say "no such set: $set (run, test, bench, report)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -84,7 +85,7 @@ def each_way(found: Shares, title: str) -> Figure:
     for heading, ones in (("put in alone", found.alone), ("left out of the whole", found.last)):
         if ones:
             lines.append(Line(heading, heading=True))
-            lines += [line_of(one) for one in ones]
+            lines += [dataclasses.replace(line_of(one), colour="c-minictr") for one in ones]
     about = "Percent more time that a feature adds to nothing, and to all others: where they differ, features interact."
     table = comparison_table([*found.alone, *found.last])
     return Figure(

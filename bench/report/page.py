@@ -56,7 +56,7 @@ class Note:
 
     def html(self) -> str:
         parts = [f"<h3>{escape(self.heading)}</h3>"] if self.heading else []
-        parts += [f"<p>{escape(self.text)}</p>"] if self.text else []
+        parts += [f'<p class="note">{escape(self.text)}</p>'] if self.text else []
         if self.lines:
             parts.append("<ul>" + "".join(f"<li>{escape(line)}</li>" for line in self.lines) + "</ul>")
         return "".join(parts)

@@ -112,7 +112,9 @@ def arms(found: Results, place: str) -> Table | None:
             rows.setdefault(key, None)
     if not rows:
         return None
-    return Table.of(("arm", "environment", "features", "to be known"), [tuple(row) for row in rows], "The arms")
+    return Table.of(
+        ("arm", "environment", "features", "to be known"), [tuple(row) for row in rows], "The arms", folded=True
+    )
 
 
 def facts(found: Results, place: str) -> Terms:
