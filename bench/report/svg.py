@@ -157,7 +157,9 @@ class Scale:
             first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
             steps = (1,) if last - first > 3 else (1, 2, 5)
             found = [step * 10.0**power for power in range(first, last + 1) for step in steps]
-            return [value for value in found if self.low * 0.999 <= value <= self.high * 1.001]
+            within = [value for value in found if self.low * 0.999 <= value <= self.high * 1.001]
+            if len(within) > 1:
+                return within
         step = nice((self.high - self.low) / max(about, 1))
         first_step, last_step = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         return [number * step for number in range(first_step, last_step + 1)]

@@ -42,9 +42,16 @@ def short_words(one: Comparison) -> str:
     return one.words if one.verdict == UNRESOLVED else one.verdict
 
 
+def brief(one: Comparison) -> str:
+    """The same for a chart, where room is scarce: of a reason its first part; all of it is in the table."""
+    if one.verdict != UNRESOLVED or one.reason.startswith("A/A"):
+        return short_words(one)
+    return f"{UNRESOLVED}: {one.reason.partition(' (')[0].partition(': ')[0]}"
+
+
 def line_of(one: Comparison, other: float | None = None) -> Line:
     """A comparison as a line of a forest plot."""
-    words = f"{figure_of(one)}  {short_words(one)}"
+    words = f"{figure_of(one)}  {brief(one)}"
     return Line(
         one.arm,
         as_percent(one.ratio) if one.ratio else None,
