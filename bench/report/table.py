@@ -50,7 +50,7 @@ class Table:
             for column, right in zip(self.columns, self.rights)
         )
         body = "\n".join(f"<tr>{self._row(row)}</tr>" for row in self.rows)
-        caption = f"<caption>{escape(self.caption)}</caption>" if self.caption else ""
+        caption = f"<caption><span>{escape(self.caption)}</span></caption>" if self.caption else ""
         name = escape(self.caption or "table")
         fold = f"<details><summary>{name}</summary>" if self.folded else ""
         return fold + (

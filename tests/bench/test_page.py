@@ -134,7 +134,7 @@ def test_everything_has_its_chapter(tmp_path: Path) -> None:
     assert section_names(text) == ALL
     assert "podman is &lt;not&gt; installed &amp; never was" in text
     assert "workload/serve/small: podman: no image" in text
-    for chart in ("overhead", "forest", "aa", "micro-heat", "lifecycle-alive-scale", "lifecycle-start-phases"):
+    for chart in ("overhead", "forest", "aa", "micro-first-writes", "lifecycle-alive-scale", "lifecycle-start-phases"):
         assert f'<figure id="{chart}">' in text
     assert text.count("<svg") == text.count("<figure") == text.count("The same as a table")
     assert "+8.0 % [" in text or "+7.9 % [" in text or "+8.1 % [" in text
@@ -159,13 +159,13 @@ def test_partial_results_have_a_page(tmp_path: Path, made: Made, chapters: list[
     text = page(made, tmp_path)
     found = section_names(text)
     assert [name for name in found if name != "closure"] == chapters
-    assert "was interrupted: it has no end" in text
+    assert "r1 (run) was interrupted: what was measured before is here" in text
 
 
 def test_a_shut_gate_is_in_the_box_and_in_every_cell(tmp_path: Path) -> None:
     text = page(workloads(Made(seed=2)).end(load_before=9.0), tmp_path)
     assert "Mind this" in text
-    answer = text.split("<caption>The answer: time against bare")[1].split("</table>")[0]
+    answer = text.split("<caption><span>The answer: time against bare")[1].split("</table>")[0]
     assert answer.count("unresolved: the machine was busy: load average 9.00") == 9
 
 
