@@ -26,7 +26,7 @@ from bench.stage import StageError
 from bench.workloads import catalogue
 from bench.workloads.arms import Shared, WorkloadArm
 from bench.workloads.base import SIZES, Base
-from bench.workloads.cli import OWN_PROGRAMS, minutes, room, seconds
+from bench.workloads.cli import minutes, own_programs, room, seconds
 
 ABOUT = "which kernel feature costs a workload what: features left out, put in, in ladders and in factorial designs"
 BLOCKS = 8
@@ -166,7 +166,7 @@ def measure(options: argparse.Namespace, arguments: dict[str, Any], seed: int, e
     """Exit code: 0, or 1 when an arm broke or something was left."""
     wished, method = workloads(arguments), arguments["method"]
     target = target_of(arguments, wished)
-    recipe = OWN_PROGRAMS if arguments["own_programs"] else rootfs.Recipe()
+    recipe = own_programs() if arguments["own_programs"] else rootfs.Recipe()
     plan = Plan(arguments["blocks"], seed, 60 * options.minutes, rest=options.rest)
     lines: list[str] = []
     with progress.shown() as bar, MicroStage(recipe, scratch=options.scratch, progress=bar.step) as stage:

@@ -28,15 +28,19 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "root": ("mnt", "pivot_root", "nodev"),
     OVERLAY: (OVERLAY,),
     "namespaces": ("pid", "ipc", "uts", "cgroupns"),
-    "mounts": ("proc", "sysfs", "dev", "devpts", "shm", "mqueue", "cgroupfs"),
+    "mounts": ("proc", "sysfs", "dev", "devpts", "shm", "mqueue"),
     "masks": ("masked_paths", "readonly_paths"),
     "process": ("hostname", "sysctl", "umask", "rlimits", "keyring", "session", "boot_id", "init"),
     "privilege": ("user", "capabilities", "no_new_privs"),
     "seccomp": ("seccomp",),
-    "cgroups": ("memory", "cpu", "cpuset", "pids", "io", "freezer", "devices", "named_cgroup"),
+    "cgroups": ("memory", "cpu", "cpuset", "pids", "io", "freezer", "devices", "named_cgroup", "cgroupfs"),
     "cable": ("veth", "bridge"),
     "firewall": ("bridge_netfilter", "conntrack", "nat", "publish"),
 }
+
+
+def _any_below(paths: Iterable[str], top: str) -> bool:
+    return any(path.startswith(f"{top}/") for path in paths)
 
 
 class WordError(ValueError):
@@ -71,6 +75,10 @@ class Target:
             for one in self.features
             if one.name not in FIXED
         }
+        for one in self.features:  # paths below /proc and /sys can be hidden only where these are
+            paths = getattr(one, "paths", ()) if one.name in GROUPS["masks"] else ()
+            below = tuple(name for name, top in (("proc", "/proc"), ("sysfs", "/sys")) if _any_below(paths, top))
+            found[one.name] = (*found.get(one.name, ()), *below)
         if self.overlay:
             found[OVERLAY] = ("mnt",)
         found |= {rung: ("veth",) for rung in self.rungs if rung != "veth"}
