@@ -170,8 +170,12 @@ def same_gate(same: Comparison | None, base: str) -> str:
 
 
 def compare(place: str, experiment: str, value: str, table: Columns, arm: str, base: str) -> Comparison:
-    """The figures, without a verdict yet."""
-    found = logs(table, arm, base)
+    """The figures of ARM against BASE, without a verdict yet."""
+    return of_logs(place, experiment, value, logs(table, arm, base), arm, base)
+
+
+def of_logs(place: str, experiment: str, value: str, found: Sequence[float], arm: str, base: str) -> Comparison:
+    """The same from one logarithm for each block."""
     plain = Comparison(place, experiment, arm, base, value, len(found))
     if len(found) < 2:
         return plain
@@ -241,6 +245,7 @@ def _experiment(
     base = base_of(order)
     twin = base + SUFFIX
     same = compare(place, name, value, table, twin, base) if base and twin in table else None
-    gates = tuple(filter(None, (same_gate(same, base), noise_gate(mine, runs, quiets))))
     others = [compare(place, name, value, table, arm, base) for arm in order if base and arm not in (base, twin)]
+    shut = (same_gate(same, base), noise_gate(mine, runs, quiets)) if others else ()
+    gates = tuple(filter(None, shut))
     return Experiment(place, name, value, base, table, judged(others, gates), same, gates)

@@ -6,8 +6,8 @@ is the geometric mean of the ratios, and swapping the two arms gives exactly the
 
 Intervals are *percentile-t* bootstrap intervals (Efron and Tibshirani 1993, chapter 12), widened at each end to
 Student's where that reaches further. Percentile-t knows skewed blocks, Student's those with a few stray ones; the plain
-percentile interval and BCa do not know how few the blocks are, and hold the truth too rarely below some twenty of them.
-`docs/bench-statistics.md` has the coverage of them all, simulated. p-values follow the intervals: the larger of the two.
+percentile interval and BCa do not know how few the blocks are, and hold the truth too rarely below some twenty.
+`docs/bench-statistics.md` has the coverage of them all, simulated. p-values follow: the larger of the two.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ POWER = 0.8
 
 
 def log_ratios(values: Sequence[float], base: Sequence[float]) -> list[float]:
-    """The unit: one logarithm of a ratio for each block. Raises ValueError when lengths differ or a value is not > 0."""
+    """The unit: one logarithm of a ratio for each block. ValueError when lengths differ or a value is not above 0."""
     return [math.log(value) - math.log(other) for value, other in zip(values, base, strict=True)]
 
 
@@ -129,7 +129,7 @@ class Effect:
 
 
 def detectable(deviation: float, blocks: int, *, level: float = LEVEL, power: float = POWER) -> float:
-    """The mean logarithm that BLOCKS blocks of this standard DEVIATION tell from 0: (t of level + t of power) errors."""
+    """The mean logarithm that BLOCKS blocks of this DEVIATION tell from 0: (t of level + t of power) errors."""
     if blocks < 2:
         raise ValueError(f"a detectable effect needs two blocks, not {blocks}")
     ts = student.quantile(1 - level / 2, blocks - 1) + student.quantile(power, blocks - 1)
@@ -155,7 +155,7 @@ def half_width(logs: Sequence[float], confidence: float = CONFIDENCE) -> float:
 
 
 def precise(logs: Sequence[float], target: float, *, fewest: int = FEWEST) -> bool:
-    """Whether there are blocks enough: half the interval's width is at most TARGET, a logarithm (0.005: half a percent).
+    """Whether there are blocks enough: half the interval's width is at most TARGET, a logarithm (0.005: 0.5 %).
 
     It looks at the width and never at where the interval lies: stopping when a difference shows would find differences
     where there are none (docs/bench-statistics.md has the figures).

@@ -38,24 +38,25 @@ class Results:
     def runs_of(self, place: str) -> list[Run]:
         return [run for run in self.runs.values() if self.place(run.id) == place]
 
-    def _of(self, place: str) -> Iterator[Record]:
+    def records_of(self, place: str) -> list[Record]:
+        """Everything of PLACE but its runs, in order."""
         ids = {run.id for run in self.runs_of(place)}
-        return (record for record in self.records if not isinstance(record, Run) and record.run in ids)
+        return [record for record in self.records if not isinstance(record, Run) and record.run in ids]
 
     def samples(self, place: str) -> list[Sample]:
         """Those that count."""
-        return [it for it in self._of(place) if isinstance(it, Sample) and not it.discarded]
+        return [it for it in self.records_of(place) if isinstance(it, Sample) and not it.discarded]
 
     def discarded(self, place: str) -> list[Sample]:
-        return [it for it in self._of(place) if isinstance(it, Sample) and it.discarded]
+        return [it for it in self.records_of(place) if isinstance(it, Sample) and it.discarded]
 
     def counts(self, place: str) -> list[Count]:
-        return [it for it in self._of(place) if isinstance(it, Count)]
+        return [it for it in self.records_of(place) if isinstance(it, Count)]
 
     def arms(self, place: str) -> dict[tuple[str, str], Arm]:
         """(experiment, name) -> the arm; of several runs one that is available, if there is one."""
         found: dict[tuple[str, str], Arm] = {}
-        for it in self._of(place):
+        for it in self.records_of(place):
             if isinstance(it, Arm) and ((it.experiment, it.name) not in found or not it.unavailable):
                 found[it.experiment, it.name] = it
         return found

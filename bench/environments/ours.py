@@ -141,7 +141,7 @@ class Minictr(Place):
             network = {
                 "bridge": "bridge" in self.rungs,
                 "masquerade": "nat" in self.rungs,
-                "dnat": "publish" in self.rungs,
+                "dnat": "publish" in self.rungs and bool(job.ports),
                 "proxy": False,
                 **({"interfaces": ["eth0", "lo"]} if self.rungs else {}),
             }

@@ -27,6 +27,7 @@ CLASSES: tuple[type[Place], ...] = (
     tools.Crun,
     tools.Bubblewrap,
     tools.Nspawn,
+    tools.VirtualMachine,
 )
 ENVIRONMENTS: dict[str, type[Place]] = {one.NAME: one for one in CLASSES}
 

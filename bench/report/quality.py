@@ -1,0 +1,157 @@
+"""What a reader needs to believe the rest: A/A strip, warnings, arms that were not there, machine, method."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bench import paired
+from bench.analysis import Experiment, interval_text, run_noise
+from bench.report.forest import Line, forest
+from bench.report.page import Figure, Item, Note, Section, Terms
+from bench.report.table import Table
+from bench.report.workloads import as_percent
+from bench.results import Results
+
+MOST = 12  # lines of one kind
+
+METHOD = (
+    "Every block holds each arm once, in an order shuffled by the run's seed; two of the arms are the same (A/A).",
+    "The unit is the logarithm of an arm's ratio to bare in one block; the figure is the geometric mean of the ratios.",
+    "Intervals are percentile-t bootstrap intervals of the blocks, widened to Student's where that is wider.",
+    "p-values are adjusted by Holm for all arms of an experiment; “no cost” needs both one-sided tests at ±0.5 %.",
+    "“Unresolved” where a gate is shut: fewer than five blocks, an A/A interval without zero, a busy machine.",
+    "“Detectable” is the smallest difference that so many blocks with this scatter would find four times of five.",
+)
+
+
+def strip(found: Sequence[Experiment]) -> Figure | None:
+    """The A/A check of every experiment: two identical arms against each other."""
+    checked = [one for one in found if one.same is not None and one.same.ratio is not None]
+    if not checked:
+        return None
+    lines, rows = [], []
+    for one in checked:
+        assert one.same is not None and one.same.ratio is not None
+        passes = 1.0 in one.same.ratio
+        words = interval_text(one.same.ratio, 2)
+        word = "holds zero" if passes else "differs from itself"
+        lines.append(
+            Line(
+                one.name,
+                as_percent(one.same.ratio),
+                f"{words}  {word}",
+                "passing" if passes else "failing",
+                "no-cost" if passes else "slower",
+                passes,
+            )
+        )
+        rows.append((one.name, one.base, str(one.same.blocks), words, word))
+    out = sum(not line.resolved for line in lines)
+    about = (
+        f"The same arm twice in every block. {out} of {len(lines)} intervals do not hold zero; by chance alone one in "
+        "twenty would not. Where it does not, nothing is said of that experiment."
+    )
+    table = Table.of(("experiment", "arm", ">blocks", ">difference, 95 % interval", ""), rows)
+    return Figure("aa", "A/A: bare against itself", about, forest(lines, unit="% difference"), table)
+
+
+def warnings(found: Results, place: str, experiments: Sequence[Experiment]) -> tuple[str, ...]:
+    """Everything that should keep a reader from believing too much, the gravest first."""
+    told = [f"run {run.id} ({run.verb}) was interrupted: it has no end" for run in found.interrupted(place)]
+    for run in found.runs_of(place):
+        if run.id in found.ends:
+            reasons = run_noise(run, found.ends[run.id].quiet, others=True)
+            told += [f"run {run.id} ({run.verb}): {reason}" for reason in reasons]
+    gates = Counter(gate for one in experiments for gate in one.gates)
+    told += [f"{gate}{f', in {count} experiments' if count > 1 else ''}" for gate, count in gates.most_common(MOST)]
+    told += found.failed(place)[:MOST]
+    out = Counter((it.experiment, it.arm, it.discarded) for it in found.discarded(place))
+    told += [f"{of}: {arm}: {count} samples thrown away: {why}" for (of, arm, why), count in out.most_common(MOST)]
+    told += found.told
+    return tuple(dict.fromkeys(told))
+
+
+def _missing(found: Results, place: str) -> dict[tuple[str, str], list[str]]:
+    """(arm, why) -> the experiments it is not in."""
+    missing: dict[tuple[str, str], list[str]] = {}
+    for (experiment, name), arm in found.arms(place).items():
+        if arm.unavailable:
+            missing.setdefault((name, arm.unavailable), []).append(experiment)
+    return missing
+
+
+def unavailable(found: Results, place: str) -> Table | None:
+    """Arms that could not be had, with the reason; experiments of one reason together."""
+    missing = _missing(found, place)
+    if not missing:
+        return None
+    rows = [(name, why, _listed(names)) for (name, why), names in missing.items()]
+    return Table.of(("arm", "why it is not here", "experiments"), rows, "Unavailable")
+
+
+def absent(found: Results, place: str) -> list[Item]:
+    """Below the answer: which arms are not in it, and why."""
+    told = [f"{name}: {why}" for (name, why) in _missing(found, place)]
+    return [Note("Not here:", tuple(told))] if told else []
+
+
+def _listed(names: Sequence[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def arms(found: Results, place: str) -> Table | None:
+    """What each arm is: its environment, features, and what a fair reader must know."""
+    rows = {}
+    for (_, name), arm in found.arms(place).items():
+        if not arm.unavailable:
+            key = (name, arm.environment, ", ".join(arm.features), "; ".join(arm.known))
+            rows.setdefault(key, None)
+    if not rows:
+        return None
+    return Table.of(("arm", "environment", "features", "to be known"), [tuple(row) for row in rows], "The arms")
+
+
+def facts(found: Results, place: str) -> Terms:
+    """The machine, flat."""
+    pairs: dict[str, str] = {"machine": place}
+    for run in found.runs_of(place):
+        pairs |= dict(_flat(run.facts))
+    return Terms(tuple(pairs.items()))
+
+
+def _flat(given: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for name, value in given.items():
+        if isinstance(value, Mapping):
+            found += _flat(value, f"{prefix}{name} ")
+        elif value not in ("", None):
+            found.append((prefix + name, str(value)))
+    return found
+
+
+def runs(found: Results, place: str) -> Table:
+    """What was asked, when, and how it ended."""
+    rows = []
+    for run in found.runs_of(place):
+        end = found.ends.get(run.id)
+        asked = " ".join(
+            f"{name}={value}" for name, value in run.arguments.items() if value not in ("", None, [], False)
+        )
+        took = f"{(end.time - run.time) / 60:.1f} min" if end else "interrupted"
+        when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(run.time))
+        rows.append((run.id, run.verb, when, took, str(run.seed), asked))
+    return Table.of(("run", "verb", "begun", ">took", ">seed", "arguments"), rows, "The runs")
+
+
+def section(found: Results, place: str, experiments: Sequence[Experiment]) -> Section:
+    """The last chapter."""
+    items: list[Item | None] = [strip(experiments), unavailable(found, place), arms(found, place)]
+    items += [Note(heading="The machine"), facts(found, place), runs(found, place)]
+    margin = 100 * math.expm1(paired.MARGIN)
+    items += [Note(heading="How it was measured and reckoned", lines=METHOD)]
+    lead = f"The machine, the checks and the method. “No cost” means: within ±{margin:.1f} %."
+    return Section("quality", "What stands behind the figures", "Checks", lead, tuple(item for item in items if item))
