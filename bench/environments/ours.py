@@ -162,7 +162,7 @@ class Minictr(Place):
     def remove(self) -> list[str]:
         if not os.path.isdir(self.path("state")):
             return []
-        done = self.tool(sys.executable, "-m", "minictr", "--root", self.path("state"), "gc", check=False)
+        done = self.tool(sys.executable, "-P", "-m", "minictr", "--root", self.path("state"), "gc", check=False)
         return [f"{self.name}: {done.stderr.strip()}"] if done.returncode else []
 
 
