@@ -108,13 +108,22 @@ class Target:
         groups = self.groups()
         return frozenset(word for name in on for word in ((name,) if name in self.words else groups.get(name, (name,))))
 
+    def needs_of(self, factors: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """What factors, and words that are in none, stand on: each ground by the factor that it is in, if any."""
+        factor_of = {word: name for name in factors for word in self.spelled([name])}
+        found: dict[str, dict[str, None]] = {}
+        for word, ground in self.needs.items():
+            mine = factor_of.get(word, word)
+            found.setdefault(mine, {}).update({factor_of.get(other, other): None for other in ground})
+        return {name: tuple(other for other in ground if other != name) for name, ground in found.items()}
+
     def group_needs(self, factors: Sequence[str]) -> dict[str, tuple[str, ...]]:
-        """factor -> factors that it stands on, by its words."""
+        """factor -> factors that it stands on, by whatever words lie between."""
+        needs = self.needs_of(factors)
         found = {}
         for name in factors:
-            mine = self.spelled([name])
-            ground = grounded(mine, self.needs) - mine
-            found[name] = tuple(other for other in factors if other != name and self.spelled([other]) & ground)
+            ground = grounded(frozenset([name]), needs)
+            found[name] = tuple(other for other in factors if other != name and other in ground)
         return {name: on for name, on in found.items() if on}
 
     def container(self, on: Factors, rootfs: str = "/") -> tuple[mc.Container, bool, tuple[str, ...]]:
