@@ -229,8 +229,15 @@ class Place:
         """A command to its end, on the machine of our lan. EnvironmentBroken with its words when it fails."""
         try:
             with self.lan.inside():
+                # not from the repository, where python would find another minictr than the one that is installed
                 done = subprocess.run(
-                    command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False
+                    command,
+                    cwd="/",
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    text=True,
+                    timeout=timeout,
+                    check=False,
                 )
         except (OSError, subprocess.TimeoutExpired) as err:
             raise EnvironmentBroken(f"{self.name}: {err}") from err

@@ -15,8 +15,9 @@ from bench import rootfs
 from bench.blocks import Blocks, Plan
 from bench.environments import registry
 from bench.environments.base import EnvironmentBroken, Job, Ran
+from bench.environments.state import differences
 from bench.samples import AGAIN, BARE, Sample
-from bench.stage import Stage
+from bench.stage import Stage, StageError
 from bench.workloads import arms, catalogue, cli, client, inputs
 from bench.workloads import compile as compiling
 from bench.workloads.base import WrongResult, last_words
@@ -169,8 +170,6 @@ def test_a_sample_has_its_values_and_leaves_no_input(name: str, environment, sta
     assert values["user_s"] + values["system_s"] > 0
     assert values["output_bytes"] > 0
     state = environment.state(workload.job())
-    from bench.environments.state import differences
-
     assert differences(environment.planned(workload.job()), state) == []
     made_by_environment = {environment.name, "tree-0"}
     assert set(os.listdir(stage.directory)) - before <= made_by_environment
@@ -315,8 +314,6 @@ def named(name: str) -> Nowhere:
 
 
 def test_the_disk_is_asked_before_anything_is_made(small_disk: Path) -> None:
-    from bench.stage import StageError
-
     with pytest.raises(StageError, match=r"encrypt at size full needs 12\.0 GiB in .* where 0\.0 are free"):
         cli.room([Encrypt("full"), Compress("full")], str(small_disk))
 
@@ -342,3 +339,75 @@ class TestClient:
     def test_a_way_that_is_not_there_is_told(self) -> None:
         with pytest.raises(EnvironmentBroken, match="nowhere: a server in it is not reached by the way 'local'"):
             client.address(Nowhere({"client": "10.0.0.1"}), "local", "nowhere")  # type: ignore[arg-type]
+
+
+SERVERS = rootfs.Recipe(("nginx-light", "openssh-server"))  # built once for a machine, in some twenty seconds
+
+
+@pytest.fixture(scope="module")
+def network_stage(requires) -> Iterator[Stage]:
+    requires.root()
+    requires("wget", "scp", "nsenter")
+    try:
+        stage = Stage(SERVERS).__enter__()
+    except rootfs.RootfsError as err:
+        pytest.skip(f"no Debian mirror from here: {err}")
+    with stage:
+        yield stage
+
+
+@pytest.fixture(scope="module", params=["bare", "minictr", "minictr-overlay"])
+def server_environment(request: pytest.FixtureRequest, network_stage: Stage) -> Iterator[object]:
+    it = registry.make(request.param, network_stage)
+    assert it.unavailable() == ""
+    it.prepare()
+    try:
+        yield it
+    finally:
+        assert list(it.cleanup()) == []
+
+
+@pytest.mark.slow
+class TestServers:
+    """nginx and sshd, with their clients in another network namespace."""
+
+    @pytest.mark.parametrize("text", ["serve", "serve:way=host", "serve:way=local", "serve:data=volume", "receive"])
+    def test_a_sample(self, text: str, server_environment, network_stage: Stage) -> None:
+        workload = catalogue.made(text, "tiny")
+        values = workload.measure(server_environment, network_stage)
+        assert values.keys() >= {*EVERY, "server_wall_s", "client_user_s", "client_system_s"}
+        assert 0 < values["wall_s"] < values["server_wall_s"]
+        assert values["user_s"] + values["system_s"] > 0, "the server's own share"
+        state = server_environment.state(workload.job())
+        assert differences(server_environment.planned(workload.job()), state) == []
+
+    def test_another_page_is_found(self, server_environment, network_stage: Stage) -> None:
+        with pytest.raises(WrongResult, match="the mirror's 60 files are not those of the site"):
+            catalogue.made("serve", "tiny").measure(Swapped(server_environment), network_stage)
+
+    def test_a_missing_page_is_found(self, server_environment, network_stage: Stage) -> None:
+        with pytest.raises(WrongResult, match=r"wget left with 8|the mirror has 59 files, the site 60"):
+            catalogue.made("serve", "tiny").measure(Swapped(server_environment, remove=True), network_stage)
+
+    def test_other_bytes_than_those_sent_are_found(self, server_environment, network_stage: Stage) -> None:
+        with pytest.raises(WrongResult, match="2097152 bytes were received that are not those sent"):
+            catalogue.made("receive", "tiny").measure(Spoiled(server_environment, flip), network_stage)
+
+    def test_a_server_that_does_not_start_is_told(self, server_environment, network_stage: Stage) -> None:
+        with pytest.raises(EnvironmentBroken, match=r"nginx\.conf"):
+            catalogue.made("serve", "tiny").measure(Spoiled(server_environment, lose=True), network_stage)
+        catalogue.made("serve", "tiny").measure(server_environment, network_stage)
+
+
+class Swapped(Spoiled):
+    """The site that is served is not the one that was made: one page is another, or is not there."""
+
+    def __init__(self, environment: object, *, remove: bool = False) -> None:
+        super().__init__(environment)
+        self._remove = remove
+
+    def put(self, source: str, inside: str) -> None:
+        if inside == "/work/site":
+            victim = next(Path(source).glob("*/*/*.css"))
+            victim.unlink() if self._remove else flip(str(victim))
+        super().put(source, inside)
