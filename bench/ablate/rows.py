@@ -204,10 +204,11 @@ def nginx(target: Target, stage: Stage) -> Trials:
 
 def proxied(target: Target, whole: design.Factors, stage: Stage) -> Trial:
     """The whole with a process that copies between two connections: what docker-proxy is for 127.0.0.1."""
-    if PROXY not in mc.__all__:
+    proxy = getattr(mc, PROXY, None)
+    if proxy is None:
         return Trial("proxy", "nat+overlay", None, refused=f"this minictr has no {PROXY}")
     box, overlay, rungs = target.container(whole, stage.rootfs)
-    features = (*box.features, getattr(mc, PROXY)())
+    features = (*box.features, proxy())
     place = Minictr(stage, "ablate-proxy", features=features, rungs=rungs, overlay=overlay)
     return Trial("proxy", "nat+overlay", place, (*target.words, "publish_proxy"))
 

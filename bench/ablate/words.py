@@ -14,7 +14,8 @@ import minictr as mc
 from bench.design import Factors, grounded
 from bench.environments import ours
 
-FIXED = ("net", "loopback", "env")  # every arm has a network of its own (the rungs are words), and its environment
+# Every arm has a network of its own (the rungs are words), its environment, and a session as bare has (micro/arms.py)
+FIXED = ("net", "loopback", "env", "session")
 OVERLAY = "overlay"
 RUNGS = ours.RUNGS
 TARGETS: Mapping[str, tuple[str, bool, tuple[str, ...]]] = {
@@ -30,7 +31,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "namespaces": ("pid", "ipc", "uts", "cgroupns"),
     "mounts": ("proc", "sysfs", "dev", "devpts", "shm", "mqueue"),
     "masks": ("masked_paths", "readonly_paths"),
-    "process": ("hostname", "sysctl", "umask", "rlimits", "keyring", "session", "boot_id", "init"),
+    "process": ("hostname", "sysctl", "umask", "rlimits", "keyring", "boot_id", "init"),
     "privilege": ("user", "capabilities", "no_new_privs"),
     "seccomp": ("seccomp",),
     "cgroups": ("memory", "cpu", "cpuset", "pids", "io", "freezer", "devices", "named_cgroup", "cgroupfs"),

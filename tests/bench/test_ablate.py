@@ -42,7 +42,7 @@ def test_all_words_are_the_whole_container(to: str) -> None:
 def test_no_words_are_a_chroot(to: str) -> None:
     target = Target.of(to, lan=True)
     box, overlay, rungs = target.container(frozenset())
-    assert {"chroot"} <= names(box) <= {"chroot", "env", "net", "loopback"}
+    assert {"chroot"} <= names(box) <= {"chroot", "env", "net", "loopback", "session"}
     assert not overlay and not rungs and not target.possible(frozenset())
 
 
