@@ -230,7 +230,13 @@ class Place:
         try:
             with self.lan.inside():
                 done = subprocess.run(
-                    command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False
+                    command,
+                    cwd="/",  # not where a source tree of minictr may stand in the way of the installed one
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    text=True,
+                    timeout=timeout,
+                    check=False,
                 )
         except (OSError, subprocess.TimeoutExpired) as err:
             raise EnvironmentBroken(f"{self.name}: {err}") from err
