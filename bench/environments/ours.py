@@ -130,8 +130,8 @@ class Minictr(Place):
             here = self.lan.host_address
             ports = {port: self.published(port) for port in job.ports}
             return {"client": here, "host": here, "local": "127.0.0.1"}, ports
-        address = address_of(pid)
-        return {"client": address, "host": address}, {port: port for port in job.ports}
+        ways = ("host",) if "conntrack" in self.rungs else ("client", "host")  # a wall, and no port in it
+        return dict.fromkeys(ways, address_of(pid)), {port: port for port in job.ports}
 
     def planned(self, job: Job) -> dict[str, Any]:
         spec = self.container(job).spec()
@@ -162,7 +162,7 @@ class Minictr(Place):
     def remove(self) -> list[str]:
         if not os.path.isdir(self.path("state")):
             return []
-        done = self.tool(sys.executable, "-P", "-m", "minictr", "--root", self.path("state"), "gc", check=False)
+        done = self.tool(sys.executable, "-m", "minictr", "--root", self.path("state"), "gc", check=False)
         return [f"{self.name}: {done.stderr.strip()}"] if done.returncode else []
 
 
