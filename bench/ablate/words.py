@@ -13,11 +13,12 @@ from typing import Any
 import minictr as mc
 from bench.design import Factors, grounded
 from bench.environments import ours
+from bench.micro import arms
 
 # Every arm has a network of its own (the rungs are words), its environment, and a session as bare has (micro/arms.py)
 FIXED = ("net", "loopback", "env", "session")
 OVERLAY = "overlay"
-RUNGS = ours.RUNGS
+ORDER = arms.LADDER  # of the rungs
 TARGETS: Mapping[str, tuple[str, bool, tuple[str, ...]]] = {
     # --to -> (profile, a layer on top of the root, the network's rungs)
     "default": ("default", False, ours.DOCKER_RUNGS),
@@ -60,7 +61,8 @@ class Target:
     @classmethod
     def of(cls, name: str, *, lan: bool) -> Target:
         profile, overlay, rungs = TARGETS[name]
-        return cls(name, tuple(mc.Container("/", features=profile).features), overlay, rungs if lan else ())
+        wanted = tuple(sorted(rungs, key=ORDER.index)) if lan else ()
+        return cls(name, tuple(mc.Container("/", features=profile).features), overlay, wanted)
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -83,6 +85,8 @@ class Target:
         if self.overlay:
             found[OVERLAY] = ("mnt",)
         found |= {rung: ("veth",) for rung in self.rungs if rung != "veth"}
+        if "conntrack" in self.rungs and "publish" in self.rungs:
+            found["conntrack"] = ("veth", "publish")  # no client comes through that wall but by a published port
         if self.rungs and "sysctl" in found:
             found["sysctl"] = (*found["sysctl"], "veth")  # without a cable the machine's own network is used
         return {name: on for name, on in found.items() if on}

@@ -138,10 +138,11 @@ class Minictr(Place):
         own = " ".join(kind for name, kind in SPACES.items() if name in spec.names)
         network: dict[str, Any] = {"interfaces": ["lo"]}
         if job.network == "lan":
+            published = "publish" in self.rungs and bool(job.ports)
             network = {
                 "bridge": "bridge" in self.rungs,
-                "masquerade": "nat" in self.rungs,
-                "dnat": "publish" in self.rungs and bool(job.ports),
+                "masquerade": "nat" in self.rungs or published,  # a port has it for who comes by 127.0.0.1
+                "dnat": published,
                 "proxy": False,
                 **({"interfaces": ["eth0", "lo"]} if self.rungs else {}),
             }
