@@ -9,10 +9,17 @@ import sys
 
 # verb -> module with ABOUT, add_arguments(parser) and main(options) -> exit code
 VERBS = {
+    "ablate": "bench.ablate.cli",
+    "closure": "bench.micro.closing",
+    "count": "bench.counts",
+    "doctor": "bench.doctor",
     "life": "bench.life.cli",
     "lifecycle": "bench.lifecycle.cli",
+    "list": "bench.listing",
     "merge": "bench.merge",
+    "micro": "bench.micro.cli",
     "report": "bench.report.cli",
+    "run": "bench.workloads.cli",
     "thesis": "bench.thesis",
 }
 

@@ -19,11 +19,12 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from bench import analysis, paired, samples
 from bench.environments.base import EnvironmentBroken
+from bench.environments.state import differences
 from bench.noise import REST, Noise
 from bench.progress import Progress, Silent
 from bench.samples import AGAIN, BARE
@@ -95,15 +96,6 @@ def order(arms: Sequence[str], seed: int, experiment: str, block: int) -> list[s
     shuffled = sorted(arms)
     random.Random(f"{seed}/{experiment}/{block}").shuffle(shuffled)
     return shuffled
-
-
-def differences(planned: Mapping[str, Any], state: Mapping[str, Any]) -> list[str]:
-    """Where STATE is not as PLANNED, one line each; what no plan speaks of is not looked at."""
-    return [
-        f"{key}: {state.get(key, 'not read')}, planned {wished}"
-        for key, wished in planned.items()
-        if state.get(key) != wished
-    ]
 
 
 def precise(found: Sequence[samples.Sample], arms: Iterable[str], plan: Plan) -> bool:
@@ -184,7 +176,7 @@ class Blocks:
     def _clean(self, arm: Arm) -> None:
         self._progress.step(f"cleaning up {arm.name}")
         try:
-            left = list(arm.cleanup())
+            left = [" ".join(line.split()) for line in arm.cleanup()]
         except BREAKS as err:
             left = [f"{arm.name}: cleaning up: {said(err)}"]
         self._outcome.left += [line for line in left if line not in self._outcome.left]
@@ -246,7 +238,7 @@ class Blocks:
             self._outcome.discarded.append(line)
             self._progress.tell(line)
         if self._strikes[key] >= PATIENCE:
-            self._out(key, f"{PATIENCE} times in a row {discarded}", block)
+            self._out(key, f"{PATIENCE} times in a row: {discarded}", block)
 
     def _tell_arm(self, arm: Arm, planned: dict[str, Any], unavailable: str = "") -> None:
         """Its record, once."""

@@ -121,8 +121,16 @@ def count(workload: Any, environment: Environment, stage: Stage, directory: str)
     before = cable_bytes(environment)
     workload.measure(traced, stage)
     after = cable_bytes(environment)
+    if workload.job().network != "lan":
+        after = before  # what a cable nobody uses carries is the kernel's own talk of neighbours
     return operations(traced.raw(), after[0] - before[0], after[1] - before[1])
 
 
 def records(run: str, experiment: str, arm: str, found: Mapping[str, float]) -> list[samples.Count]:
     return [samples.Count(run, experiment, arm, operation, times) for operation, times in found.items()]
+
+
+def told(found: Mapping[str, float], most: int) -> str:
+    """The MOST frequent operations, in words."""
+    largest = sorted(found.items(), key=lambda item: -item[1])[:most]
+    return ", ".join(f"{name} {times:,.0f}" for name, times in largest)

@@ -20,7 +20,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from bench import stats
+from bench import paired, stats
 
 MOST_FACTORIAL = 5  # 32 rows
 MOST_SCREENED = 59  # 120 rows
@@ -90,19 +90,68 @@ def _checked(factors: Sequence[str], most: int, method: str) -> list[str]:
     return list(factors)
 
 
-def leave_one_out(factors: Sequence[str], possible: Possible = anything, *, base: Factors = frozenset()) -> Design:
-    """All factors, and all but one of them for each. BASE is on everywhere."""
+def lean(on: Factors, needs: Mapping[str, Iterable[str]]) -> Factors:
+    """ON without those that stand on something which is not there. NEEDS: factor -> what it stands on."""
+    while True:
+        kept = frozenset(name for name in on if all(other in on for other in needs.get(name, ())))
+        if kept == on:
+            return kept
+        on = kept
+
+
+def grounded(on: Factors, needs: Mapping[str, Iterable[str]]) -> Factors:
+    """ON with all that it stands on."""
+    while True:
+        more = on.union(*(needs.get(name, ()) for name in on))
+        if more == on:
+            return on
+        on = more
+
+
+def leave_one_out(
+    factors: Sequence[str],
+    possible: Possible = anything,
+    *,
+    base: Factors = frozenset(),
+    needs: Mapping[str, Iterable[str]] = {},
+) -> Design:
+    """All factors, and all but one of them for each. BASE is on everywhere.
+
+    What needs the one that is left out is left out with it, which is told.
+    """
     names = _checked(factors, MOST_SCREENED, "leave-one-out")
     whole = base | frozenset(names)
-    rows = [Row("all", whole), *(Row(f"-{name}", whole - {name}, "all") for name in names)]
-    return _design("loo", names, [Row("none", base), *rows], possible)
+    rows, notes = [Row("none", base), Row("all", whole)], []
+    for name in names:
+        on = lean(whole - {name}, needs)
+        rows.append(Row(f"-{name}", on, "all"))
+        if gone := sorted(whole - on - {name}):
+            notes.append(f"-{name} takes {', '.join(gone)} along, which cannot be without it")
+    return _design("loo", names, rows, possible, notes)
 
 
-def add_one_in(factors: Sequence[str], possible: Possible = anything, *, base: Factors = frozenset()) -> Design:
-    """None of the factors, and one of them for each. BASE is on everywhere."""
+def add_one_in(
+    factors: Sequence[str],
+    possible: Possible = anything,
+    *,
+    base: Factors = frozenset(),
+    needs: Mapping[str, Iterable[str]] = {},
+) -> Design:
+    """None of the factors, and one of them for each. BASE is on everywhere.
+
+    What the one that is put in needs is put in with it; it is then compared with the row that has just that.
+    """
     names = _checked(factors, MOST_SCREENED, "add-one-in")
-    rows = [Row("none", base), *(Row(f"+{name}", base | {name}, "none") for name in names)]
-    return _design("aoi", names, [*rows, Row("all", base | frozenset(names))], possible)
+    sets = {name: grounded(base | {name}, needs) for name in names}
+    by_set = {on: f"+{name}" for name, on in reversed(sets.items())} | {base: "none"}
+    rows, notes = [Row("none", base)], []
+    for name, on in sets.items():
+        over = by_set.get(on - {name}, "none")
+        rows.append(Row(f"+{name}", on, over))
+        brought = sorted(on - base - {name})
+        if brought and over == "none":
+            notes.append(f"+{name} brings {', '.join(brought)}, which it cannot be without")
+    return _design("aoi", names, [*rows, Row("all", base | frozenset(names))], possible, notes)
 
 
 def ladder(rungs: Sequence[tuple[str, Iterable[str]]], possible: Possible = anything) -> Design:
@@ -236,14 +285,17 @@ def contrast(design: Design, values: Mapping[str, float], factor: str) -> float:
 def effects(design: Design, blocks: Sequence[Mapping[str, float]], *, seed: int = 0) -> list[Effect]:
     """The effect of each factor of a balanced design, over BLOCKS (row -> value) that hold every row; largest first."""
     found = [
-        Effect(name, stats.bootstrap([contrast(design, block, name) for block in blocks], _mean, seed=seed), (name,))
+        Effect(name, _interval([contrast(design, block, name) for block in blocks], seed), (name,))
         for name in design.factors
     ]
     return sorted(found, key=lambda effect: -abs(effect.value.estimate))
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+def _interval(values: Sequence[float], seed: int) -> stats.Interval:
+    """The mean of one value a block, as bench/paired.py has it; a single block is no ground for an interval."""
+    if len(values) < 2:
+        return stats.Interval(values[0], -math.inf, math.inf)
+    return paired.Effect(tuple(values), seed).interval()
 
 
 def survivors(found: Iterable[Effect], most: int = MOST_FACTORIAL - 1) -> list[str]:
@@ -299,13 +351,9 @@ def shares(
     tables = [{row.on - base: block[row.name] for row in design.rows} for block in blocks]
     by_factor = [shapley(table, factors) for table in tables]
     by_term = [dividends(table, factors) for table in tables]
-    values = [
-        Effect(name, stats.bootstrap([one[name] for one in by_factor], _mean, seed=seed), (name,)) for name in factors
-    ]
+    values = [Effect(name, _interval([one[name] for one in by_factor], seed), (name,)) for name in factors]
     terms = [
-        Effect(
-            " x ".join(sorted(on)), stats.bootstrap([one[on] for one in by_term], _mean, seed=seed), tuple(sorted(on))
-        )
+        Effect(" x ".join(sorted(on)), _interval([one[on] for one in by_term], seed), tuple(sorted(on)))
         for on in by_term[0]
         if len(on) > 1
     ]

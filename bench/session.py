@@ -52,12 +52,20 @@ def default_path(verb: str) -> str:
     return time.strftime(f"bench-{verb}-%Y%m%d-%H%M%S.jsonl")
 
 
+def usable(path: str) -> None:
+    """Raises SessionError when PATH cannot become a new results file; nothing is made yet."""
+    directory = os.path.dirname(os.path.abspath(path))
+    if os.path.exists(path) and (not os.path.isfile(path) or os.path.getsize(path)):
+        raise SessionError(f"{path} holds results already: choose another file, or --resume {path}")
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise SessionError(f"cannot write {path}: {directory} is no directory that can be written to")
+
+
 @contextlib.contextmanager
 def begun(path: str, verb: str, *, seed: int, arguments: dict[str, Any]) -> Iterator[Session]:
     """A new run in the new file PATH. Raises SessionError when there is one already or it cannot be made."""
     run = samples.Run(uuid.uuid4().hex[:12], verb, host.machine(), seed, time.time(), arguments, host.facts())
-    if os.path.exists(path) and os.path.getsize(path):
-        raise SessionError(f"{path} holds results already: choose another file, or --resume {path}")
+    usable(path)
     with _opened(path) as writer:
         session = Session(path, run, writer, [])
         session.write(run)

@@ -81,6 +81,7 @@ class Stage(Protocol):
     """What all environments of one run share."""
 
     rootfs: str  # the prepared root file system: never written to
+    linux: str  # the kernel's source, unpacked; "" where the root was built without it
     directory: str  # scratch of this run, on a real disk
 
     def tree(self, owner: int = 0) -> str:

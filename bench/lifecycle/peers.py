@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from collections.abc import Sequence
 
 from bench.host import own_cgroups
 from bench.lifecycle import oci
@@ -16,15 +17,15 @@ CGROUPS = "/sys/fs/cgroup"
 PATIENCE = 5.0
 
 
-def remove_cgroups(name: str) -> list[str]:
-    """Remove the cgroup NAME, and all below it, from below the caller's own ones. The paths that would not go.
+def remove_cgroups(name: str, parents: Sequence[str] = ()) -> list[str]:
+    """Remove the cgroup NAME, and all below it, from below PARENTS, or the caller's own ones. What would not go.
 
     A group is busy until the last process that was killed in it is gone: it is tried for PATIENCE seconds.
     """
     deadline = time.monotonic() + PATIENCE
     while True:
         left = []
-        for parent in own_cgroups():
+        for parent in parents or own_cgroups():
             for directory, _, _ in os.walk(os.path.join(parent, name), topdown=False):
                 try:
                     os.rmdir(directory)

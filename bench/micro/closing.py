@@ -13,7 +13,7 @@ from bench.micro.program import NETWORK
 
 ABOUT = "what the loss of a container is made of: counts x unit costs, and what is left unexplained"
 MICRO, COST = "micro/", "median_ns"
-WORKLOAD = "workload/"
+WORKLOAD, ABLATE = "workload/", "ablate/"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,11 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the intervals (default: 0)")
 
 
-def costs(records: Iterable[samples.Record]) -> dict[str, dict[str, dict[int, float]]]:
+def costs(records: Iterable[samples.Record], *, network: bool = False) -> dict[str, dict[str, dict[int, float]]]:
     """arm -> operation -> block -> nanoseconds. Blocks of several runs are kept apart by counting on.
 
-    The network's operations are those over the cable; on an arm's own loopback both ends are in it, which would be
-    counted twice. "docker*" is what was measured of docker in both experiments.
+    The network's operations are those over the cable, with NETWORK also those on an arm's own loopback: both ends are
+    in it, which would be counted twice. "docker*" is what was measured of docker in both experiments.
     """
     found: dict[str, dict[str, dict[int, float]]] = {}
     runs: dict[str, int] = {}
@@ -35,7 +35,7 @@ def costs(records: Iterable[samples.Record]) -> dict[str, dict[str, dict[int, fl
         if not isinstance(record, samples.Sample) or record.discarded or not record.experiment.startswith(MICRO):
             continue
         way, _, operation = record.experiment.removeprefix(MICRO).rpartition("/")
-        if COST in record.values and (operation in NETWORK) == (way == arms.LAN):
+        if COST in record.values and (network or (operation in NETWORK) == (way == arms.LAN)):
             block = runs.setdefault(record.run, len(runs) * 1_000_000) + record.block
             arm = f"{way}:{record.arm}" if way else record.arm
             found.setdefault(arm, {}).setdefault(operation, {})[block] = record.values[COST]
@@ -57,12 +57,19 @@ def walls(records: Iterable[samples.Record]) -> dict[str, dict[str, dict[tuple[s
     """experiment of a workload -> arm -> (run, block) -> seconds."""
     found: dict[str, dict[str, dict[tuple[str, int], float]]] = {}
     for it in records:
-        if not isinstance(it, samples.Sample) or it.discarded or not it.experiment.startswith(WORKLOAD):
+        if not isinstance(it, samples.Sample) or it.discarded or not it.experiment.startswith((WORKLOAD, ABLATE)):
             continue
         by_arm = found.setdefault(it.experiment, {}).setdefault(it.arm, {})
         if "wall_s" in it.values:
             by_arm[it.run, it.block] = it.values["wall_s"]
     return found
+
+
+def counted_as(experiment: str) -> str:
+    """The experiment whose counts are those of EXPERIMENT: ``ablate/W/SIZE/METHOD`` is ``workload/W/SIZE``."""
+    if not experiment.startswith(ABLATE):
+        return experiment
+    return WORKLOAD + experiment.removeprefix(ABLATE).rpartition("/")[0]
 
 
 def losses(table: Mapping[str, Mapping[tuple[str, int], float]], arm: str) -> list[float]:
@@ -87,7 +94,7 @@ def closures(records: Sequence[samples.Record], seed: int = 0) -> list[tuple[str
     for experiment, table in walls(records).items():
         broken = same_bare(table)
         for arm in table:
-            times = counted.get(experiment, {})
+            times = counted.get(counted_as(experiment), {})
             if arms.parts(arm, lan=False):
                 found.append((experiment, arm, closed(arm, unit, times, losses(table, arm), broken=broken, seed=seed)))
     return found
@@ -104,7 +111,7 @@ def closed(
 ) -> Closure | str:
     """The table of one ARM, or why there is none. BROKEN: why the timed run resolves nothing."""
     if not times:
-        return "nothing was counted: bench micro --count WORKLOAD does that"
+        return "nothing was counted: bench count does that"
     parts = arms.parts(arm, lan=any(name in NETWORK for name in times))
     try:
         made = attribution.closure(times, unit, parts, loss, together=arms.whole(arm), seed=seed)

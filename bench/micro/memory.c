@@ -9,13 +9,14 @@
 #include "micro.h"
 
 static unsigned char *area;
-static size_t length, at, page;
+static size_t length, at, step;
 static volatile unsigned char seen; /* so that a read is not left out */
 
-static int mapped(unsigned calls, int flags, int fd)
+/* As much as CALLS of SIZE bytes. */
+static int mapped(unsigned calls, size_t size, int flags, int fd)
 {
-    page = (size_t)sysconf(_SC_PAGESIZE);
-    length = page * calls;
+    step = size;
+    length = step * calls;
     at = 0;
     void *found = mmap(NULL, length, PROT_READ | PROT_WRITE, flags, fd, 0);
     if (found == MAP_FAILED) {
@@ -29,41 +30,39 @@ static int mapped(unsigned calls, int flags, int fd)
 
 static int anonymous_before(unsigned calls)
 {
-    return mapped(calls, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+    return mapped(calls, (size_t)sysconf(_SC_PAGESIZE), MAP_PRIVATE | MAP_ANONYMOUS, -1);
 }
 
 static int touch(void)
 {
     area[at] = 1;
-    at += page;
+    at += step;
     return 0;
 }
 
-/* Reads of pages that are in the page cache already: a minor fault each, which MADV_RANDOM keeps from mapping the
- * neighbours as well (fault-around). */
+/* Reads of pages that are in the page cache already. A fault maps what is cached of the 64 KiB around it
+ * (fault_around_bytes), so one a block: a minor fault each. */
 static int file_before(unsigned calls)
 {
-    int fd = open(below(options.data, "mapped"), O_RDONLY | O_CLOEXEC);
-    int rc;
+    static char bytes[BLOCK];
+    int rc, fd = open(below(options.data, "mapped"), O_RDONLY | O_CLOEXEC);
 
     if (fd < 0)
         return -errno;
-    page = (size_t)sysconf(_SC_PAGESIZE);
-    static char bytes[4096];
-    for (size_t offset = 0; offset < page * calls; offset += sizeof bytes)
-        if (pread(fd, bytes, sizeof bytes, (off_t)offset) < 0)
-            break;
-    rc = mapped(calls, MAP_PRIVATE, fd);
+    for (unsigned i = 0; i < calls; i++)
+        if (pread(fd, bytes, sizeof bytes, (off_t)i * BLOCK) < BLOCK) {
+            close(fd);
+            return -EIO; /* beyond its end a look would be a SIGBUS */
+        }
+    rc = mapped(calls, BLOCK, MAP_PRIVATE, fd);
     close(fd);
-    if (rc == 0)
-        madvise(area, length, MADV_RANDOM);
     return rc;
 }
 
 static int look(void)
 {
     seen = area[at];
-    at += page;
+    at += step;
     return 0;
 }
 
@@ -82,7 +81,7 @@ static int mmap_once(void)
 
 const struct op memory_ops[] = {
     {.name = "fault_anon", .calls = 256, .before = anonymous_before, .once = touch, .after = unmap_after},
-    {.name = "fault_file", .calls = 256, .before = file_before, .once = look, .after = unmap_after},
+    {.name = "fault_file", .calls = 64, .before = file_before, .once = look, .after = unmap_after},
     {.name = "mmap", .calls = 100, .once = mmap_once},
     {0},
 };

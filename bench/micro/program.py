@@ -18,7 +18,7 @@ DATA, SCRATCH = "/data", "/work"  # inside; places of bench/rootfs.py
 PROGRAM = "/data/micro"
 DEPTH = 8  # of micro.h
 ENTRIES = 100
-PAGES = 256  # touched by fault_file in a burst
+MAPPED = 4 << 20  # bytes: 64 faults of 64 KiB, see memory.c
 LOWER = {"4k": (4096, 16), "64k": (65536, 8), "1m": (1 << 20, 4), "16m": (16 << 20, 2), "64m": (64 << 20, 1)}
 LIGHT = ("4k", "64k", "1m")  # what tests make
 
@@ -76,7 +76,7 @@ def furnish(root: str, sizes: Sequence[str] = tuple(LOWER)) -> None:
     for number in range(ENTRIES):
         _write(os.path.join(data, "hundred", f"entry-{number:03}"), 1)
     _write(os.path.join(data, "page"), 4096)
-    _write(os.path.join(data, "mapped"), 4096 * PAGES)
+    _write(os.path.join(data, "mapped"), MAPPED)
     for size in sizes:
         length, count = LOWER[size]
         os.makedirs(os.path.join(data, "lower", size))

@@ -18,7 +18,7 @@ from bench.environments.base import Environment, EnvironmentBroken, Job, Ran, St
 
 SIZES = ("tiny", "small", "full")  # tiny: for tests and rehearsals only, seconds in all
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "HOME": "/root"}
-MOST_SAID = 300  # characters of a job's last words in a message
+MOST_SAID = 200  # characters of a line of a job's in a message
 
 
 class Workload(Protocol):
@@ -27,8 +27,8 @@ class Workload(Protocol):
     NAME: ClassVar[str]
     ABOUT: ClassVar[str]
     NEEDS: ClassVar[tuple[str, ...]]  # Debian packages that must be in the root file system
-    CLIENT: ClassVar[tuple[str, ...]]  # programs of the host's that play the client, or check the result
     VARIANTS: ClassVar[Mapping[str, str]]  # what can be chosen, and what is taken when it is not
+    needs_here: tuple[str, ...]  # programs of the host's that play the client, or check the result
 
     def __init__(self, size: str, **variant: str) -> None: ...
 
@@ -53,7 +53,7 @@ class Base:
 
     NAME: ClassVar[str]
     VARIANTS: ClassVar[Mapping[str, str]] = {"data": "image"}
-    CLIENT: ClassVar[tuple[str, ...]] = ()
+    needs_here: tuple[str, ...] = ()
     CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {"data": ("image", "volume")}  # keys that take these only
 
     def __init__(self, size: str, **variant: str) -> None:
@@ -66,8 +66,16 @@ class Base:
                 raise ValueError(f"{self.NAME}: {key} is one of {', '.join(self.CHOICES[key])}, not {value}")
         self.size, self.variant = size, {**self.VARIANTS, **variant}
 
+    @property
+    def room(self) -> int:
+        """Bytes of disk that one sample takes at most: input, result, and the copies of both that are looked at."""
+        return 0
+
     def job(self) -> Job:
         raise NotImplementedError
+
+    def warm(self, stage: Stage) -> None:
+        """Whatever is an input of every sample and is not made anew for it is brought into memory, once."""
 
     def measure(self, environment: Environment, stage: Stage) -> dict[str, float]:
         """See Workload."""
@@ -113,9 +121,11 @@ def finished(ran: Ran, job: Job) -> None:
 
 
 def last_words(text: bytes) -> str:
-    """The last line that says something, for a message."""
-    lines = [line for line in text.decode(errors="replace").splitlines() if line.strip()]
-    return lines[-1][:MOST_SAID] if lines else "it said nothing"
+    """The first and the last line that say something, for a message: tools differ in where they put the reason."""
+    lines = [line.strip() for line in text.decode(errors="replace").splitlines() if line.strip()]
+    if not lines:
+        return "it said nothing"
+    return " ... ".join(line[:MOST_SAID] for line in dict.fromkeys((lines[0], lines[-1])))
 
 
 def fetched(environment: Environment, inside: str, target: str) -> str:

@@ -21,7 +21,7 @@ class Encrypt(Base):
     NAME = "encrypt"
     ABOUT = "encrypt a file by openssl enc -aes-256-cbc: 4 GiB full, 256 MiB small"
     NEEDS = ("openssl",)
-    CLIENT = ("openssl",)
+    needs_here = ("openssl",)
     VARIANTS = {**Base.VARIANTS, "cipher": "aes-256-cbc"}
     CHOICES = {**Base.CHOICES, "cipher": ("aes-256-cbc", "aes-128-cbc", "aes-256-ctr", "chacha20")}
 
@@ -30,6 +30,10 @@ class Encrypt(Base):
         self._command = ("openssl", "enc", f"-{self.variant['cipher']}", *KEY)
         self._proof = Proof([*self._command, "-d"])
         self._input = ""
+
+    @property
+    def room(self) -> int:
+        return 3 * BYTES[self.size]
 
     def job(self) -> Job:
         return Job((*self._command, "-in", INPUT, "-out", OUTPUT), ENVIRONMENT, data=self.variant["data"])

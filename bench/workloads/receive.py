@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 
 from bench.environments.base import Environment, Job, Stage
 from bench.workloads import client, inputs
@@ -12,6 +13,7 @@ from bench.workloads.base import ENVIRONMENT, Base, WrongResult, fetched
 BYTES = {"tiny": 2 * inputs.MIB, "small": 128 * inputs.MIB, "full": 1024 * inputs.MIB}
 PORT = 22
 TIMEOUT = 1200.0  # seconds for the whole file
+PARTING = 0.3  # seconds for sshd to wait for the connection's own process, whose figures are lost otherwise
 RECEIVED = "/work/received"
 CONFIGURATION = """\
 Port 22
@@ -33,13 +35,17 @@ class Receive(Base):
     NAME = "receive"
     ABOUT = "receive a file by scp: 1 GiB full, 128 MiB small"
     NEEDS = ("openssh-server",)
-    CLIENT = ("scp", "ssh-keygen", "nsenter")
+    needs_here = ("scp", "ssh-keygen", "nsenter")
     VARIANTS = {**Base.VARIANTS, "way": "client"}
     CHOICES = {**Base.CHOICES, "way": client.WAYS}
 
     def __init__(self, size: str, **variant: str) -> None:
         super().__init__(size, **variant)
         self._keys = self._input = ""
+
+    @property
+    def room(self) -> int:
+        return 3 * BYTES[self.size]
 
     def job(self) -> Job:
         # sshd wants to be called by its full path, and this directory, which a fresh /run has not
@@ -62,6 +68,7 @@ class Receive(Base):
             target = f"root@{host}:{RECEIVED}"
             command = ["scp", *self._options(running.ports[PORT]), os.path.join(scratch, "input"), target]
             found = client.run(environment, way, command, TIMEOUT)
+            time.sleep(PARTING)
             ran = running.stop()
         os.unlink(os.path.join(scratch, "input"))
         got = fetched(environment, RECEIVED, os.path.join(scratch, "received"))

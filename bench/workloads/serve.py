@@ -41,13 +41,17 @@ class Serve(Base):
     NAME = "serve"
     ABOUT = "serve a static site by nginx, mirrored by wget -mq: 16,539 files of 348 MiB full, 2,000 of 38 MiB small"
     NEEDS = ("nginx-light",)
-    CLIENT = ("wget", "nsenter")
+    needs_here = ("wget", "nsenter")
     VARIANTS = {**Base.VARIANTS, "way": "client"}
     CHOICES = {**Base.CHOICES, "way": client.WAYS}
 
     def __init__(self, size: str, **variant: str) -> None:
         super().__init__(size, **variant)
         self._site = inputs.Site(0, 0, "")
+
+    @property
+    def room(self) -> int:
+        return 3 * SITES[self.size][1]
 
     def job(self) -> Job:
         argv = ("nginx", "-e", "/work/error.log", "-c", "/work/nginx.conf", "-g", "daemon off;")

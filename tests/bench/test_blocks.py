@@ -133,7 +133,7 @@ def test_a_discarded_sample_is_told_kept_and_measured_again_when_resumed() -> No
     outcome, written, told = measured(arms, blocks=1)
     (line,) = outcome.discarded
     assert line in told.lines
-    assert line == "x: docker, block 1: not as planned: seccomp: 0, planned 2"
+    assert line == "x: docker, block 1: not as planned: seccomp is 0, planned was 2"
     (sample,) = [it for it in samples_of(written) if it.arm == "docker"]
     assert sample.discarded
     assert sample.state == {"seccomp": 0}

@@ -37,6 +37,34 @@ def test_add_one_in_has_none_and_each_alone() -> None:
     assert found.row("+a").over == "none"
 
 
+NEEDS = {"b": ["a"], "c": ["b"]}
+
+
+def test_leaving_one_out_takes_along_what_stands_on_it() -> None:
+    found = design.leave_one_out(ABC, needs=NEEDS)
+    assert {row.name: set(row.on) for row in found.rows} == {
+        "none": set(),
+        "all": {*ABC},
+        "-b": {"a"},
+        "-c": {"a", "b"},
+    }
+    assert found.notes[0] == "-a takes b, c along, which cannot be without it"
+    assert found.refused == (("-a", "is the same as none"),)
+
+
+def test_adding_one_brings_its_ground_and_is_held_against_that() -> None:
+    found = design.add_one_in(ABC, needs=NEEDS)
+    assert {row.name: (set(row.on), row.over) for row in found.rows} == {
+        "none": (set(), ""),
+        "+a": ({"a"}, "none"),
+        "+b": ({"a", "b"}, "+a"),
+        "+c": ({*ABC}, "+b"),
+    }
+    assert not found.notes
+    found = design.add_one_in(["a", "c"], needs=NEEDS)
+    assert found.notes == ("+c brings a, b, which it cannot be without",)
+
+
 def test_what_cannot_be_is_told_with_its_reason() -> None:
     def possible(what: frozenset[str]) -> str:
         return "b needs a" if "b" in what and "a" not in what else ""

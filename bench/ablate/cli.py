@@ -1,0 +1,248 @@
+"""``python -m bench ablate``: its options, and what they do."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import random
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from bench import progress, rootfs, samples, session
+from bench.ablate import rows, told
+from bench.ablate.rows import ALL_METHODS, Trial, Trials
+from bench.ablate.words import TARGETS, Target, WordError
+from bench.blocks import Blocks, Measured, Outcome, Plan
+from bench.design import DesignError
+from bench.lifecycle.cli import positive
+from bench.micro.cli import results
+from bench.micro.program import ProgramError
+from bench.micro.run import MicroStage
+from bench.noise import REST
+from bench.session import Session, SessionError
+from bench.stage import StageError
+from bench.workloads import catalogue
+from bench.workloads.arms import Shared, WorkloadArm
+from bench.workloads.base import SIZES, Base
+from bench.workloads.cli import minutes, own_programs, room, seconds
+
+ABOUT = "which kernel feature costs a workload what: features left out, put in, in ladders and in factorial designs"
+BLOCKS = 8
+WAYS = ("client", "local")  # how the web server's question is asked: by whom its site is fetched
+KEPT = ("workload", "to", "size", "method", "factors", "own_programs")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    chosen = parser.add_argument
+    chosen("--workload", required=True, metavar="W", help=f"of {', '.join(catalogue.WORKLOADS)}; W:KEY=VALUE")
+    chosen("--from", dest="base", choices=("bare",), default="bare", help="what the whole is held against")
+    chosen("--to", choices=tuple(TARGETS), default="docker", help="the whole that is taken apart (default: docker)")
+    chosen("--size", choices=SIZES, default="small")
+    chosen("--method", choices=ALL_METHODS, default="loo", help="default: loo, each feature left out")
+    chosen("--factors", default="", metavar="F,...", help="features or groups of them; default: all (screen: groups)")
+    chosen("--blocks", type=positive, help=f"each has every arm once (default: {BLOCKS})")
+    chosen("--minutes", type=minutes, default=0.0, help="begin no block that would not end by then")
+    chosen("--seed", type=int, help="of the order (default: a new one, kept in the results)")
+    chosen("--rest", type=seconds, default=REST, metavar="S", help=f"seconds before each sample (default: {REST})")
+    chosen("--own-programs", action="store_true", help="a root of this machine's programs: no serve, no receive")
+    chosen("--scratch", default="", metavar="DIR", help="on a real disk (default: MINICTR_BENCH_SCRATCH, or /var/tmp)")
+    chosen("--plan", action="store_true", help="print the arms and what cannot be, and measure nothing")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--out", default="", metavar="FILE", help="results (default: bench-ablate-DATE.jsonl here)")
+    where.add_argument("--resume", default="", metavar="FILE", help="go on with an interrupted run of these options")
+
+
+class TrialArm(WorkloadArm):
+    """A workload in one arm of a design."""
+
+    def __init__(self, trial: Trial, workload: Base, shared: Shared, stage: Any, experiment: str) -> None:
+        super().__init__(trial.name, workload, shared, stage)
+        self.experiment, self.features = experiment, trial.on
+        self.known = (*self.known, *([f"compared with {trial.over}"] if trial.over not in ("", trial.name) else []))
+
+
+@dataclasses.dataclass
+class Impossible:
+    """An arm that cannot be: it is told with its reason, and kept in the results."""
+
+    experiment: str
+    name: str
+    reason: str
+    environment: str = "minictr"
+    features: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
+
+    def unavailable(self) -> str:
+        return self.reason
+
+    def prepare(self) -> None:
+        raise AssertionError("it is unavailable")
+
+    def measure(self) -> Measured:
+        raise AssertionError("it is unavailable")
+
+    def cleanup(self) -> Sequence[str]:
+        return ()
+
+
+def experiment_of(workload: Base, method: str) -> str:
+    """``ablate/encrypt/small/loo``."""
+    return catalogue.experiment(workload).replace("workload/", "ablate/", 1) + f"/{method.replace(':', '-')}"
+
+
+def workloads(arguments: dict[str, Any]) -> list[Base]:
+    """The one asked for; for the web server's question each way to it. Raises ValueError."""
+    text, size = arguments["workload"], arguments["size"]
+    if arguments["method"] == "nginx":
+        if text != "serve":
+            raise ValueError(f"method nginx is about the workload serve, not {text}")
+        found = [catalogue.made(f"serve:way={way}", size) for way in WAYS]
+    else:
+        found = [catalogue.made(text, size)]
+    if arguments["own_programs"] and found[0].NAME in ("serve", "receive"):
+        raise ValueError(f"{found[0].NAME} needs Debian's packages: it cannot be had with --own-programs")
+    return found
+
+
+def target_of(arguments: dict[str, Any], wished: Sequence[Base]) -> Target:
+    """What is taken apart. Raises ValueError for a method that this workload cannot be given."""
+    lan = wished[0].job().network == "lan"
+    if arguments["method"] in ("ladder:network", "nginx") and not lan:
+        raise ValueError(f"{arguments['method']}: {wished[0].NAME} is not reached over the network")
+    if arguments["method"] == "nginx" and arguments["to"] != "docker":
+        raise ValueError(f"nginx takes Docker apart: --to docker, not {arguments['to']}")
+    return Target.of(arguments["to"], lan=lan)
+
+
+def arms_of(found: Trials, wished: Sequence[Base], stage: Any, method: str) -> list[Any]:
+    """Each trial with each workload; an environment is made once for all of them."""
+    made: list[Any] = []
+    for trial in found.trials:
+        shared = Shared(trial.place) if trial.place is not None else None
+        for workload in wished:
+            name = experiment_of(workload, method)
+            if shared is None:
+                made.append(Impossible(name, trial.name, trial.refused))
+            else:
+                made.append(TrialArm(trial, workload, shared, stage, name))
+    return made
+
+
+def asked(options: argparse.Namespace) -> tuple[dict[str, Any], int, list[Any]]:
+    """What is to be measured, its seed, and the records of the run that is gone on with. Raises SessionError."""
+    if options.resume:
+        run, earlier = session.interrupted(options.resume, "ablate")
+        blocks = options.blocks or run.arguments["blocks"]
+        return {**run.arguments, "blocks": blocks}, run.seed, [run, *earlier]
+    session.usable(options.out)
+    seed = random.randrange(1 << 31) if options.seed is None else options.seed
+    return {**{name: getattr(options, name) for name in KEPT}, "blocks": options.blocks or BLOCKS}, seed, []
+
+
+@dataclasses.dataclass
+class Bench:
+    """What the steps of one run share."""
+
+    stage: Any
+    session: Session
+    plan: Plan
+    bar: progress.Progress
+    outcomes: list[Outcome] = dataclasses.field(default_factory=list)
+
+    def run(self, found: Trials, wished: Sequence[Base], method: str) -> list[samples.Record]:
+        """Measure the arms; the answer is every record of this run so far."""
+        for note in found.notes:
+            self.bar.tell(f"note: {note}")
+        them = arms_of(found, wished, self.stage, method)
+        it = self.session
+        outcome = Blocks(them, it.run.id, it.write, self.plan, earlier=it.earlier, progress=self.bar).measure()
+        self.outcomes.append(outcome)
+        return [record for record in samples.read(it.path) if getattr(record, "run", "") == it.run.id]
+
+
+def measure(options: argparse.Namespace, arguments: dict[str, Any], seed: int, earlier: list[Any]) -> int:
+    """Exit code: 0, or 1 when an arm broke or something was left."""
+    wished, method = workloads(arguments), arguments["method"]
+    target = target_of(arguments, wished)
+    recipe = own_programs() if arguments["own_programs"] else rootfs.Recipe()
+    plan = Plan(arguments["blocks"], seed, 60 * options.minutes, rest=options.rest)
+    lines: list[str] = []
+    with progress.shown() as bar, MicroStage(recipe, scratch=options.scratch, progress=bar.step) as stage:
+        room(wished, stage.directory)
+        with results(options, arguments, seed, earlier, verb="ablate") as it:
+            bar.tell(f"run {it.run.id}, seed {seed}: {it.path}")
+            bench = Bench(stage, it, plan, bar)
+            found = rows.planned(method, target, arguments["factors"], stage)
+            records = bench.run(found, wished, method)
+            for workload in wished:
+                lines += [*told.text(records, experiment_of(workload, method), found, method), ""]
+            if method == "screen" and found.design:
+                lines += _survivors(bench, target, records, found, wished[0])
+            left = [line for one in bench.outcomes for line in one.left]
+            left += [touched] if (touched := stage.touched()) else []
+            failed = [line for one in bench.outcomes for line in one.failed.values()]
+            it.end([*failed, *left])
+            path = it.path
+    for title, said in (("out", failed), ("could not be removed", left)):
+        lines += [f"{title}: {line}" for line in said]
+    lines += [one.ended for one in bench.outcomes if one.ended]
+    print("\n".join([*lines, f"every sample: {path}"]))
+    return 1 if failed or left else 0
+
+
+def _survivors(bench: Bench, target: Target, records: list[samples.Record], found: Trials, workload: Base) -> list[str]:
+    """The full factorial of the factors that the screening says act."""
+    assert found.design is not None
+    table = told.columns(records, experiment_of(workload, "screen"))
+    acting = told.screened(table, found.design)[1]
+    if len(acting) < 2:
+        return ["no two factors act, so there is no factorial to look for their interaction in", ""]
+    method = "screen:factorial"
+    crossed = rows.planned("factorial", target, ",".join(acting), bench.stage)
+    records = bench.run(crossed, [workload], method)
+    return [*told.text(records, experiment_of(workload, method), crossed, "factorial"), ""]
+
+
+def printed(arguments: dict[str, Any]) -> int:
+    """The plan: nothing is touched."""
+    target, method = target_of(arguments, workloads(arguments)), arguments["method"]
+    if method in rows.LADDERS:
+        for wish in rows.wishes_of(rows.LADDERS[method], {}):
+            print(f"{wish.name:<22}over {wish.over:<20}{wish.refused}".rstrip())
+        return 0
+    of = (
+        rows.rebuild(target)
+        if method in (rows.REBUILD, "nginx")
+        else rows.designed(method, target, arguments["factors"])
+    )
+    for row in of.rows:
+        print(f"{row.name:<22}over {row.over or 'bare':<20}{' '.join(rows.spelled(target, row))}")
+    for name, why in of.refused:
+        print(f"{name:<22}cannot be: {why}")
+    for note in of.notes:
+        print(f"note: {note}")
+    return 0
+
+
+def main(options: argparse.Namespace) -> int:
+    """Exit code: 0 measured, 1 an arm broke, 2 the run could not begin or go on."""
+    options.out = options.out or session.default_path("ablate")
+    path = options.resume or options.out
+    try:
+        arguments, seed, earlier = asked(options)
+        wished = workloads(arguments)  # every mistake is told before anything is touched
+        target = target_of(arguments, wished)
+        if arguments["method"] not in (*rows.LADDERS, rows.REBUILD, "nginx"):
+            rows.designed(arguments["method"], target, arguments["factors"])
+        if options.plan:
+            return printed(arguments)
+        return measure(options, arguments, seed, earlier)
+    except (ValueError, DesignError, WordError, ProgramError, SessionError, StageError, rootfs.RootfsError) as err:
+        print(f"bench ablate: {err}", file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, SystemExit):
+        if os.path.exists(path):
+            print(f"bench ablate: interrupted; --resume {path} goes on", file=sys.stderr)
+        raise

@@ -1,0 +1,223 @@
+"""The arms of each method: which rows there are, and in which environment each is run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import minictr as mc
+from bench import design
+from bench.ablate.words import OVERLAY, Target
+from bench.design import Design, Row
+from bench.environments import registry
+from bench.environments.ours import Minictr
+from bench.environments.place import Place
+from bench.micro import arms
+from bench.micro.run import MicroStage, Places
+from bench.samples import AGAIN, BARE
+from bench.stage import Stage
+
+METHODS = ("loo", "aoi", "screen", "factorial", "nginx")
+LADDERS = {
+    "ladder:root": "root",
+    "ladder:network": "network",
+    "ladder:seccomp": "seccomp",
+    "ladder:cgroup": "cgroup",
+    "ladder:namespace": "namespace",
+    "ladder:mounts": "mounts",
+    "ladder:privilege": "privilege",
+}
+REBUILD = "ladder:rebuild"  # from bare to the whole, group by group
+ALL_METHODS = (*METHODS, *LADDERS, REBUILD)
+SCREENED = ("namespaces", "mounts", "masks", "process", "privilege", "seccomp", "cgroups", OVERLAY)
+NAT = "nat"
+PROXY = "PublishProxy"  # of minictr, where it has one
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One arm: where it runs (None: it cannot be, and why), what is on in it, and what it is compared with."""
+
+    name: str
+    over: str
+    place: Place | None
+    on: tuple[str, ...] = ()
+    refused: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trials:
+    """``design`` is there for the methods whose effects are not just differences of two arms."""
+
+    trials: tuple[Trial, ...]
+    notes: tuple[str, ...] = ()
+    design: Design | None = None
+
+
+def bares(stage: Stage) -> list[Trial]:
+    return [Trial(name, BARE, registry.make(name, stage)) for name in (BARE, AGAIN)]
+
+
+def place_of(target: Target, name: str, on: design.Factors, stage: Stage) -> Place:
+    """minictr with the words ON. Raises SpecError."""
+    box, overlay, rungs = target.container(on, stage.rootfs)
+    return Minictr(stage, f"ablate-{name}", features=box.features, rungs=rungs, overlay=overlay)
+
+
+def of_design(found: Design, target: Target, stage: Stage) -> list[Trial]:
+    """The rows as arms, and those that were refused."""
+    rows = [
+        Trial(row.name, row.over or BARE, place_of(target, row.name, row.on, stage), spelled(target, row))
+        for row in found.rows
+    ]
+    return rows + [Trial(name, "", None, refused=why) for name, why in found.refused if "same as" not in why]
+
+
+def spelled(target: Target, row: Row) -> tuple[str, ...]:
+    """The words that are on in ROW, in the target's order."""
+    return tuple(word for word in target.words if word in target.spelled(row.on))
+
+
+def planned(method: str, target: Target, factors: str, stage: MicroStage) -> Trials:
+    """The arms of METHOD for TARGET. Raises DesignError, WordError before anything is touched."""
+    if method in LADDERS:
+        return ladder(LADDERS[method], stage)
+    if method == "nginx":
+        return nginx(target, stage)
+    if method == REBUILD:
+        found = rebuild(target)
+    else:
+        found = designed(method, target, factors)
+    told = [f"{name}: {why}" for name, why in found.refused]
+    return Trials((*bares(stage), *of_design(found, target, stage)), (*found.notes, *told), found)
+
+
+def designed(method: str, target: Target, factors: str) -> Design:
+    """The design alone: pure."""
+    if method == "screen":
+        return screened(target, factors)
+    names = target.factors(factors)
+    if method == "loo":  # of the whole container, however few factors are asked for
+        rest = frozenset(target.words) - target.spelled(names)
+        return design.leave_one_out(names, target.possible, base=rest, needs=target.needs_of(names))
+    ground = _ground(target, names)
+    if method == "aoi":
+        made = design.add_one_in(names, target.possible, base=ground, needs=target.group_needs(names))
+    else:
+        made = design.factorial(names, target.possible, base=ground)
+    return dataclasses.replace(made, notes=(*_held(ground), *made.notes))
+
+
+def _held(ground: design.Factors) -> list[str]:
+    """What a reader must know of words that are nobody's factor and on everywhere."""
+    return [f"on in every row, for others stand on it: {', '.join(sorted(ground))}"] if ground else []
+
+
+def screened(target: Target, factors: str) -> Design:
+    """Factors that stand on nothing that is screened too; what they stand on is on in every row."""
+    offered = [name for name in SCREENED if name in target.groups()]
+    names = target.factors(factors or ",".join([*offered, *(["firewall"] if target.rungs else [])]))
+    free, held = design.parted(names, target.group_needs(names))
+    ground = _ground(target, free) | target.spelled(held)
+    found = design.screening(free, target.possible, base=ground)
+    return dataclasses.replace(found, notes=(*_held(ground), *found.notes))
+
+
+def _ground(target: Target, factors: Sequence[str]) -> design.Factors:
+    """The words that FACTORS stand on and that are none of theirs."""
+    mine = target.spelled(factors)
+    return design.grounded(mine, target.needs) - mine
+
+
+def rebuild(target: Target) -> Design:
+    """Group by group, each rung with all that is below it; the network's rungs one by one."""
+    groups, on, rungs = target.groups(), frozenset[str](), [("chroot", frozenset[str]())]
+    for name in ("root", OVERLAY, *(name for name in groups if name not in ("root", OVERLAY, "cable", "firewall"))):
+        if name in groups:
+            on |= design.lean(frozenset(groups[name]) | on, {k: v for k, v in target.needs.items() if k != "sysctl"})
+            rungs.append((f"+{name}", _standing(on, target)))
+    for rung in target.rungs:
+        on |= {rung}
+        rungs.append((f"+{rung}", _standing(on, target)))
+    return design.ladder(rungs, target.possible)
+
+
+def _standing(on: design.Factors, target: Target) -> design.Factors:
+    """The network's sysctls come with the cable they stand on."""
+    return design.lean(on, target.needs)
+
+
+def wishes_of(group: str, layers: Mapping[int, Sequence[str]]) -> list[arms.Wish]:
+    """The arms of the micro tier's GROUP, and what they stand on."""
+    return [it for it in arms.chosen(arms.every(layers), [group]) if it.lan == (group == "network")]
+
+
+def ladder(group: str, stage: MicroStage) -> Trials:
+    """A ladder of the micro tier, its arms given the workload."""
+    places, found = Places(stage), bares(stage)
+    for wish in wishes_of(group, stage.layers()):
+        if wish.name in (BARE, AGAIN):
+            continue
+        if wish.words:
+            found.append(Trial(wish.name, wish.over, None, refused="its layers are the micro program's own"))
+            continue
+        place = None if wish.refused else places.of(wish)
+        on = tuple(one.name for one in wish.features or ()) + wish.rungs
+        found.append(Trial(wish.name, wish.over, place, on, wish.refused))
+    return Trials(tuple(found))
+
+
+def nginx(target: Target, stage: Stage) -> Trials:
+    """The question of the thesis: which part of Docker costs a web server what.
+
+    {NAT, none} x {overlay, bind} for Docker itself and for minictr rebuilt as Docker; minictr group by group on the way
+    there; the proxy for who comes by 127.0.0.1; and bare on a machine where a dockerd merely runs.
+    """
+    found = bares(stage)
+    names = {
+        "bare-dockerd": BARE,
+        "docker": BARE,
+        "docker-volume": BARE,
+        "docker-host": BARE,
+        "docker-host-volume": BARE,
+    }
+    for name, over in names.items():
+        place = registry.make(name, stage) if name in registry.ENVIRONMENTS else None
+        found.append(Trial(name, over, place, refused="" if place else "this bench has no such environment"))
+    steps = rebuild(target)
+    found += of_design(steps, target, stage)
+    whole = steps.rows[-1].on
+    crossed = {
+        "nat+overlay": whole,
+        "nat+bind": whole - {OVERLAY},
+        "none+overlay": whole - set(target.rungs),
+        "none+bind": whole - set(target.rungs) - {OVERLAY},
+    }
+    for name, on in crossed.items():
+        on = design.lean(on, target.needs)
+        why = target.possible(on)
+        place = None if why else place_of(target, name, on, stage)
+        found.append(Trial(name, BARE, place, tuple(word for word in target.words if word in on), why))
+    found.append(proxied(target, whole, stage))
+    return Trials(tuple(found), ("nat+overlay is the last rung of the ladder once more: their difference is noise",))
+
+
+def proxied(target: Target, whole: design.Factors, stage: Stage) -> Trial:
+    """The whole with a process that copies between two connections: what docker-proxy is for 127.0.0.1."""
+    proxy = getattr(mc, PROXY, None)
+    if proxy is None:
+        return Trial("proxy", "nat+overlay", None, refused=f"this minictr has no {PROXY}")
+    box, overlay, rungs = target.container(whole, stage.rootfs)
+    features = (*box.features, proxy())
+    place = Minictr(stage, "ablate-proxy", features=features, rungs=rungs, overlay=overlay)
+    return Trial("proxy", "nat+overlay", place, (*target.words, "publish_proxy"))
+
+
+def crossing(*, docker: bool) -> tuple[Design, dict[str, str]]:
+    """The 2x2 as a factorial, and its rows' arms: of Docker itself, or of minictr rebuilt as Docker."""
+    found = design.factorial([NAT, OVERLAY])
+    if docker:
+        arms_of = {"none": "docker-host-volume", NAT: "docker-volume", OVERLAY: "docker-host", "nat+overlay": "docker"}
+    else:
+        arms_of = {"none": "none+bind", NAT: "nat+bind", OVERLAY: "none+overlay", "nat+overlay": "nat+overlay"}
+    return found, arms_of

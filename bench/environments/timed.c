@@ -1,0 +1,123 @@
+// timed TOKEN HOLD COMMAND [ARG]...: runs COMMAND and says on stderr what it took. Static, the same bytes in every arm.
+//
+// Between its first instruction and the last, nothing but the command: the clock starts when the gate is open and stops
+// when the command, not its orphans, has ended. With HOLD 1 it waits for SIGUSR1 at both ends, so that from outside its
+// state and its cgroup can be read while they are there. TOKEN is how it is found in /proc. It may be PID 1: it hands
+// TERM, INT, HUP and QUIT on to the command and reaps orphans. Its own end is the command's: the exit code, or 128+n.
+#define _GNU_SOURCE
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define NSEC 1000000000LL
+
+static sigset_t ours, before;
+
+static long long now(void)
+{
+    struct timespec at;
+
+    clock_gettime(CLOCK_MONOTONIC_RAW, &at);
+    return at.tv_sec * NSEC + at.tv_nsec;
+}
+
+static long long micros(struct timeval took)
+{
+    return took.tv_sec * 1000000LL + took.tv_usec;
+}
+
+// Whether it was opened; not when TERM came instead.
+static int gate(const char *hold)
+{
+    sigset_t open;
+
+    if (*hold == '0')
+        return 1;
+    prctl(PR_SET_NAME, "timed-held"); // from now on SIGUSR1 does not kill
+    sigemptyset(&open);
+    sigaddset(&open, SIGUSR1);
+    sigaddset(&open, SIGTERM);
+    return sigwaitinfo(&open, NULL) == SIGUSR1;
+}
+
+static void add(struct rusage *sum, const struct rusage *one)
+{
+    timeradd(&sum->ru_utime, &one->ru_utime, &sum->ru_utime);
+    timeradd(&sum->ru_stime, &one->ru_stime, &sum->ru_stime);
+    sum->ru_maxrss = one->ru_maxrss > sum->ru_maxrss ? one->ru_maxrss : sum->ru_maxrss;
+    sum->ru_minflt += one->ru_minflt;
+    sum->ru_majflt += one->ru_majflt;
+    sum->ru_inblock += one->ru_inblock;
+    sum->ru_oublock += one->ru_oublock;
+    sum->ru_nvcsw += one->ru_nvcsw;
+    sum->ru_nivcsw += one->ru_nivcsw;
+}
+
+// Wait for the command, reaping what else is a child of ours by then: its wait status.
+static int wait_for(pid_t command, struct rusage *sum)
+{
+    struct rusage one;
+    int status, number;
+    pid_t pid;
+
+    for (;;) {
+        number = sigwaitinfo(&ours, NULL);
+        if (number != SIGCHLD && number != SIGUSR1 && number > 0)
+            kill(command, number);
+        while ((pid = wait4(-1, &status, WNOHANG, &one)) > 0) {
+            add(sum, &one);
+            if (pid == command)
+                return status;
+        }
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static const int handled[] = {SIGCHLD, SIGUSR1, SIGTERM, SIGINT, SIGHUP, SIGQUIT};
+    struct rusage sum = {0};
+    long long start, wall;
+    int status;
+    pid_t pid;
+
+    if (argc < 4 || (strcmp(argv[2], "0") != 0 && strcmp(argv[2], "1") != 0)) {
+        fprintf(stderr, "usage: timed TOKEN 0|1 COMMAND [ARG]...\n");
+        return 125;
+    }
+    sigemptyset(&ours);
+    for (size_t at = 0; at < sizeof(handled) / sizeof(handled[0]); at++)
+        sigaddset(&ours, handled[at]);
+    prctl(PR_SET_CHILD_SUBREAPER, 1);       // as PID 1 is: its orphans are counted and found in every arm
+    sigprocmask(SIG_BLOCK, &ours, &before); // blocked, and so not lost: also for PID 1
+    if (!gate(argv[2]))
+        return 128 + SIGTERM;
+    start = now();
+    pid = fork();
+    if (pid == 0) {
+        sigprocmask(SIG_SETMASK, &before, NULL);
+        execvp(argv[3], argv + 3);
+        fprintf(stderr, "timed: %s: %s\n", argv[3], strerror(errno));
+        _exit(errno == ENOENT ? 127 : 126);
+    }
+    if (pid < 0) {
+        fprintf(stderr, "timed: fork: %s\n", strerror(errno));
+        return 125;
+    }
+    status = wait_for(pid, &sum);
+    wall = now() - start;
+    fprintf(stderr,
+            "\n@minictr-bench {\"wall_ns\":%lld,\"user_us\":%lld,\"system_us\":%lld,\"maxrss_kib\":%ld,\"minflt\":%ld,"
+            "\"majflt\":%ld,\"inblock\":%ld,\"oublock\":%ld,\"nvcsw\":%ld,\"nivcsw\":%ld}\n",
+            wall, micros(sum.ru_utime), micros(sum.ru_stime), sum.ru_maxrss, sum.ru_minflt, sum.ru_majflt,
+            sum.ru_inblock, sum.ru_oublock, sum.ru_nvcsw, sum.ru_nivcsw);
+    gate(argv[2]);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
