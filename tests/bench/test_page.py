@@ -296,7 +296,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def chromium(requires) -> None:
     if not requires.has("chromium"):
-        pytest.skip("no chromium here: scripts/bootstrap.sh bench installs it")
+        pytest.fail("not installed: chromium; scripts/bootstrap.sh bench installs it", pytrace=False)
 
 
 @pytest.fixture
