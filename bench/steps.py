@@ -26,6 +26,7 @@ IN_ORDER = ("ladder", "rebuild", "nginx")  # in the name of an experiment whose 
 # in what is known of an arm, before the name of the one that it is held against
 OVER = ("measured over ", "compared with ")
 SHORTEST = 3  # arms of a chain
+OURS = "minictr"  # environments whose features are known
 
 Sets = dict[str, frozenset[str]]  # arm -> features, in the order of the records
 Logs = dict[Key, float]
@@ -45,10 +46,13 @@ class Shares:
 
 
 def sets_of(one: Experiment, arms: Mapping[tuple[str, str], Arm]) -> Sets:
-    """The features of ONE's measured arms; the base and its twin are none of them."""
-    named = {name: arm for (experiment, name), arm in arms.items() if experiment == one.name}
+    """The features of ONE's measured arms that are ours; the base and its twin are none of them."""
     bare = (one.base, one.base + SUFFIX)
-    return {name: frozenset(arm.features) for name, arm in named.items() if name in one.columns and name not in bare}
+    return {
+        name: frozenset(arm.features)
+        for (experiment, name), arm in arms.items()
+        if experiment == one.name and arm.environment.startswith(OURS) and name in one.columns and name not in bare
+    }
 
 
 def in_order(one: Experiment) -> bool:
@@ -57,7 +61,12 @@ def in_order(one: Experiment) -> bool:
 
 
 def chain(sets: Sets) -> list[str]:
-    """Arms of which each has all that the one before has, and more, from the first; [] for too few."""
+    """Arms of which each has all that the one before has, and more, from the first; [] for too few.
+
+    Where some are named as steps (``+overlay``) only these count, and those that have nothing.
+    """
+    named = {name: on for name, on in sets.items() if name.startswith("+") or not on}
+    sets = named if len(named) > SHORTEST else sets
     found: list[str] = []
     for name, on in sorted(sets.items(), key=lambda pair: len(pair[1])):
         if not found or sets[found[-1]] < on:
@@ -158,6 +167,27 @@ def _factorial(one: Experiment, sets: Sets, atoms: Mapping[str, frozenset[str]],
         judged([total], one.gates)[0],
         terms=judged(terms, one.gates),
     )
+
+
+def crossed(one: Experiment, arms_of: Mapping[str, str]) -> list[Comparison]:
+    """What two features cost in the four combinations of them: each alone, and what only both together cost.
+
+    ARMS_OF: ``none``, the one, the other, and both of them joined by ``+``, to the arm that is so. [] where one of the
+    four was not measured.
+    """
+    table, factors = one.columns, [name for name in arms_of if name != "none" and "+" not in name]
+    if not all(arm in table for arm in arms_of.values()):
+        return []
+    found: dict[str, Logs] = {}
+    for key in set.intersection(*(set(table[arm]) for arm in arms_of.values())):
+        values = {
+            frozenset() if row == "none" else frozenset(row.split("+")): math.log(table[arm][key])
+            for row, arm in arms_of.items()
+        }
+        for on, value in design.dividends(values, factors).items():
+            found.setdefault(" x ".join(sorted(on)), {})[key] = value
+    told = [_compared(one, name, arms_of["none"], logs) for name, logs in found.items()]
+    return list(judged(told, one.gates))
 
 
 def _way(name: str, sets: Sets, floor: str, whole: str) -> tuple[str, str]:

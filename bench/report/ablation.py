@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from bench import steps
+from bench.ablate.rows import crossing
 from bench.analysis import UNRESOLVED, Comparison, Experiment, percent
 from bench.report.bars import Bar, waterfall
 from bench.report.forest import Line, forest
@@ -47,12 +48,25 @@ def _one(one: Experiment, arms: Mapping[tuple[str, str], Arm], title: str) -> li
         return []
     if steps.in_order(one):
         rebuilt = steps.rebuilt(one, arms)
-        return [*([falling(rebuilt, title)] if rebuilt else []), ladder(one, arms, title)]
+        return [*([falling(rebuilt, title)] if rebuilt else []), *crossings(one), ladder(one, arms, title)]
     shared = steps.shares(one, arms)
     if shared is None:
         return [plain(one, title)]
     more = shared.alone or shared.last or shared.terms
     return [falling(shared, title), *([each_way(shared, title)] if more else [])]
+
+
+def crossings(one: Experiment) -> list[Item]:
+    """The web server's question: NAT x overlay, in Docker and in minictr rebuilt as Docker."""
+    rows = []
+    for name, docker in (("Docker", True), ("minictr rebuilt as Docker", False)):
+        found = steps.crossed(one, crossing(docker=docker)[1])
+        for each in found:
+            rows.append((name, each.arm, each.base, figure_of(each), Cell(each.words, mark_of(each))))
+    if not rows:
+        return []
+    caption = "NAT x overlay: each alone, and what only both together cost"
+    return [Table.of(("in", "feature", "over", ">more time, 95 % interval", "verdict"), rows, caption, heading=2)]
 
 
 def hundredths(one: Comparison) -> Interval | None:

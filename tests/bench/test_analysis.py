@@ -223,6 +223,23 @@ def test_a_full_factorial_has_shapley_values_and_terms(tmp_path: Path) -> None:
     assert set(terms.values()) == {NO_COST}
 
 
+def test_the_cross_of_two_features_tells_each_and_both(tmp_path: Path) -> None:
+    arms = {"none": "host-volume", "nat": "volume", "overlay": "host", "nat+overlay": "docker"}
+    truths = {**TWINS, "host-volume": 1.0, "volume": math.exp(0.05), "host": math.exp(0.02), "docker": math.exp(0.1)}
+    found = one(Made(seed=2).blocks("ablate/serve/small/nginx", truths, scatter=0.001).end(), tmp_path)
+    told = {each.arm: each for each in steps.crossed(found, arms)}
+    logs = {name: math.log(each.ratio.estimate) for name, each in told.items() if each.ratio}
+    assert logs == pytest.approx({"nat": 0.05, "overlay": 0.02, "nat x overlay": 0.03}, abs=0.0015)
+    assert {each.verdict for each in told.values()} == {SLOWER}
+    assert steps.crossed(found, {**arms, "nat": "not there"}) == []
+
+
+def test_only_named_steps_are_a_chain() -> None:
+    sets = {"+root": {"mnt"}, "none+bind": {"mnt", "uts"}, "chroot": set(), "+overlay": {"mnt", "uts", "overlay"}}
+    sets |= {"docker": set(), "+nat": {"mnt", "uts", "overlay", "nat"}}
+    assert steps.chain({name: frozenset(on) for name, on in sets.items()}) == ["chroot", "+root", "+overlay", "+nat"]
+
+
 def test_a_chain_falls_from_bare_to_the_whole(tmp_path: Path) -> None:
     made, truths, on = Made(seed=4), {"bare": 1.0, "bare-again": 1.0, "chroot": 1.0}, frozenset[str]()
     made.arm("ablate/x/small/ladder:rebuild", "chroot", "minictr")
