@@ -48,9 +48,10 @@ def _one(one: Experiment, arms: Mapping[tuple[str, str], Arm], title: str) -> li
         return []
     if steps.in_order(one):
         rebuilt = steps.rebuilt(one, arms)
-        return [*([falling(rebuilt, title)] if rebuilt else []), *crossings(one), ladder(one, arms, title)]
+        falls = rebuilt is not None and rebuilt.whole.ratio is not None
+        return [*([falling(rebuilt, title)] if rebuilt and falls else []), *crossings(one), ladder(one, arms, title)]
     shared = steps.shares(one, arms)
-    if shared is None:
+    if shared is None or shared.whole.ratio is None:
         return [plain(one, title)]
     more = shared.alone or shared.last or shared.terms
     return [falling(shared, title), *([each_way(shared, title)] if more else [])]

@@ -126,7 +126,7 @@ def _legend(picture: Drawing, entries: Sequence[tuple[str, str]], width: float, 
 def waterfall(steps: Sequence[Bar], total: Bar, *, unit: str, start: str, width: float = 940.0) -> Drawing:
     """From zero by STEPS to TOTAL, each bar beginning where the one before ended; whiskers are those of the step."""
     rows = len(steps) + 2
-    left = min(max(width_of(bar.label) for bar in (*steps, total)) + 20, 260.0)
+    left = min(max(width_of(bar.label, 13) for bar in (*steps, total)) + 20, 260.0)  # 13: one of them is bold
     words = max(width_of(bar.text, SMALL) for bar in (*steps, total)) + 16
     picture = Drawing(width, 26.0 * rows + 44)
     places, ends, at = [0.0, total.value], _extent(total), 0.0

@@ -159,7 +159,7 @@ def arms(found: Results, place: str) -> Table | None:
 
 def facts(found: Results, place: str) -> Terms:
     """The machine, flat."""
-    pairs: dict[str, str] = {"machine": place}
+    pairs: dict[str, str] = {"name": place}
     for run in found.runs_of(place):
         pairs |= dict(_flat(run.facts))
     return Terms(tuple(pairs.items()))

@@ -52,7 +52,7 @@ def micro(made: Made) -> Made:
     return made
 
 
-def ablations(made: Made) -> Made:
+def ablations(made: Made, **more: Any) -> Made:
     features, truths = {"seccomp": 0.02, "nat": 0.05, "masked_paths": 0.0}, dict(PAIR)
     sets = {"none": frozenset[str](), "all": frozenset(features)}
     sets |= {f"+{name}": frozenset({name}) for name in features}
@@ -60,11 +60,11 @@ def ablations(made: Made) -> Made:
     for name, on in sets.items():
         made.arm("ablate/serve/small", name, "minictr", features=tuple(on))
         truths[name] = math.exp(sum(features[one] for one in on))
-    made.blocks("ablate/serve/small", truths)
+    made.blocks("ablate/serve/small", truths, **more)
     rungs = {**PAIR, "host": 1.0, "veth": 1.02, "bridge_netfilter": 1.03, "nat": 1.06, "proxy": 1.4}
     for name in rungs:
         made.arm("ablate/serve/small/ladder:network", name, "minictr")
-    return made.blocks("ablate/serve/small/ladder:network", rungs)
+    return made.blocks("ablate/serve/small/ladder:network", rungs, **more)
 
 
 def lifecycle(made: Made) -> Made:
@@ -149,11 +149,23 @@ def test_everything_has_its_chapter(tmp_path: Path) -> None:
         (Made().blocks("workload/encrypt/small", {**PAIR, "docker": 1.1}), ["workloads", "quality", "thesis"]),
         (Made().blocks("workload/encrypt/small", PAIR), ["workloads", "quality", "thesis"]),
         (Made().blocks("workload/encrypt/small", {"bare": 1.0}, blocks=1), ["workloads", "quality", "thesis"]),
+        (ablations(Made(), blocks=1), ["ablation", "quality", "thesis"]),
         (Made().blocks("own/thing", {**PAIR, "docker": 1.1}), ["other", "quality", "thesis"]),
         (Made().arm("workload/encrypt/small", "docker", unavailable="no dockerd"), ["quality", "thesis"]),
         (Made(), ["quality", "thesis"]),
     ],
-    ids=["micro", "lifecycle", "ablation", "two arms", "bare alone", "one block", "unknown", "nothing there", "empty"],
+    ids=[
+        "micro",
+        "lifecycle",
+        "ablation",
+        "two arms",
+        "bare alone",
+        "one block",
+        "one block of an ablation",
+        "unknown",
+        "nothing there",
+        "empty",
+    ],
 )
 def test_partial_results_have_a_page(tmp_path: Path, made: Made, chapters: list[str]) -> None:
     text = page(made, tmp_path)
