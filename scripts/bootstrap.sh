@@ -13,6 +13,7 @@ check='bzip2 clang-format mount strace tmux xz-utils zstd'
 cross='gcc-aarch64-linux-gnu libc6-dev-arm64-cross'
 guest='apparmor kmod secilc user-mode-linux' # tests/guests; Debian has it for x86 only
 peers='bubblewrap crun lxc runc'
+client='bzip2 openssh-client openssl wget xz-utils zstd' # the far end of the bench's workloads, and the check of results
 
 say() { printf 'bootstrap: %s\n' "$*" >&2; }
 
@@ -35,10 +36,10 @@ wanted() {
         case $set in
             run) echo "$build $use" ;;
             test)
-                echo "$build $use $check $peers"
+                echo "$build $use $check $peers $client"
                 case $(uname -m) in x86_64) echo "$cross $guest" ;; esac
                 ;;
-            bench) echo "$build $use $peers" ;;
+            bench) echo "$build $use $peers $client" ;;
             report) echo "$build $use $peers docker.io" ;;
             *)
                 say "no such set: $set (run, test, bench, report)"

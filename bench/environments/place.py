@@ -13,12 +13,11 @@ from typing import IO, Any, ClassVar
 
 import minictr as mc
 from bench.environments import state
-from bench.environments.base import Bind, EnvironmentBroken, Job, Ran, Stage
+from bench.environments.base import WORK, Bind, EnvironmentBroken, Job, Ran, Stage
 from bench.environments.live import Child, Group, Live
 from bench.lan import Lan
 from bench.rootfs import TIMED
 
-WORK = "/work"
 BASE_ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C"}
 
 

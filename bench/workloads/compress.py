@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from bench.environments.base import Environment, Job
+from bench.environments.base import WORK, Environment, Job
 from bench.workloads import inputs
 from bench.workloads.base import ENVIRONMENT, Base, fetched, put
 from bench.workloads.proof import Proof
@@ -17,7 +17,7 @@ TOOLS = {
     "bzip2": (("bzip2",), ".bz2"),
     "zstd": (("zstd", "-q", "--rm"), ".zst"),
 }
-INPUT = "/work/input"
+INPUT = f"{WORK}/input"
 
 
 class Compress(Base):
