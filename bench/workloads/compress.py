@@ -9,7 +9,7 @@ from bench.workloads import inputs
 from bench.workloads.base import ENVIRONMENT, Base, fetched, put
 from bench.workloads.proof import Proof
 
-BYTES = {"tiny": 1 * inputs.MIB, "small": 16 * inputs.MIB, "full": 256 * inputs.MIB}
+BYTES = {"tiny": inputs.MIB // 4, "small": 16 * inputs.MIB, "full": 256 * inputs.MIB}
 # tool -> its command but for the level and the file, and what it adds to the name
 TOOLS = {
     "xz": (("xz", "-T1"), ".xz"),

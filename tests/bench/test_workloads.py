@@ -304,7 +304,7 @@ def network_stage(requires) -> Iterator[Stage]:
         yield stage
 
 
-@pytest.fixture(scope="module", params=["bare", "minictr", "minictr-overlay"])
+@pytest.fixture(scope="module", params=["bare", "minictr-overlay"])
 def server_environment(request: pytest.FixtureRequest, network_stage: Stage) -> Iterator[object]:
     it = registry.make(request.param, network_stage)
     assert it.unavailable() == ""
