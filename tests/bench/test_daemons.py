@@ -14,7 +14,7 @@ import pytest
 
 from bench import rootfs
 from bench.environments import docker_daemon, registry
-from bench.environments.base import EnvironmentBroken, Job
+from bench.environments.base import WORK, EnvironmentBroken, Job
 from bench.environments.live import read
 from bench.environments.place import Place
 from bench.environments.state import differences
@@ -79,14 +79,14 @@ def ask(place: Place, way: str, address: str, port: int) -> str:
 
 def test_a_job_a_server_and_what_they_leave(place: Place, tmp_path: Path) -> None:
     for data in ("image", "volume"):
-        job = Job(("sh", "-c", "cat /work/in; echo made >/work/out; test -e /work/old; exit 9; exit 3"), data=data)
+        job = Job(("sh", "-c", f"cat {WORK}/in; echo made >{WORK}/out; test -e {WORK}/old && exit 9; exit 3"), data=data)
         place.fresh(job)
         (tmp_path / "in").write_text(f"bytes of {data}\n")
-        place.put(str(tmp_path / "in"), "/work/in")
+        place.put(str(tmp_path / "in"), f"{WORK}/in")
         ran = place.run(job)
         assert (ran.returncode, ran.stdout.decode()) == (3, f"bytes of {data}\n"), ran.stderr
         assert 0 < ran.values["wall_s"] < ran.values["whole_s"]
-        place.get("/work/out", str(tmp_path / "out"))
+        place.get(f"{WORK}/out", str(tmp_path / "out"))
         assert (tmp_path / "out").read_text() == "made\n"
         assert differences(place.planned(job), place.state(job)) == []
         place.rest()
@@ -100,10 +100,10 @@ def test_a_job_a_server_and_what_they_leave(place: Place, tmp_path: Path) -> Non
 
 
 def test_nothing_of_one_sample_is_left_in_the_next(docker: Place) -> None:
-    job = Job(("sh", "-c", "echo spoilt >/etc/passwd; rm /bin/true; echo x >/work/old"))
+    job = Job(("sh", "-c", f"echo spoilt >/etc/passwd; rm /bin/true; echo x >{WORK}/old"))
     docker.fresh(job)
     assert docker.run(job).returncode == 0
-    look = Job(("sh", "-c", "ls /work; head -c 5 /etc/passwd; ls /bin/true"))
+    look = Job(("sh", "-c", f"ls {WORK}; head -c 5 /etc/passwd; ls /bin/true"))
     docker.fresh(look)
     assert docker.run(look).stdout == b"root:/bin/true\n"
 
