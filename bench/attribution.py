@@ -75,6 +75,12 @@ def blocks_of(costs: Costs) -> list[int]:
     return sorted({block for arm in costs.values() for values in arm.values() for block in values})
 
 
+def common(costs: Costs, part: Part) -> int:
+    """In how many blocks PART and what it stands on were both measured, of the operation that has the most."""
+    mine, base = costs.get(part.arm, {}), costs.get(part.over, {})
+    return max((len(mine[name].keys() & base[name].keys()) for name in mine.keys() & base.keys()), default=0)
+
+
 def added(costs: Costs, part: Part, operation: str, drawn: Sequence[int]) -> float | None:
     """Nanoseconds that PART adds to OPERATION: median over the DRAWN blocks that have both; None without any."""
     mine, base = costs.get(part.arm, {}).get(operation, {}), costs.get(part.over, {}).get(operation, {})
@@ -157,7 +163,7 @@ def closure(
     wanted = [SUM, *((TOGETHER, INTERACTION) if whole else ()), MEASURED, UNEXPLAINED]
     sums = [draw.sums() for draw in draws]
     lines += [Line(name, _interval(middle.sums()[name], [one[name] for one in sums])) for name in wanted]
-    verdict, why = judged(lines, len(blocks), len(loss))
+    verdict, why = judged(lines, min(common(costs, part) for part in parts), len(loss))
     return Closure(tuple(lines), verdict, why, uncosted(counts, costs), missing)
 
 

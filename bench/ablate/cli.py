@@ -116,6 +116,14 @@ def target_of(arguments: dict[str, Any], wished: Sequence[Base]) -> Target:
     return Target.of(arguments["to"], lan=lan)
 
 
+def unreached(place: Any, workload: Base) -> str:
+    """Why a client that comes by 127.0.0.1 does not reach a server in PLACE; "" when it does."""
+    rungs = getattr(place, "rungs", ())
+    if workload.variant.get("way") == "local" and rungs and "publish" not in rungs:
+        return "127.0.0.1 of the machine leads to a container by a published port only"
+    return ""
+
+
 def arms_of(found: Trials, wished: Sequence[Base], stage: Any, method: str) -> list[Any]:
     """Each trial with each workload; an environment is made once for all of them."""
     made: list[Any] = []
@@ -123,8 +131,9 @@ def arms_of(found: Trials, wished: Sequence[Base], stage: Any, method: str) -> l
         shared = Shared(trial.place) if trial.place is not None else None
         for workload in wished:
             name = experiment_of(workload, method)
-            if shared is None:
-                made.append(Impossible(name, trial.name, trial.refused))
+            why = trial.refused if trial.place is None else unreached(trial.place, workload)
+            if shared is None or why:
+                made.append(Impossible(name, trial.name, why))
             else:
                 made.append(TrialArm(trial, workload, shared, stage, name))
     return made

@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import tempfile
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -106,6 +107,17 @@ def test_the_rebuild_goes_from_a_chroot_to_the_whole_one_step_at_a_time() -> Non
     assert found.rows[-1].on == frozenset(target.words)
     for below, above in zip(found.rows, found.rows[1:]):
         assert above.over == below.name and below.on < above.on
+
+
+def test_who_comes_by_loopback_needs_a_published_port() -> None:
+    by_loopback, far = catalogue.made("serve:way=local", "tiny"), catalogue.made("serve", "tiny")
+    for rungs, reached in (((), True), (("veth",), False), (("veth", "publish"), True)):
+        place = types.SimpleNamespace(rungs=rungs)
+        assert bool(cli.unreached(place, by_loopback)) is not reached
+        assert cli.unreached(place, far) == ""
+    trials = rows.Trials((Trial("veth", BARE, types.SimpleNamespace(rungs=("veth",))),))  # type: ignore[arg-type]
+    (arm,) = cli.arms_of(trials, [by_loopback], None, "nginx")
+    assert "by a published port only" in arm.unavailable()
 
 
 def test_a_factorial_of_words_has_what_they_stand_on_in_every_row() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from bench import rootfs
 from bench.environments import bare, ours, registry
-from bench.environments.base import Bind, EnvironmentBroken, Job
+from bench.environments.base import WORK, Bind, EnvironmentBroken, Job
 from bench.environments.live import read
 from bench.environments.place import Place
 from bench.environments.state import differences
@@ -79,17 +79,17 @@ def ask(place: Place, way: str, address: str, port: int) -> str:
 def test_a_job_a_server_and_what_they_leave(place: Place, stage: Stage, tmp_path: Path) -> None:
     """One environment after another, in one test each: making one takes longer than asking it everything."""
     for data in ("image", "volume"):
-        script = "cat /work/in; echo made >/work/out; echo aside >&2; test -e /work/old && exit 9; exit 3"
+        script = f"cat {WORK}/in; echo made >{WORK}/out; echo aside >&2; test -e {WORK}/old && exit 9; exit 3"
         job = Job(("sh", "-c", script), env={"WORD": "x"}, data=data)
         place.fresh(job)
         (tmp_path / "in").write_text(f"bytes of {data}\n")
-        place.put(str(tmp_path / "in"), "/work/in")
+        place.put(str(tmp_path / "in"), f"{WORK}/in")
         ran = place.run(job)
         assert (ran.returncode, ran.stdout.decode()) == (3, f"bytes of {data}\n"), ran.stderr
         assert ran.stderr.startswith(b"aside\n")
         assert 0 < ran.values["wall_s"] < ran.values["whole_s"]
         assert {"user_s", "system_s", "nvcsw", "nivcsw", "minflt", "majflt"} <= ran.values.keys()
-        place.get("/work/out", str(tmp_path / "out"))
+        place.get(f"{WORK}/out", str(tmp_path / "out"))
         assert (tmp_path / "out").read_text() == "made\n"
         assert differences(place.planned(job), place.state(job)) == []
         place.rest()
@@ -104,10 +104,12 @@ def test_a_job_a_server_and_what_they_leave(place: Place, stage: Stage, tmp_path
 
 
 def test_nothing_of_one_sample_is_left_in_the_next(place: Place) -> None:
-    job = Job(("sh", "-c", "echo spoilt >/etc/passwd; rm /bin/true; echo x >/work/old; touch /root/new 2>/dev/null; :"))
-    look = Job(("sh", "-c", "ls /work; ls /root; head -c 5 /etc/passwd; ls /bin/true"))
+    job = Job(
+        ("sh", "-c", f"echo spoilt >/etc/passwd; rm /bin/true; echo x >{WORK}/old; touch /root/new 2>/dev/null; :")
+    )
+    look = Job(("sh", "-c", f"ls {WORK}; ls /root; head -c 5 /etc/passwd; ls /bin/true"))
     if place.name == "host":
-        job, look = Job(("touch", "/work/old")), Job(("ls", "/work"))
+        job, look = Job(("touch", f"{WORK}/old")), Job(("ls", WORK))
     place.fresh(job)
     assert place.run(job).returncode == 0
     place.fresh(look)
