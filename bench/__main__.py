@@ -19,6 +19,7 @@ VERBS = {
     "list": "bench.listing",
     "merge": "bench.merge",
     "micro": "bench.micro.cli",
+    "report": "bench.report.cli",
     "run": "bench.workloads.cli",
     "thesis": "bench.thesis",
 }

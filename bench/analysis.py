@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from bench import host, paired
 from bench.paired import Effect
 from bench.results import Results
-from bench.samples import AGAIN, Arm, Run, Sample
+from bench.samples import AGAIN, Run, Sample
 from bench.stats import Interval
 
 SLOWER, FASTER, NO_COST, UNRESOLVED = "slower", "faster", "no cost", "unresolved"
@@ -22,6 +23,7 @@ NOISY_BLOCKS = 0.2  # the share of disturbed blocks beyond which nothing is said
 SUFFIX = AGAIN.removeprefix("bare")  # "-again": the twin of an arm has it
 # The value that an experiment is about, the first of these that its samples have.
 PRIMARY = ("wall_s", "median_ns", "whole_s", "start_s", "start_ns")
+FAMILIES = ("minictr", "lxc", "docker", "podman", "runc", "crun", "bwrap", "nspawn", "vm")
 TIMES = ("_s", "_ms", "_us", "_ns")
 
 Key = tuple[str, int]  # run and block: block 3 of one run is not block 3 of another
@@ -116,6 +118,13 @@ def base_of(names: Sequence[str]) -> str:
     return "bare" if "bare" in names else ""
 
 
+def rank(arm: str) -> tuple[int, list[tuple[int, str]]]:
+    """Where ARM stands among others: ours, then the peers, then the rest; numbers in names count as numbers."""
+    family = next((at for at, name in enumerate(FAMILIES) if arm.startswith(name)), len(FAMILIES))
+    words = re.findall(r"\d+|\D+", arm)
+    return family, [(int(word), "") if word.isdigit() else (-1, word) for word in words]
+
+
 def noise_gate(found: Sequence[Sample], runs: Mapping[str, Run], quiets: Mapping[str, Mapping[str, object]]) -> str:
     """Why the machine was too busy for these samples; "" when it was not.
 
@@ -163,7 +172,7 @@ def same_gate(same: Comparison | None, base: str) -> str:
     if same is None:
         return f"no second {base or 'bare'} arm: no A/A check"
     if same.ratio is None or same.blocks < paired.FEWEST:
-        return f"the A/A check has {same.blocks} blocks of {paired.FEWEST}"
+        return f"the A/A check has {same.blocks} of {paired.FEWEST} blocks"
     if 1.0 not in same.ratio:
         return f"A/A: {base} differs from itself by {interval_text(same.ratio)}"
     return ""
@@ -201,7 +210,7 @@ def judged(found: Sequence[Comparison], gates: Sequence[str]) -> tuple[Compariso
 def _judge(one: Comparison, differs: float, equals: float, gates: Sequence[str]) -> Comparison:
     one = dataclasses.replace(one, holm=differs, equal=equals)
     if one.ratio is None or one.blocks < paired.FEWEST:
-        return dataclasses.replace(one, reason=f"{one.blocks} blocks of {paired.FEWEST}")
+        return dataclasses.replace(one, reason=f"{one.blocks} of {paired.FEWEST} blocks")
     if gates:
         return dataclasses.replace(one, reason=gates[0])
     if equals < paired.LEVEL:
@@ -224,26 +233,23 @@ def experiments(found: Results, place: str) -> list[Experiment]:
     by_name: dict[str, list[Sample]] = {}
     for sample in found.samples(place):
         by_name.setdefault(sample.experiment, []).append(sample)
-    known = found.arms(place)
     quiets = {run: end.quiet for run, end in found.ends.items()}
-    return [_experiment(place, name, mine, known, found.runs, quiets) for name, mine in by_name.items()]
+    return [_experiment(place, name, mine, found.runs, quiets) for name, mine in by_name.items()]
 
 
 def _experiment(
     place: str,
     name: str,
     mine: list[Sample],
-    known: Mapping[tuple[str, str], Arm],
     runs: Mapping[str, Run],
     quiets: Mapping[str, Mapping[str, object]],
 ) -> Experiment:
     value = primary(dict.fromkeys(key for sample in mine for key in sample.values))
     table = columns(mine, value)
-    order = [arm for of, arm in known if of == name and arm in table]
-    order += [arm for arm in table if arm not in order]
-    table = {arm: table[arm] for arm in order}
-    base = base_of(order)
+    base = base_of(list(table))
     twin = base + SUFFIX
+    order = sorted(table, key=lambda arm: (arm != base, arm != twin, rank(arm)))
+    table = {arm: table[arm] for arm in order}
     same = compare(place, name, value, table, twin, base) if base and twin in table else None
     others = [compare(place, name, value, table, arm, base) for arm in order if base and arm not in (base, twin)]
     shut = (same_gate(same, base), noise_gate(mine, runs, quiets)) if others else ()

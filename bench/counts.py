@@ -16,7 +16,7 @@ from bench.session import SessionError
 from bench.stage import Stage, StageError
 from bench.workloads import catalogue
 from bench.workloads.base import SIZES, Base
-from bench.workloads.cli import OWN_PROGRAMS, room, workloads
+from bench.workloads.cli import own_programs, room, workloads
 
 ABOUT = "how often each workload does what: one traced run each, for bench closure"
 MOST = 12  # operations of a workload that are printed
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def measure(wished: list[Base], arguments: dict[str, Any], options: argparse.Namespace) -> int:
     """Exit code: 0, or 1 when a workload broke or something was left."""
-    recipe = OWN_PROGRAMS if arguments["own_programs"] else rootfs.Recipe()
+    recipe = own_programs() if arguments["own_programs"] else rootfs.Recipe()
     failed: list[str] = []
     with progress.shown() as bar, Stage(recipe, scratch=options.scratch, progress=bar.step) as stage:
         room(wished, stage.directory)

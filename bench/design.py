@@ -20,7 +20,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from bench import stats
+from bench import paired, stats
 
 MOST_FACTORIAL = 5  # 32 rows
 MOST_SCREENED = 59  # 120 rows
@@ -285,14 +285,17 @@ def contrast(design: Design, values: Mapping[str, float], factor: str) -> float:
 def effects(design: Design, blocks: Sequence[Mapping[str, float]], *, seed: int = 0) -> list[Effect]:
     """The effect of each factor of a balanced design, over BLOCKS (row -> value) that hold every row; largest first."""
     found = [
-        Effect(name, stats.bootstrap([contrast(design, block, name) for block in blocks], _mean, seed=seed), (name,))
+        Effect(name, _interval([contrast(design, block, name) for block in blocks], seed), (name,))
         for name in design.factors
     ]
     return sorted(found, key=lambda effect: -abs(effect.value.estimate))
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+def _interval(values: Sequence[float], seed: int) -> stats.Interval:
+    """The mean of one value a block, as bench/paired.py has it; a single block is no ground for an interval."""
+    if len(values) < 2:
+        return stats.Interval(values[0], -math.inf, math.inf)
+    return paired.Effect(tuple(values), seed).interval()
 
 
 def survivors(found: Iterable[Effect], most: int = MOST_FACTORIAL - 1) -> list[str]:
@@ -348,13 +351,9 @@ def shares(
     tables = [{row.on - base: block[row.name] for row in design.rows} for block in blocks]
     by_factor = [shapley(table, factors) for table in tables]
     by_term = [dividends(table, factors) for table in tables]
-    values = [
-        Effect(name, stats.bootstrap([one[name] for one in by_factor], _mean, seed=seed), (name,)) for name in factors
-    ]
+    values = [Effect(name, _interval([one[name] for one in by_factor], seed), (name,)) for name in factors]
     terms = [
-        Effect(
-            " x ".join(sorted(on)), stats.bootstrap([one[on] for one in by_term], _mean, seed=seed), tuple(sorted(on))
-        )
+        Effect(" x ".join(sorted(on)), _interval([one[on] for one in by_term], seed), tuple(sorted(on)))
         for on in by_term[0]
         if len(on) > 1
     ]

@@ -102,6 +102,7 @@ class Bar(Silent):
             TextColumn("{task.description}", markup=False),
             console=Console(file=stream),
             transient=True,
+            auto_refresh=False,  # its thread would run during a measurement
         )
         self._task = self._bars.add_task("", total=None, left="unknown")
 
@@ -114,7 +115,7 @@ class Bar(Silent):
 
     def step(self, text: str) -> None:
         shown = {"total": self.total or None, "completed": self.done, "left": clock(self.left())}
-        self._bars.update(self._task, description=text, **shown)
+        self._bars.update(self._task, description=text, refresh=True, **shown)
 
     def tell(self, line: str) -> None:
         self._bars.console.print(line, markup=False, highlight=False)

@@ -11,17 +11,22 @@ do not sum up to is the features' interaction, a row of its own.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from bench.analysis import SUFFIX, Columns, Comparison, Experiment, Key, compare, judged, of_logs
+from bench import design
+from bench.analysis import SUFFIX, Columns, Comparison, Experiment, Key, compare, judged, of_logs, rank
 from bench.samples import Arm
 
 TOGETHER, INTERACTION = "all together", "interaction"
 ALONE, LAST = "put in alone", "left out"
 IN_ORDER = ("ladder", "rebuild", "nginx")  # in the name of an experiment whose arms stand in a known order
-OVER = "measured over "  # in what is known of an arm: which other one it is held against
+# in what is known of an arm, before the name of the one that it is held against
+OVER = ("measured over ", "compared with ")
 SHORTEST = 3  # arms of a chain
+OURS = "minictr"  # environments whose features are known
 
 Sets = dict[str, frozenset[str]]  # arm -> features, in the order of the records
 Logs = dict[Key, float]
@@ -37,13 +42,17 @@ class Shares:
     whole: Comparison
     alone: tuple[Comparison, ...] = ()  # each feature put in alone
     last: tuple[Comparison, ...] = ()  # each feature left out, as what it adds
+    terms: tuple[Comparison, ...] = ()  # of a full factorial: what features add only together
 
 
 def sets_of(one: Experiment, arms: Mapping[tuple[str, str], Arm]) -> Sets:
-    """The features of ONE's measured arms; the base and its twin are none of them."""
-    named = {name: arm for (experiment, name), arm in arms.items() if experiment == one.name}
-    others = [name for name in one.columns if name not in (one.base, one.base + SUFFIX)]
-    return {name: frozenset(named[name].features) for name in others if name in named}
+    """The features of ONE's measured arms that are ours; the base and its twin are none of them."""
+    bare = (one.base, one.base + SUFFIX)
+    return {
+        name: frozenset(arm.features)
+        for (experiment, name), arm in arms.items()
+        if experiment == one.name and arm.environment.startswith(OURS) and name in one.columns and name not in bare
+    }
 
 
 def in_order(one: Experiment) -> bool:
@@ -52,9 +61,14 @@ def in_order(one: Experiment) -> bool:
 
 
 def chain(sets: Sets) -> list[str]:
-    """Arms of which each has all that the one before has, and more, from the first; [] for too few."""
+    """Arms of which each has all that the one before has, and more, from the first; [] for too few.
+
+    Where some are named as steps (``+overlay``) only these count, and those that have nothing.
+    """
+    named = {name: on for name, on in sets.items() if name.startswith("+") or not on}
+    sets = named if len(named) > SHORTEST else sets
     found: list[str] = []
-    for name, on in sets.items():
+    for name, on in sorted(sets.items(), key=lambda pair: len(pair[1])):
         if not found or sets[found[-1]] < on:
             found.append(name)
     return found if len(found) >= SHORTEST else []
@@ -95,6 +109,9 @@ def shares(one: Experiment, arms: Mapping[tuple[str, str], Arm]) -> Shares | Non
     floor, whole = min(sets, key=lambda name: len(sets[name])), max(sets, key=lambda name: len(sets[name]))
     if not sets[floor] < sets[whole] or len(sets[whole] - sets[floor]) < 2:
         return None
+    atoms = lattice(sets, floor)
+    if atoms:
+        return _factorial(one, sets, atoms, floor, whole)
     ways: dict[str, dict[str, tuple[str, Logs]]] = {}
     for name in sets:
         if name not in (floor, whole) and sets[floor] < sets[name] < sets[whole]:
@@ -103,6 +120,74 @@ def shares(one: Experiment, arms: Mapping[tuple[str, str], Arm]) -> Shares | Non
             label = _label(name, sets[upper] - sets[lower])
             ways.setdefault(label, {}).setdefault(way, (other, _logs(one.columns, upper, lower)))
     return _shared(one, ways, floor, whole) if ways else None
+
+
+def lattice(sets: Sets, floor: str) -> dict[str, frozenset[str]]:
+    """arm -> what it has more than FLOOR, for the single factors of a full factorial; {} when SETS are none."""
+    more = {name: on - sets[floor] for name, on in sets.items() if name != floor}
+    atoms = {name: on for name, on in more.items() if not any(other < on for other in more.values())}
+    if not 2 <= len(atoms) <= design.MOST_FACTORIAL:
+        return {}
+    unions = {
+        frozenset().union(*some)
+        for size in range(1, len(atoms) + 1)
+        for some in itertools.combinations(atoms.values(), size)
+    }
+    return atoms if len(unions) == 2 ** len(atoms) - 1 and unions <= set(more.values()) else {}
+
+
+def _factorial(one: Experiment, sets: Sets, atoms: Mapping[str, frozenset[str]], floor: str, whole: str) -> Shares:
+    """Shapley values by block: they sum to the whole, and nothing is left; the interactions are terms of their own."""
+    names = {name: _label(name, on) for name, on in atoms.items()}
+    arm_of = {
+        frozenset(names[atom] for atom in atoms if atoms[atom] <= on - sets[floor]): arm for arm, on in sets.items()
+    }
+    keys = set.intersection(*(set(one.columns[arm]) for arm in arm_of.values()))
+    by_factor: dict[str, Logs] = {}
+    by_term: dict[str, Logs] = {}
+    for key in keys:
+        values = {on: math.log(one.columns[arm][key]) for on, arm in arm_of.items()}
+        for name, value in design.shapley(values, list(names.values())).items():
+            by_factor.setdefault(name, {})[key] = value
+        for on, value in design.dividends(values, list(names.values())).items():
+            if len(on) > 1:
+                by_term.setdefault(" x ".join(sorted(on)), {})[key] = value
+    if one.base:
+        by_factor[floor] = _logs(one.columns, floor, one.base)
+    features = [
+        _compared(one, name, "Shapley value" if name != floor else f"over {one.base}", logs)
+        for name, logs in by_factor.items()
+    ]
+    terms = [_compared(one, name, "interaction", logs) for name, logs in by_term.items()]
+    total = _compared(one, TOGETHER, one.base or floor, _logs(one.columns, whole, one.base or floor))
+    return Shares(
+        one,
+        tuple(sorted(judged(features, one.gates), key=_size, reverse=True)),
+        None,
+        judged([total], one.gates)[0],
+        terms=judged(terms, one.gates),
+    )
+
+
+def crossed(one: Experiment, arms_of: Mapping[str, str]) -> list[Comparison]:
+    """What two features cost in the four combinations of them: each alone, and what only both together cost.
+
+    ARMS_OF: ``none``, the one, the other, and both of them joined by ``+``, to the arm that is so. [] where one of the
+    four was not measured.
+    """
+    table, factors = one.columns, [name for name in arms_of if name != "none" and "+" not in name]
+    if not all(arm in table for arm in arms_of.values()):
+        return []
+    found: dict[str, Logs] = {}
+    for key in set.intersection(*(set(table[arm]) for arm in arms_of.values())):
+        values = {
+            frozenset() if row == "none" else frozenset(row.split("+")): math.log(table[arm][key])
+            for row, arm in arms_of.items()
+        }
+        for on, value in design.dividends(values, factors).items():
+            found.setdefault(" x ".join(sorted(on)), {})[key] = value
+    told = [_compared(one, name, arms_of["none"], logs) for name, logs in found.items()]
+    return list(judged(told, one.gates))
 
 
 def _way(name: str, sets: Sets, floor: str, whole: str) -> tuple[str, str]:
@@ -158,8 +243,20 @@ def _rest(total: Mapping[Key, float], each: Sequence[Mapping[Key, float]]) -> Lo
 
 def over(arm: Arm | None, below: str) -> str:
     """Which arm ARM is held against: what its record says, else BELOW."""
-    told = [text.removeprefix(OVER) for text in (arm.known if arm else ()) if text.startswith(OVER)]
-    return told[0] if told else below
+    for text in arm.known if arm else ():
+        for beginning in OVER:
+            if text.startswith(beginning):
+                return text.removeprefix(beginning)
+    return below
+
+
+def _path(name: str, ground: Mapping[str, str]) -> list[Any]:
+    """From the lowest rung up to NAME, as a key for sorting: each rung comes right after what it stands on."""
+    found, seen = [name], {name}
+    while (below := ground.get(found[0], "")) and below not in seen:
+        found.insert(0, below)
+        seen.add(below)
+    return [rank(rung) for rung in found]
 
 
 def rungs(
@@ -167,10 +264,13 @@ def rungs(
 ) -> list[tuple[str, Comparison | None, Comparison | None]]:
     """(rung, against the base, against the rung that it stands on) in the order of the ladder."""
     against = {each.arm: each for each in one.comparisons}
-    names = [arm for arm in one.columns if arm in against]
-    steps = []
-    for lower, upper in zip([one.base, *names], names):
-        stands_on = over(arms.get((one.name, upper)), lower)
-        steps.append(compare(one.place, one.name, one.value, one.columns, upper, stands_on))
+    names = [name for experiment, name in arms if experiment == one.name and name in against] or list(against)
+    ground = {upper: over(arms.get((one.name, upper)), "") for upper in names}
+    if any(ground.values()):
+        names = sorted(names, key=lambda name: _path(name, ground))
+    below = dict(zip(names, [one.base, *names]))
+    steps = [
+        compare(one.place, one.name, one.value, one.columns, upper, ground[upper] or below[upper]) for upper in names
+    ]
     by_arm = {step.arm: step for step in judged(steps, one.gates)}
     return [(name, against.get(name), by_arm.get(name)) for name in names]

@@ -13,6 +13,9 @@ check='bzip2 clang-format mount strace tmux xz-utils zstd'
 cross='gcc-aarch64-linux-gnu libc6-dev-arm64-cross'
 guest='apparmor kmod secilc user-mode-linux' # tests/guests; Debian has it for x86 only
 peers='bubblewrap crun lxc runc'
+daemons='docker.io podman systemd-container'
+client='bzip2 openssh-client openssl socat wget xz-utils zstd' # the far end of the bench's workloads, and the check of results
+draw='chromium fonts-dejavu-core' # the report's pictures, and the tests that look at it
 
 say() { printf 'bootstrap: %s\n' "$*" >&2; }
 
@@ -35,10 +38,13 @@ wanted() {
         case $set in
             run) echo "$build $use" ;;
             test)
-                echo "$build $use $check $peers"
+                echo "$build $use $check $peers $client"
                 case $(uname -m) in x86_64) echo "$cross $guest" ;; esac
                 ;;
-            bench) echo "$build $use $peers" ;;
+            bench)
+                echo "$build $use $peers $daemons $client $draw"
+                case $(uname -m) in x86_64) echo qemu-system-x86 ;; esac
+                ;;
             report) echo "$build $use $peers docker.io" ;;
             *)
                 say "no such set: $set (run, test, bench, report)"

@@ -26,7 +26,7 @@ from bench.stage import StageError
 from bench.workloads import catalogue
 from bench.workloads.arms import Shared, WorkloadArm
 from bench.workloads.base import SIZES, Base
-from bench.workloads.cli import OWN_PROGRAMS, minutes, room, seconds
+from bench.workloads.cli import minutes, own_programs, room, seconds
 
 ABOUT = "which kernel feature costs a workload what: features left out, put in, in ladders and in factorial designs"
 BLOCKS = 8
@@ -116,6 +116,14 @@ def target_of(arguments: dict[str, Any], wished: Sequence[Base]) -> Target:
     return Target.of(arguments["to"], lan=lan)
 
 
+def unreached(place: Any, workload: Base) -> str:
+    """Why a client that comes by 127.0.0.1 does not reach a server in PLACE; "" when it does."""
+    rungs = getattr(place, "rungs", ())
+    if workload.variant.get("way") == "local" and rungs and "publish" not in rungs:
+        return "127.0.0.1 of the machine leads to a container by a published port only"
+    return ""
+
+
 def arms_of(found: Trials, wished: Sequence[Base], stage: Any, method: str) -> list[Any]:
     """Each trial with each workload; an environment is made once for all of them."""
     made: list[Any] = []
@@ -123,8 +131,9 @@ def arms_of(found: Trials, wished: Sequence[Base], stage: Any, method: str) -> l
         shared = Shared(trial.place) if trial.place is not None else None
         for workload in wished:
             name = experiment_of(workload, method)
-            if shared is None:
-                made.append(Impossible(name, trial.name, trial.refused))
+            why = trial.refused if trial.place is None else unreached(trial.place, workload)
+            if shared is None or why:
+                made.append(Impossible(name, trial.name, why))
             else:
                 made.append(TrialArm(trial, workload, shared, stage, name))
     return made
@@ -166,7 +175,7 @@ def measure(options: argparse.Namespace, arguments: dict[str, Any], seed: int, e
     """Exit code: 0, or 1 when an arm broke or something was left."""
     wished, method = workloads(arguments), arguments["method"]
     target = target_of(arguments, wished)
-    recipe = OWN_PROGRAMS if arguments["own_programs"] else rootfs.Recipe()
+    recipe = own_programs() if arguments["own_programs"] else rootfs.Recipe()
     plan = Plan(arguments["blocks"], seed, 60 * options.minutes, rest=options.rest)
     lines: list[str] = []
     with progress.shown() as bar, MicroStage(recipe, scratch=options.scratch, progress=bar.step) as stage:

@@ -97,13 +97,20 @@ def designed(method: str, target: Target, factors: str) -> Design:
     if method == "screen":
         return screened(target, factors)
     names = target.factors(factors)
-    needs = target.group_needs(names)
-    if method == "loo":
-        return design.leave_one_out(names, target.possible, needs=needs)
-    if method == "aoi":
-        return design.add_one_in(names, target.possible, needs=needs)
+    if method == "loo":  # of the whole container, however few factors are asked for
+        rest = frozenset(target.words) - target.spelled(names)
+        return design.leave_one_out(names, target.possible, base=rest, needs=target.needs_of(names))
     ground = _ground(target, names)
-    return design.factorial(names, target.possible, base=ground)
+    if method == "aoi":
+        made = design.add_one_in(names, target.possible, base=ground, needs=target.group_needs(names))
+    else:
+        made = design.factorial(names, target.possible, base=ground)
+    return dataclasses.replace(made, notes=(*_held(ground), *made.notes))
+
+
+def _held(ground: design.Factors) -> list[str]:
+    """What a reader must know of words that are nobody's factor and on everywhere."""
+    return [f"on in every row, for others stand on it: {', '.join(sorted(ground))}"] if ground else []
 
 
 def screened(target: Target, factors: str) -> Design:
@@ -113,8 +120,7 @@ def screened(target: Target, factors: str) -> Design:
     free, held = design.parted(names, target.group_needs(names))
     ground = _ground(target, free) | target.spelled(held)
     found = design.screening(free, target.possible, base=ground)
-    notes = [f"on in every row, for others stand on it: {', '.join(sorted(ground))}"] if ground else []
-    return dataclasses.replace(found, notes=(*notes, *found.notes))
+    return dataclasses.replace(found, notes=(*_held(ground), *found.notes))
 
 
 def _ground(target: Target, factors: Sequence[str]) -> design.Factors:
@@ -198,10 +204,11 @@ def nginx(target: Target, stage: Stage) -> Trials:
 
 def proxied(target: Target, whole: design.Factors, stage: Stage) -> Trial:
     """The whole with a process that copies between two connections: what docker-proxy is for 127.0.0.1."""
-    if PROXY not in mc.__all__:
+    proxy = getattr(mc, PROXY, None)
+    if proxy is None:
         return Trial("proxy", "nat+overlay", None, refused=f"this minictr has no {PROXY}")
     box, overlay, rungs = target.container(whole, stage.rootfs)
-    features = (*box.features, getattr(mc, PROXY)())
+    features = (*box.features, proxy())
     place = Minictr(stage, "ablate-proxy", features=features, rungs=rungs, overlay=overlay)
     return Trial("proxy", "nat+overlay", place, (*target.words, "publish_proxy"))
 

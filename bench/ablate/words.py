@@ -13,10 +13,12 @@ from typing import Any
 import minictr as mc
 from bench.design import Factors, grounded
 from bench.environments import ours
+from bench.micro import arms
 
-FIXED = ("net", "loopback", "env")  # every arm has a network of its own (the rungs are words), and its environment
+# Every arm has a network of its own (the rungs are words), its environment, and a session as bare has (micro/arms.py)
+FIXED = ("net", "loopback", "env", "session")
 OVERLAY = "overlay"
-RUNGS = ours.RUNGS
+ORDER = arms.LADDER  # of the rungs
 TARGETS: Mapping[str, tuple[str, bool, tuple[str, ...]]] = {
     # --to -> (profile, a layer on top of the root, the network's rungs)
     "default": ("default", False, ours.DOCKER_RUNGS),
@@ -28,15 +30,19 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "root": ("mnt", "pivot_root", "nodev"),
     OVERLAY: (OVERLAY,),
     "namespaces": ("pid", "ipc", "uts", "cgroupns"),
-    "mounts": ("proc", "sysfs", "dev", "devpts", "shm", "mqueue", "cgroupfs"),
+    "mounts": ("proc", "sysfs", "dev", "devpts", "shm", "mqueue"),
     "masks": ("masked_paths", "readonly_paths"),
-    "process": ("hostname", "sysctl", "umask", "rlimits", "keyring", "session", "boot_id", "init"),
+    "process": ("hostname", "sysctl", "umask", "rlimits", "keyring", "boot_id", "init"),
     "privilege": ("user", "capabilities", "no_new_privs"),
     "seccomp": ("seccomp",),
-    "cgroups": ("memory", "cpu", "cpuset", "pids", "io", "freezer", "devices", "named_cgroup"),
+    "cgroups": ("memory", "cpu", "cpuset", "pids", "io", "freezer", "devices", "named_cgroup", "cgroupfs"),
     "cable": ("veth", "bridge"),
     "firewall": ("bridge_netfilter", "conntrack", "nat", "publish"),
 }
+
+
+def _any_below(paths: Iterable[str], top: str) -> bool:
+    return any(path.startswith(f"{top}/") for path in paths)
 
 
 class WordError(ValueError):
@@ -55,7 +61,8 @@ class Target:
     @classmethod
     def of(cls, name: str, *, lan: bool) -> Target:
         profile, overlay, rungs = TARGETS[name]
-        return cls(name, tuple(mc.Container("/", features=profile).features), overlay, rungs if lan else ())
+        wanted = tuple(sorted(rungs, key=ORDER.index)) if lan else ()
+        return cls(name, tuple(mc.Container("/", features=profile).features), overlay, wanted)
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -71,9 +78,15 @@ class Target:
             for one in self.features
             if one.name not in FIXED
         }
+        for one in self.features:  # paths below /proc and /sys can be hidden only where these are
+            paths = getattr(one, "paths", ()) if one.name in GROUPS["masks"] else ()
+            below = tuple(name for name, top in (("proc", "/proc"), ("sysfs", "/sys")) if _any_below(paths, top))
+            found[one.name] = (*found.get(one.name, ()), *below)
         if self.overlay:
             found[OVERLAY] = ("mnt",)
         found |= {rung: ("veth",) for rung in self.rungs if rung != "veth"}
+        if "conntrack" in self.rungs and "publish" in self.rungs:
+            found["conntrack"] = ("veth", "publish")  # no client comes through that wall but by a published port
         if self.rungs and "sysctl" in found:
             found["sysctl"] = (*found["sysctl"], "veth")  # without a cable the machine's own network is used
         return {name: on for name, on in found.items() if on}
@@ -100,13 +113,22 @@ class Target:
         groups = self.groups()
         return frozenset(word for name in on for word in ((name,) if name in self.words else groups.get(name, (name,))))
 
+    def needs_of(self, factors: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """What factors, and words that are in none, stand on: each ground by the factor that it is in, if any."""
+        factor_of = {word: name for name in factors for word in self.spelled([name])}
+        found: dict[str, dict[str, None]] = {}
+        for word, ground in self.needs.items():
+            mine = factor_of.get(word, word)
+            found.setdefault(mine, {}).update({factor_of.get(other, other): None for other in ground})
+        return {name: tuple(other for other in ground if other != name) for name, ground in found.items()}
+
     def group_needs(self, factors: Sequence[str]) -> dict[str, tuple[str, ...]]:
-        """factor -> factors that it stands on, by its words."""
+        """factor -> factors that it stands on, by whatever words lie between."""
+        needs = self.needs_of(factors)
         found = {}
         for name in factors:
-            mine = self.spelled([name])
-            ground = grounded(mine, self.needs) - mine
-            found[name] = tuple(other for other in factors if other != name and self.spelled([other]) & ground)
+            ground = grounded(frozenset([name]), needs)
+            found[name] = tuple(other for other in factors if other != name and other in ground)
         return {name: on for name, on in found.items() if on}
 
     def container(self, on: Factors, rootfs: str = "/") -> tuple[mc.Container, bool, tuple[str, ...]]:

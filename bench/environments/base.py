@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from bench.lan import Lan
 
 
+WORK = "/work"  # in every environment: the job's own directory
+
+
 @dataclasses.dataclass(frozen=True)
 class Bind:
     """A directory of the host that is seen inside at ``target``."""

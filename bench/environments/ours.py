@@ -130,18 +130,19 @@ class Minictr(Place):
             here = self.lan.host_address
             ports = {port: self.published(port) for port in job.ports}
             return {"client": here, "host": here, "local": "127.0.0.1"}, ports
-        address = address_of(pid)
-        return {"client": address, "host": address}, {port: port for port in job.ports}
+        ways = ("host",) if "conntrack" in self.rungs else ("client", "host")  # a wall, and no port in it
+        return dict.fromkeys(ways, address_of(pid)), {port: port for port in job.ports}
 
     def planned(self, job: Job) -> dict[str, Any]:
         spec = self.container(job).spec()
         own = " ".join(kind for name, kind in SPACES.items() if name in spec.names)
         network: dict[str, Any] = {"interfaces": ["lo"]}
         if job.network == "lan":
+            published = "publish" in self.rungs and bool(job.ports)
             network = {
                 "bridge": "bridge" in self.rungs,
-                "masquerade": "nat" in self.rungs,
-                "dnat": "publish" in self.rungs and bool(job.ports),
+                "masquerade": "nat" in self.rungs or published,  # a port has it for who comes by 127.0.0.1
+                "dnat": published,
                 "proxy": False,
                 **({"interfaces": ["eth0", "lo"]} if self.rungs else {}),
             }

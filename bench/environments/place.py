@@ -13,12 +13,11 @@ from typing import IO, Any, ClassVar
 
 import minictr as mc
 from bench.environments import state
-from bench.environments.base import Bind, EnvironmentBroken, Job, Ran, Stage
+from bench.environments.base import WORK, Bind, EnvironmentBroken, Job, Ran, Stage
 from bench.environments.live import Child, Group, Live
 from bench.lan import Lan
 from bench.rootfs import TIMED
 
-WORK = "/work"
 BASE_ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C"}
 
 
@@ -229,8 +228,15 @@ class Place:
         """A command to its end, on the machine of our lan. EnvironmentBroken with its words when it fails."""
         try:
             with self.lan.inside():
+                # not from the repository, where python would find another minictr than the one that is installed
                 done = subprocess.run(
-                    command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False
+                    command,
+                    cwd="/",
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    text=True,
+                    timeout=timeout,
+                    check=False,
                 )
         except (OSError, subprocess.TimeoutExpired) as err:
             raise EnvironmentBroken(f"{self.name}: {err}") from err

@@ -14,9 +14,10 @@ from typing import Any
 from bench import host
 from bench.life import controllers, crowd, joining, privilege, rest, syscalls
 from bench.life.series import Part, Tell
-from bench.lifecycle.cli import natural, positive, tell
+from bench.lifecycle.cli import kept, natural, positive, tell
 from bench.lifecycle.lab import Lab, LabError
 from bench.lifecycle.report import write
+from bench.session import SessionError
 
 ABOUT = "containers while they live: at rest, 500 at once, joined by exec; what controllers, filter and Landlock cost"
 SCHEMA = 1
@@ -53,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pause-ms", type=float, default=2.0, metavar="N", help="idle time before each start")
     parser.add_argument("--format", choices=("table", "json"), default="table")
     parser.add_argument("--out", default="", metavar="FILE", help="write the raw values as JSON there as well")
+    parser.add_argument("--records", default="", metavar="FILE.jsonl", help="a new file of records for `bench report`")
 
 
 def document(parts: dict[str, Part], facts: dict[str, Any], watch: dict[str, Any], **arguments: Any) -> dict[str, Any]:
@@ -117,17 +119,20 @@ def main(options: argparse.Namespace) -> int:
         print(f"bench life: {why_not}", file=sys.stderr)
         return 2
     facts, watch = host.facts(), host.Watch()
+    names = ("rounds", "warmup", "containers", "crowds", "ballast_mb", "rootfs", "seed", "pause_ms")
+    arguments = {name: getattr(options, name) for name in names}
     try:
-        with Lab(options.rootfs, ballast=options.ballast_mb, programs=PROGRAMS, compiled=False) as lab:
-            parts = {name: PARTS[name](lab, options, tell) for name in options.parts}
-    except LabError as err:
+        with kept(options, "life", **arguments) as keep:
+            with Lab(options.rootfs, ballast=options.ballast_mb, programs=PROGRAMS, compiled=False) as lab:
+                parts = {name: PARTS[name](lab, options, tell) for name in options.parts}
+            quiet = watch.stop()
+            found = document(parts, facts, quiet, **arguments)
+            keep(found)
+    except (LabError, SessionError) as err:
         print(f"bench life: {err}", file=sys.stderr)
         return 2
     finally:
         tell("")
-    quiet = watch.stop()
-    names = ("rounds", "warmup", "containers", "crowds", "ballast_mb", "rootfs", "seed", "pause_ms")
-    found = document(parts, facts, quiet, **{name: getattr(options, name) for name in names})
     if options.out:
         write(options.out, found)
     print(json.dumps(found, indent=1) if options.format == "json" else table(parts, facts, quiet, options.seed), end="")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from bench import host
-from bench.lifecycle import bystep, leaks, report, run
+from bench import host, session
+from bench.lifecycle import bystep, leaks, records, report, run
 from bench.lifecycle.lab import Lab, LabError
+from bench.session import SessionError
 
 ABOUT = "start to exit of /bin/true in a default-shaped container, side by side"
 
@@ -52,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pause-ms", type=float, default=2.0, metavar="N", help="idle time before each start")
     parser.add_argument("--format", choices=("table", "json"), default="table")
     parser.add_argument("--out", default="", metavar="FILE", help="write the raw values as JSON there as well")
+    parser.add_argument("--records", default="", metavar="FILE.jsonl", help="a new file of records for `bench report`")
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--leak-check", type=int, metavar="N", help="instead: N starts in a row from one process")
     instead.add_argument("--by-step", action="store_true", help="instead: minictr's own time line by feature")
@@ -66,14 +70,13 @@ def tell(text: str) -> None:
 
 def compare(lab: Lab, options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     """The arms side by side: the table and the document."""
-    seed = options.seed if options.seed is not None else random.randrange(1 << 31)
     facts, watch = host.facts(), host.Watch()
     found = run.measure(
         lab,
         options.arms,
         rounds=options.rounds,
         warmup=options.warmup,
-        seed=seed,
+        seed=options.seed,
         pause=options.pause_ms / 1e3,
         progress=tell,
     )
@@ -92,6 +95,25 @@ def job(options: argparse.Namespace) -> Callable[[Lab, argparse.Namespace], tupl
     return bystep.by_step if options.by_step else compare
 
 
+@contextlib.contextmanager
+def kept(options: argparse.Namespace, verb: str, **arguments: Any) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Gives a function that writes a document's records to ``--records``; without the option one that does nothing.
+
+    The file is begun before anything is measured. Raises SessionError.
+    """
+    if not options.records:
+        yield lambda document: None
+        return
+    with session.begun(options.records, verb, seed=options.seed, arguments=arguments) as open_session:
+
+        def keep(document: dict[str, Any]) -> None:
+            for record in records.of_document(document, open_session.run.id, time.time()):
+                open_session.write(record)
+            open_session.end(records.broken(document))
+
+        yield keep
+
+
 def main(options: argparse.Namespace) -> int:
     """Exit code: 0 measured, 1 the floor could not be measured or something leaked, 2 the run could not begin."""
     if isinstance(options.arms, str):
@@ -102,10 +124,16 @@ def main(options: argparse.Namespace) -> int:
     if options.out and not os.access(os.path.dirname(os.path.abspath(options.out)), os.W_OK):
         print(f"bench lifecycle: cannot write {options.out}", file=sys.stderr)
         return 2
+    if options.records and options.leak_check is not None:
+        print("bench lifecycle: a leak check has no records", file=sys.stderr)
+        return 2
+    options.seed = options.seed if options.seed is not None else random.randrange(1 << 31)
     try:
-        with Lab(options.rootfs, ballast=options.ballast_mb) as lab:
-            text, document = job(options)(lab, options)
-    except LabError as err:
+        with kept(options, "lifecycle", rounds=options.rounds, ballast_mb=options.ballast_mb) as keep:
+            with Lab(options.rootfs, ballast=options.ballast_mb) as lab:
+                text, document = job(options)(lab, options)
+            keep(document)
+    except (LabError, SessionError) as err:
         print(f"bench lifecycle: {err}", file=sys.stderr)
         return 2
     if options.out:

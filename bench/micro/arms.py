@@ -12,15 +12,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import minictr as mc
 from bench.attribution import Part
 from bench.lifecycle import bpf
 from bench.samples import AGAIN, BARE
-
-if TYPE_CHECKING:
-    from minictr.steps import Feature
 
 LAN = "lan"
 IDS = 100_000  # the first id of this machine for users of the arms with a user namespace
@@ -28,7 +25,8 @@ LAYERS = (8, 13, 32)  # the library allows 13: 32 is asked for, and what it says
 RULES = (50, 100, 200, 300)
 ARGUMENT_RULES = 50
 LANDLOCKED = (1, 4, 16)  # 16 is the kernel's limit
-LADDER = ("host", "veth", "bridge", "bridge_netfilter", "conntrack", "nat", "publish")
+# The wall of conntrack lets in answers and published ports: so a port is published first
+LADDER = ("host", "veth", "bridge", "bridge_netfilter", "publish", "conntrack", "nat")
 CONTROLLERS = ("memory", "cpu", "cpuset", "pids", "io", "freezer", "devices")
 WHOLE = "*"  # after an arm's name: what was measured of it in both experiments
 
@@ -43,7 +41,7 @@ class Wish:
     name: str
     over: str
     group: str
-    features: tuple[Feature, ...] | None = None
+    features: tuple[mc.Feature, ...] | None = None
     environment: str = "minictr"
     overlay: bool = False
     owner: int = 0
@@ -66,10 +64,13 @@ class Wish:
         return f"{LAN}:{self.name}" if self.lan else self.name
 
 
-ROOT = (mc.MountNamespace(), mc.PivotRoot(), mc.Env())
+# A session in each, as bare has one: with sched_autogroup_enabled a session is a scheduling group of its own, which on
+# a busy machine was 300 us of a round trip here, and would be taken for the root's
+SESSION = mc.Session()
+ROOT = (mc.MountNamespace(), mc.PivotRoot(), mc.Env(), SESSION)
 
 
-def rooted(name: str, group: str, *features: Feature, over: str = "root", **more: Any) -> Wish:
+def rooted(name: str, group: str, *features: mc.Feature, over: str = "root", **more: Any) -> Wish:
     """ROOT and FEATURES, those of the same name instead of its own."""
     return Wish(name, over, group, mc.Container("/", features=ROOT).with_(*features).features, **more)
 
@@ -84,8 +85,8 @@ def bares() -> list[Wish]:
 def roots(layers: Mapping[int, Sequence[str]]) -> list[Wish]:
     """From the chroot to a layered root. LAYERS: how many in all -> the directories below the root."""
     found = [
-        Wish("chroot", BARE, "root", tuple(mc.profiles.BARE)),
-        Wish("mnt", "chroot", "root", (mc.MountNamespace(), mc.Chroot(), mc.Env())),
+        Wish("chroot", BARE, "root", (*mc.profiles.BARE, SESSION)),
+        Wish("mnt", "chroot", "root", (mc.MountNamespace(), mc.Chroot(), mc.Env(), SESSION)),
         rooted("root", "root", over="mnt", copyups=True),
         rooted("nodev", "root", mc.NoDev()),
         rooted("volume", "root", data="volume"),
@@ -219,8 +220,8 @@ MADE_OF = {
     "lxc": (*NAMESPACES, "capabilities", "seccomp-lxc", "cgroups"),
 }
 NETWORKS = {
-    "minictr": ("veth", "bridge", "conntrack", "nat", "publish"),
-    "docker": ("veth", "bridge", "conntrack", "nat", "publish"),
+    "minictr": ("veth", "bridge", "publish", "conntrack", "nat"),
+    "docker": ("veth", "bridge", "publish", "conntrack", "nat"),
     "lxc": ("veth", "bridge", "nat"),
 }
 LIKE = {"minictr-docker": "docker", "minictr-lxc": "lxc", "docker-volume": "docker"}

@@ -66,7 +66,7 @@ def walls(records: Iterable[samples.Record]) -> dict[str, dict[str, dict[tuple[s
 
 
 def counted_as(experiment: str) -> str:
-    """The experiment whose counts are those of EXPERIMENT: ``ablate/W/SIZE/METHOD`` is ``workload/W/SIZE`` run often."""
+    """The experiment whose counts are those of EXPERIMENT: ``ablate/W/SIZE/METHOD`` is ``workload/W/SIZE``."""
     if not experiment.startswith(ABLATE):
         return experiment
     return WORKLOAD + experiment.removeprefix(ABLATE).rpartition("/")[0]

@@ -24,6 +24,7 @@ from bench.environments.place import Place
 from bench.micro import program
 from bench.micro.arms import IDS, LAYERS, Wish
 from bench.stage import Stage
+from bench.workloads import client
 
 PORT = 5201
 CLIENT_TIMEOUT = 120.0
@@ -113,7 +114,7 @@ class MicroArm:
     wish: Wish
     place: Place | None
     operations: tuple[str, ...]
-    client: str
+    far: str  # the program's path, for the client
     seed: int
     bursts: int
 
@@ -179,8 +180,8 @@ class MicroArm:
 
     def _far(self, place: Place, job: Job) -> str:
         with place.start(job) as server:
-            host, port = server.addresses["client"], server.ports[PORT]
-            command = place.lan.command([self.client, *self.words(host=host, port=port)])
+            host, port = client.address(server, "client", self.name), server.ports[PORT]
+            command = place.lan.command([self.far, *self.words(host=host, port=port)])
             done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=CLIENT_TIMEOUT)
         if done.returncode:
             raise EnvironmentBroken(f"{self.name}: the client left with {done.returncode}: {done.stderr[-200:]}")
@@ -250,8 +251,8 @@ def made(
     wishes: Sequence[Wish], stage: MicroStage, operations: Sequence[str], seed: int, bursts: int
 ) -> list[MicroArm]:
     """The arms of WISHES. A copy of the client is made: the root's own may be on a mount that is read-only for it."""
-    client = os.path.join(stage.directory, "micro-client")
-    if not os.path.exists(client):
-        shutil.copy2(stage.client, client)
+    far = os.path.join(stage.directory, "micro-client")
+    if not os.path.exists(far):
+        shutil.copy2(stage.client, far)
     places = Places(stage)
-    return [MicroArm(wish, places.of(wish), tuple(operations), client, seed, bursts) for wish in wishes]
+    return [MicroArm(wish, places.of(wish), tuple(operations), far, seed, bursts) for wish in wishes]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from bench import stats
-from bench.attribution import Costs
+from bench.attribution import FEWEST, Costs
 from bench.micro.arms import LAN, Wish
 from bench.micro.program import NETWORK
 from bench.samples import BARE
@@ -20,20 +21,24 @@ WIDTH, NAME = 14, 20
 
 
 def added(costs: Costs, arm: str, over: str, operation: str) -> stats.Interval | None:
-    """Nanoseconds that ARM takes more than OVER, within blocks; None where one of them was not measured."""
+    """Nanoseconds that ARM takes more than OVER, within blocks; None where one of them was not measured.
+
+    The interval is without end when there are too few blocks for one.
+    """
     mine, base = costs.get(arm, {}).get(operation, {}), costs.get(over, {}).get(operation, {})
     both = sorted(mine.keys() & base.keys())
     if not both:
         return None
-    return stats.paired_difference([mine[block] for block in both], [base[block] for block in both])
+    found = stats.paired_difference([mine[block] for block in both], [base[block] for block in both])
+    return found if len(both) >= FEWEST else stats.Interval(found.estimate, -math.inf, math.inf)
 
 
 def cell(found: stats.Interval | None) -> str:
-    """+41, or (+3) where the interval holds zero or there are too few blocks for one; "-" where nothing is known."""
+    """+41, or (+3) where the interval holds zero; "-" where nothing is known."""
     if found is None:
         return "-"
     value = f"{found.estimate:+,.0f}" if abs(found.estimate) >= 10 else f"{found.estimate:+.1f}"
-    return f"({value})" if 0.0 in found or found.low == found.high else value
+    return f"({value})" if 0.0 in found else value
 
 
 def lines(costs: Costs, wishes: Sequence[Wish]) -> list[str]:
@@ -62,4 +67,4 @@ def _table(costs: Costs, wishes: Sequence[Wish], columns: Sequence[str], prefix:
     return found
 
 
-NOTE = "added to the arm named beside it: median of differences within blocks; in brackets: the interval holds zero"
+NOTE = "added to the arm named beside it: median of differences within blocks; in brackets: it may be zero"

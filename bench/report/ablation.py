@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 from collections.abc import Mapping, Sequence
 
 from bench import steps
+from bench.ablate.rows import crossing
 from bench.analysis import UNRESOLVED, Comparison, Experiment, percent
 from bench.report.bars import Bar, waterfall
 from bench.report.forest import Line, forest
@@ -14,7 +16,7 @@ from bench.report.heat import Square, heat
 from bench.report.page import Figure, Item, Note, Section
 from bench.report.svg import seconds
 from bench.report.table import NOTHING, Cell, Table
-from bench.report.workloads import as_percent, comparison_table, figure_of, line_of, mark_of, short_words
+from bench.report.workloads import as_percent, brief, comparison_table, figure_of, line_of, mark_of
 from bench.samples import Arm
 from bench.stats import Interval
 from bench.steps import Shares
@@ -34,8 +36,8 @@ def section(found: Sequence[Experiment], arms: Mapping[tuple[str, str], Arm]) ->
     if not items:
         return None
     lead = (
-        "The same workload with features put in and left out, all in the same shuffled blocks. A share is "
-        "the mean of what a feature adds alone and of what it adds to all the others."
+        "The same workload with features put in and left out, all in the same shuffled blocks. A share is the "
+        "mean of what a feature adds alone and of what it adds to all others; of a full factorial the Shapley value."
     )
     return Section("ablation", "Which feature costs what", "Features", lead, tuple(items))
 
@@ -46,9 +48,26 @@ def _one(one: Experiment, arms: Mapping[tuple[str, str], Arm], title: str) -> li
         return []
     if steps.in_order(one):
         rebuilt = steps.rebuilt(one, arms)
-        return [*([falling(rebuilt, title)] if rebuilt else []), ladder(one, arms, title)]
+        falls = rebuilt is not None and rebuilt.whole.ratio is not None
+        return [*([falling(rebuilt, title)] if rebuilt and falls else []), *crossings(one), ladder(one, arms, title)]
     shared = steps.shares(one, arms)
-    return [falling(shared, title), each_way(shared, title)] if shared else [plain(one, title)]
+    if shared is None or shared.whole.ratio is None:
+        return [plain(one, title)]
+    more = shared.alone or shared.last or shared.terms
+    return [falling(shared, title), *([each_way(shared, title)] if more else [])]
+
+
+def crossings(one: Experiment) -> list[Item]:
+    """The web server's question: NAT x overlay, in Docker and in minictr rebuilt as Docker."""
+    rows = []
+    for name, docker in (("Docker", True), ("minictr rebuilt as Docker", False)):
+        found = steps.crossed(one, crossing(docker=docker)[1])
+        for each in found:
+            rows.append((name, each.arm, each.base, figure_of(each), Cell(each.words, mark_of(each))))
+    if not rows:
+        return []
+    caption = "NAT x overlay: each alone, and what only both together cost"
+    return [Table.of(("in", "feature", "over", ">more time, 95 % interval", "verdict"), rows, caption, heading=2)]
 
 
 def hundredths(one: Comparison) -> Interval | None:
@@ -81,12 +100,13 @@ def falling(found: Shares, title: str) -> Figure:
 def each_way(found: Shares, title: str) -> Figure:
     """Put in alone, and left out: the two ends of what a feature can be said to cost."""
     lines = []
-    for heading, ones in (("put in alone", found.alone), ("left out of the whole", found.last)):
+    groups = (("put in alone", found.alone), ("left out of the whole", found.last), ("only together", found.terms))
+    for heading, ones in groups:
         if ones:
             lines.append(Line(heading, heading=True))
-            lines += [line_of(one) for one in ones]
+            lines += [dataclasses.replace(line_of(one), colour="c-minictr") for one in ones]
     about = "Percent more time that a feature adds to nothing, and to all others: where they differ, features interact."
-    table = comparison_table([*found.alone, *found.last])
+    table = comparison_table([*found.alone, *found.last, *found.terms])
     return Figure(
         f"{_name(found.experiment)}-ways",
         f"{title}: alone and among the others",
@@ -100,7 +120,7 @@ def ladder(one: Experiment, arms: Mapping[tuple[str, str], Arm], title: str) -> 
     """Rung after rung, each with the step from the one that it stands on."""
     lines, rows = [], []
     for name, against, step in steps.rungs(one, arms):
-        step_words = f"over {step.base}: {figure_of(step)}  {short_words(step)}" if step else ""
+        step_words = f"over {step.base}: {figure_of(step)}  {brief(step)}" if step else ""
         if against is None:
             continue
         ratio = as_percent(against.ratio) if against.ratio else None
@@ -138,29 +158,59 @@ def _name(one: Experiment) -> str:
     return one.name.replace("/", "-")
 
 
+# operations by the beginning of their names, in the order of the page; the others come first
+KINDS = {
+    "copyup_": "First writes",
+    "clone_": "New namespaces",
+    "lan/": "Over the cable",
+    "tcp_": "Loopback",
+    "udp_": "",
+}
+MOST = 12  # operations side by side
+
+
+def kind_of(operation: str) -> str:
+    """Which chart OPERATION is in."""
+    for beginning, title in KINDS.items():
+        if operation.startswith(beginning):
+            return title or KINDS["tcp_"]
+    return "Calls, files, memory, processes"
+
+
 def micro(found: Sequence[Experiment]) -> Section | None:
-    """The micro tier: one operation a row, one arm a column."""
-    mine = [one for one in found if one.name.startswith(MICRO) and one.comparisons]
-    if not mine:
+    """The micro tier: one arm a row, one operation a column, a chart for each kind of operation."""
+    by_kind: dict[str, list[Experiment]] = {}
+    for one in found:
+        if one.name.startswith(MICRO) and one.comparisons:
+            by_kind.setdefault(kind_of(one.name.removeprefix(MICRO)), []).append(one)
+    if not by_kind:
         return None
-    arms = list(dict.fromkeys(each.arm for one in mine for each in one.comparisons))
-    squares: dict[str, list[Square | None]] = {}
-    rows = []
-    for one in mine:
-        by_arm = {each.arm: each for each in one.comparisons}
-        base = statistics.median(one.columns[one.base].values())
-        name = one.name.removeprefix(MICRO)
-        squares[name] = [_square(by_arm.get(arm), base) for arm in arms]
-        there = [by_arm.get(arm) for arm in arms]
-        cells = [Cell(_cost(each, base), mark_of(each)) if each else Cell(NOTHING) for each in there]
-        rows.append((name, nanoseconds(base), *cells))
-    table = Table.of(("operation", ">bare", *arms), rows)
-    about = (
-        "Percent more time for one operation than bare; pale and in brackets: unresolved. Nanoseconds are in the table."
-    )
+    items = [
+        _operations(kind, mine[first : first + MOST], first // MOST)
+        for kind, mine in sorted(by_kind.items(), key=lambda pair: pair[0] in KINDS.values())
+        for first in range(0, len(mine), MOST)
+    ]
     lead = "One static program, unchanged in every arm, in short shuffled bursts: the median of each burst."
-    figure = Figure("micro-heat", "Cost of one operation", about, heat(arms, squares), table)
-    return Section("micro", "What one operation costs", "Operations", lead, (figure,))
+    return Section("micro", "What one operation costs", "Operations", lead, tuple(items))
+
+
+def _operations(kind: str, mine: Sequence[Experiment], part: int) -> Figure:
+    names = [one.name.removeprefix(MICRO) for one in mine]
+    bases = [statistics.median(one.columns[one.base].values()) for one in mine]
+    by_operation = [{each.arm: each for each in one.comparisons} for one in mine]
+    arms = list(dict.fromkeys(arm for each in by_operation for arm, one in each.items() if one.ratio))
+    rows = [("bare", *(nanoseconds(base) for base in bases))]
+    squares: dict[str, list[Square | None]] = {}
+    for arm in arms:
+        there = [each.get(arm) for each in by_operation]
+        squares[arm] = [_square(one, base) for one, base in zip(there, bases)]
+        rows.append(
+            (arm, *(Cell(_cost(one, base), mark_of(one)) if one else Cell(NOTHING) for one, base in zip(there, bases)))  # type: ignore[arg-type]
+        )
+    about = "Percent more time for one operation than bare; pale and in brackets: unresolved. The table has the times."
+    name = "micro-" + kind.lower().replace(", ", "-").replace(" ", "-") + (f"-{part + 1}" if part else "")
+    title = kind + (f", part {part + 1}" if part else "")
+    return Figure(name, title, about, heat(names, squares), Table.of(("arm", *names), rows))
 
 
 def nanoseconds(value: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+from bench.report.forest import Line, limits
 from bench.report.svg import Drawing, Scale, number, seconds, shortened, width_of
 from bench.stats import Interval
 
@@ -74,10 +75,9 @@ def grouped(groups: Mapping[str, Sequence[Bar]], *, unit: str, width: float = 94
     picture = Drawing(width, height)
     rows = _legend(picture, list(labels.items()), width)
     top, bottom, left = 26.0 + 20 * rows, height - 34.0, 48.0
-    ends = [value for bars in groups.values() for bar in bars for value in _extent(bar)] + [0.0]
-    low, high = min(ends), max(ends)
-    room = 0.06 * (high - low or 1.0)
-    scale = Scale(low - room, high + room, bottom, top)
+    shown = [Line(bar.label, bar.interval, other=bar.other) for bars in groups.values() for bar in bars]
+    low, high = limits(shown, [0.0])
+    scale = Scale(low, high, bottom, top)
     for tick in scale.ticks(6):
         picture.line(left, scale(tick), width, scale(tick), "zero" if abs(tick) < 1e-9 else "grid")
         picture.text(left - 7, scale(tick) + 4, number(tick), "soft", anchor="end", size=SMALL)
@@ -126,15 +126,17 @@ def _legend(picture: Drawing, entries: Sequence[tuple[str, str]], width: float, 
 def waterfall(steps: Sequence[Bar], total: Bar, *, unit: str, start: str, width: float = 940.0) -> Drawing:
     """From zero by STEPS to TOTAL, each bar beginning where the one before ended; whiskers are those of the step."""
     rows = len(steps) + 2
-    left = min(max(width_of(bar.label) for bar in (*steps, total)) + 20, 260.0)
+    left = min(max(width_of(bar.label, 13) for bar in (*steps, total)) + 20, 260.0)  # 13: one of them is bold
     words = max(width_of(bar.text, SMALL) for bar in (*steps, total)) + 16
     picture = Drawing(width, 26.0 * rows + 44)
-    ends, at = [0.0, *_extent(total)], 0.0
+    places, ends, at = [0.0, total.value], _extent(total), 0.0
     for bar in steps:
-        ends += [at + value for value in _extent(bar)] + [at + bar.value]
+        ends += [at + value for value in _extent(bar)]
         at += bar.value
-    room = 0.03 * (max(ends) - min(ends) or 1.0)
-    scale = Scale(min(ends) - room, max(ends) + room, left, width - words)
+        places.append(at)
+    reach = max(places) - min(places) or 1.0  # a very wide whisker does not press the bars flat
+    low, high = max(min(*ends, *places), min(places) - reach), min(max(*ends, *places), max(places) + reach)
+    scale = Scale(low - 0.03 * reach, high + 0.03 * reach, left, width - words)
     bottom = 26.0 * rows + 4
     for tick in scale.ticks():
         picture.line(scale(tick), 4, scale(tick), bottom, "zero" if abs(tick) < 1e-9 else "grid")

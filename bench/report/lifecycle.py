@@ -13,7 +13,7 @@ from bench.report.forest import Line, forest
 from bench.report.page import Figure, Item, Section
 from bench.report.svg import family, number, seconds
 from bench.report.table import NOTHING, Table
-from bench.report.workloads import comparison_table, mark_of, short_words
+from bench.report.workloads import brief, comparison_table, mark_of
 from bench.samples import Sample
 
 PREFIX, PHASE = "lifecycle/", "phase_"
@@ -86,7 +86,7 @@ def times_line(one: Comparison) -> Line:
     if one.ratio is None:
         return Line(one.arm, None, one.words, family(one.arm), mark_of(one), False)
     found = one.ratio
-    words = f"{found.estimate:.3g} x [{found.low:.3g}, {found.high:.3g}]  {short_words(one)}"
+    words = f"{found.estimate:.3g} x [{found.low:.3g}, {found.high:.3g}]  {brief(one)}"
     return Line(one.arm, found, words, family(one.arm), mark_of(one), one.verdict != UNRESOLVED)
 
 

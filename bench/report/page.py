@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from bench.report.svg import HERE, Drawing, style
 from bench.report.table import Table, escape
 
+MOST_WARNINGS = 10  # shown at once
 DARK, END_OF_DARK = "/* dark */", "/* end of dark */"
 # The page itself may load nothing, even if a name in the results tried.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
@@ -56,7 +57,7 @@ class Note:
 
     def html(self) -> str:
         parts = [f"<h3>{escape(self.heading)}</h3>"] if self.heading else []
-        parts += [f"<p>{escape(self.text)}</p>"] if self.text else []
+        parts += [f'<p class="note">{escape(self.text)}</p>'] if self.text else []
         if self.lines:
             parts.append("<ul>" + "".join(f"<li>{escape(line)}</li>" for line in self.lines) + "</ul>")
         return "".join(parts)
@@ -74,8 +75,11 @@ class Warnings:
     lines: tuple[str, ...]
 
     def html(self) -> str:
-        told = "".join(f"<li>{escape(line)}</li>" for line in self.lines)
-        return f'<aside class="warnings" aria-label="Warnings"><h3>Mind this</h3><ul>{told}</ul></aside>'
+        lines = [f"<li>{escape(line)}</li>" for line in self.lines]
+        told = f"<ul>{''.join(lines[:MOST_WARNINGS])}</ul>"
+        if rest := lines[MOST_WARNINGS:]:
+            told += f"<details><summary>{len(rest)} more</summary><ul>{''.join(rest)}</ul></details>"
+        return f'<aside class="warnings" aria-label="Warnings"><h3>Mind this</h3>{told}</aside>'
 
     def markdown(self) -> str:
         return "**Mind this**\n\n" + "\n".join(f"- {line}" for line in self.lines) + "\n"

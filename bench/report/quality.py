@@ -13,10 +13,11 @@ from bench.analysis import Experiment, interval_text, run_noise
 from bench.report.forest import Line, forest
 from bench.report.page import Figure, Item, Note, Section, Terms
 from bench.report.table import Table
-from bench.report.workloads import as_percent
+from bench.report.workloads import PREFIX, as_percent
 from bench.results import Results
 
-MOST = 12  # lines of one kind
+LONGEST = 220  # characters of a warning
+REFUSED = "refused"  # an operation that an arm does not allow: told last
 
 METHOD = (
     "Every block holds each arm once, in an order shuffled by the run's seed; two of the arms are the same (A/A).",
@@ -60,19 +61,57 @@ def strip(found: Sequence[Experiment]) -> Figure | None:
 
 
 def warnings(found: Results, place: str, experiments: Sequence[Experiment]) -> tuple[str, ...]:
-    """Everything that should keep a reader from believing too much, the gravest first."""
-    told = [f"run {run.id} ({run.verb}) was interrupted: it has no end" for run in found.interrupted(place)]
+    """Everything that should keep a reader from believing too much, the gravest first, a line for each kind."""
+    told = []
+    cut = [f"{run.id} ({run.verb})" for run in found.interrupted(place)]
+    if cut:
+        verb = "was" if len(cut) == 1 else "were"
+        told.append(f"{_listed(cut)} {verb} interrupted: what was measured before is here")
+    told += _noisy_runs(found, place)
+    gates = Counter(_kind(gate) for one in experiments for gate in one.gates)
+    told += [f"{gate}: {_times(count, 'experiment')} unresolved" for gate, count in gates.most_common()]
+    told += [shortened(line) for line in found.failed(place)]
+    out: dict[tuple[str, str], list[str]] = {}
+    for it in found.discarded(place):
+        out.setdefault((it.arm, it.discarded), []).append(it.experiment)
+    for (arm, why), names in sorted(out.items(), key=lambda pair: (pair[0][1].startswith(REFUSED), pair[0])):
+        kinds = list(dict.fromkeys(names))
+        told.append(shortened(f"{_times(len(names), 'sample')} of {arm} thrown away in {_listed(kinds)}: {why}"))
+    return tuple(dict.fromkeys([*told, *map(shortened, found.told)]))
+
+
+def _kind(gate: str) -> str:
+    """A gate's reason without its figures."""
+    if gate.startswith("A/A:"):
+        return "two identical arms differ"
+    if gate.startswith("the A/A check has"):
+        return f"the A/A check has fewer than {paired.FEWEST} blocks"
+    return gate.partition(":")[0].partition(" in ")[0]
+
+
+def _times(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _noisy_runs(found: Results, place: str) -> list[str]:
+    """One line for each verb: how many of its runs were on a busy machine, and why the first was."""
+    by_verb: dict[str, list[list[str]]] = {}
     for run in found.runs_of(place):
         if run.id in found.ends:
-            reasons = run_noise(run, found.ends[run.id].quiet, others=True)
-            told += [f"run {run.id} ({run.verb}): {reason}" for reason in reasons]
-    gates = Counter(gate for one in experiments for gate in one.gates)
-    told += [f"{gate}{f', in {count} experiments' if count > 1 else ''}" for gate, count in gates.most_common(MOST)]
-    told += found.failed(place)[:MOST]
-    out = Counter((it.experiment, it.arm, it.discarded) for it in found.discarded(place))
-    told += [f"{of}: {arm}: {count} samples thrown away: {why}" for (of, arm, why), count in out.most_common(MOST)]
-    told += found.told
-    return tuple(dict.fromkeys(told))
+            by_verb.setdefault(run.verb, []).append(run_noise(run, found.ends[run.id].quiet, others=True))
+    lines = []
+    for verb, runs in by_verb.items():
+        noisy = [reasons for reasons in runs if reasons]
+        if noisy:
+            of = f"{len(noisy)} of {len(runs)} runs" if len(runs) > 1 else "the run"
+            lines.append(f"the machine was busy, {of} of bench {verb}: {'; '.join(noisy[0])}")
+    return lines
+
+
+def shortened(text: str) -> str:
+    """TEXT as one line that can be read."""
+    plain = " ".join(text.split())
+    return plain if len(plain) <= LONGEST else plain[:LONGEST].rstrip() + "…"
 
 
 def _missing(found: Results, place: str) -> dict[tuple[str, str], list[str]]:
@@ -95,7 +134,8 @@ def unavailable(found: Results, place: str) -> Table | None:
 
 def absent(found: Results, place: str) -> list[Item]:
     """Below the answer: which arms are not in it, and why."""
-    told = [f"{name}: {why}" for (name, why) in _missing(found, place)]
+    missing = _missing(found, place).items()
+    told = [f"{name}: {why}" for (name, why), names in missing if any(it.startswith(PREFIX) for it in names)]
     return [Note("Not here:", tuple(told))] if told else []
 
 
@@ -112,12 +152,14 @@ def arms(found: Results, place: str) -> Table | None:
             rows.setdefault(key, None)
     if not rows:
         return None
-    return Table.of(("arm", "environment", "features", "to be known"), [tuple(row) for row in rows], "The arms")
+    return Table.of(
+        ("arm", "environment", "features", "to be known"), [tuple(row) for row in rows], "The arms", folded=True
+    )
 
 
 def facts(found: Results, place: str) -> Terms:
     """The machine, flat."""
-    pairs: dict[str, str] = {"machine": place}
+    pairs: dict[str, str] = {"name": place}
     for run in found.runs_of(place):
         pairs |= dict(_flat(run.facts))
     return Terms(tuple(pairs.items()))

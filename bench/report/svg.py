@@ -15,7 +15,8 @@ from bench.report.table import escape
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 FONT = 12  # px, of most words
-WIDE = 0.58  # of the font's size: no letter mix of the page's font is wider on average
+# Widths of letters as shares of the font's size, those of the widest of the page's fonts (DejaVu Sans)
+NARROW, PLAIN, BROAD, BROADEST = 0.4, 0.635, 0.7, 0.98
 FAMILIES = ("bare", "host", "minictr", "lxc", "docker", "podman", "runc", "crun", "bwrap", "nspawn", "vm", "floor")
 
 
@@ -34,14 +35,26 @@ def family(name: str) -> str:
 
 
 def width_of(text: str, size: float = FONT) -> float:
-    """About how wide TEXT is: enough to leave room for it."""
-    return len(text) * size * WIDE
+    """How wide TEXT is at most: enough to leave room for it."""
+    return size * sum(_share(letter) for letter in text)
+
+
+def _share(letter: str) -> float:
+    if letter in "ijlt.,:;|!'()[]fr -/":
+        return NARROW
+    if letter in "mwMW%@":
+        return BROADEST
+    return BROAD if letter.isupper() or letter in "+=<>~" else PLAIN
 
 
 def shortened(text: str, room: float, size: float = FONT) -> str:
     """TEXT, with an ellipsis where it would not fit into ROOM."""
-    most = max(int(room / (size * WIDE) + 1e-6), 2)
-    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
+    if width_of(text, size) <= room + 1e-6:
+        return text
+    kept = text
+    while len(kept) > 1 and width_of(kept + "…", size) > room:
+        kept = kept[:-1]
+    return kept.rstrip() + "…"
 
 
 class Drawing:
@@ -144,7 +157,9 @@ class Scale:
             first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
             steps = (1,) if last - first > 3 else (1, 2, 5)
             found = [step * 10.0**power for power in range(first, last + 1) for step in steps]
-            return [value for value in found if self.low * 0.999 <= value <= self.high * 1.001]
+            within = [value for value in found if self.low * 0.999 <= value <= self.high * 1.001]
+            if len(within) > 1:
+                return within
         step = nice((self.high - self.low) / max(about, 1))
         first_step, last_step = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         return [number * step for number in range(first_step, last_step + 1)]

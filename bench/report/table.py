@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import html
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,18 +31,13 @@ class Table:
     caption: str = ""
     heading: int = 1  # so many columns at the left are headings of their rows
     mark: str = ""  # a class of the page
+    folded: bool = False  # only its caption is shown until somebody asks
 
     @classmethod
-    def of(
-        cls,
-        columns: Sequence[str],
-        rows: Iterable[Sequence[Cell | str]],
-        caption: str = "",
-        heading: int = 1,
-        mark: str = "",
-    ) -> Table:
+    def of(cls, columns: Sequence[str], rows: Iterable[Sequence[Cell | str]], caption: str = "", **more: Any) -> Table:
+        """A table of rows whose plain strings become cells; MORE are its other fields."""
         cells = tuple(tuple(one if isinstance(one, Cell) else Cell(one) for one in row) for row in rows)
-        return cls(tuple(columns), cells, caption, heading, mark)
+        return cls(tuple(columns), cells, caption, **more)
 
     @property
     def rights(self) -> list[bool]:
@@ -54,11 +50,13 @@ class Table:
             for column, right in zip(self.columns, self.rights)
         )
         body = "\n".join(f"<tr>{self._row(row)}</tr>" for row in self.rows)
-        caption = f"<caption>{escape(self.caption)}</caption>" if self.caption else ""
+        caption = f"<caption><span>{escape(self.caption)}</span></caption>" if self.caption else ""
         name = escape(self.caption or "table")
-        return (
+        fold = f"<details><summary>{name}</summary>" if self.folded else ""
+        return fold + (
             f'<div class="scroll" tabindex="0" role="region" aria-label="{name}"><table{_class(self.mark)}>'
-            f"{caption}<thead><tr>{heads}</tr></thead>\n<tbody>{body}</tbody></table></div>"
+            f"{'' if fold else caption}<thead><tr>{heads}</tr></thead>\n<tbody>{body}</tbody></table></div>"
+            f"{'</details>' if fold else ''}"
         )
 
     def _row(self, row: Sequence[Cell]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from bench import paired, student, thesis
 from bench.analysis import SUFFIX, UNRESOLVED, Comparison, Experiment, interval_text, percent
@@ -42,9 +42,16 @@ def short_words(one: Comparison) -> str:
     return one.words if one.verdict == UNRESOLVED else one.verdict
 
 
+def brief(one: Comparison) -> str:
+    """The same for a chart, where room is scarce: of a reason its first part; all of it is in the table."""
+    if one.verdict != UNRESOLVED or one.reason.startswith("A/A"):
+        return short_words(one)
+    return f"{UNRESOLVED}: {one.reason.partition(' (')[0].partition(': ')[0]}"
+
+
 def line_of(one: Comparison, other: float | None = None) -> Line:
     """A comparison as a line of a forest plot."""
-    words = f"{figure_of(one)}  {short_words(one)}"
+    words = f"{figure_of(one)}  {brief(one)}"
     return Line(
         one.arm,
         as_percent(one.ratio) if one.ratio else None,
@@ -135,6 +142,7 @@ def overhead(found: Sequence[Experiment]) -> Figure:
     """The thesis' last chart: every loss in one picture."""
     groups: dict[str, list[Bar]] = {}
     rows = []
+    colours = shades(dict.fromkeys(one.arm for each in found for one in each.comparisons))
     for each in found:
         for one in each.comparisons:
             if one.ratio is None:
@@ -143,7 +151,7 @@ def overhead(found: Sequence[Experiment]) -> Figure:
             bar = Bar(
                 one.arm,
                 interval.estimate,
-                family(one.arm),
+                colours[one.arm],
                 figure_of(one),
                 (),
                 interval,
@@ -166,6 +174,17 @@ def overhead(found: Sequence[Experiment]) -> Figure:
     )
     table = Table.of(("workload", "arm", ">loss", ">thesis 2017", "verdict"), rows, heading=2)
     return Figure("overhead", "Loss by workload", about, grouped(groups, unit=PERCENT), table)
+
+
+def shades(arms: Iterable[str]) -> dict[str, str]:
+    """Colours by environment; arms of one environment in shades of it."""
+    found: dict[str, str] = {}
+    seen: dict[str, int] = {}
+    for arm in arms:
+        colour = family(arm)
+        number = seen[colour] = seen.get(colour, 0) + 1
+        found[arm] = f"{colour} {('', 'second', 'third')[min(number, 3) - 1]}".rstrip()
+    return found
 
 
 def all_arms(found: Sequence[Experiment]) -> Figure:

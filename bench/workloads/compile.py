@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import struct
 
-from bench.environments.base import Bind, Environment, EnvironmentBroken, Job, Stage
+from bench.environments.base import WORK, Bind, Environment, EnvironmentBroken, Job, Stage
 from bench.workloads import inputs
 from bench.workloads.base import ENVIRONMENT, Base, WrongResult, fetched
 
-SOURCE, BUILD = "/usr/src/linux", "/work/build"
+SOURCE, BUILD, TINY_SOURCE = "/usr/src/linux", f"{WORK}/build", f"{WORK}/source"
 # What the kernel writes into itself of where and when it was built: the same in every arm
 SAME = {
     "KBUILD_BUILD_TIMESTAMP": "Thu Jan  1 00:00:00 UTC 2026",
@@ -48,7 +48,7 @@ class Compile(Base):
         return ROOM[self.size]
 
     def job(self) -> Job:
-        source = "/work/source" if self.size == "tiny" else SOURCE
+        source = TINY_SOURCE if self.size == "tiny" else SOURCE
         make = f"make -s -C {source} O={BUILD}"
         if self.variant["jobs"] != "1":
             make += f" -j{self.variant['jobs']}"
@@ -77,7 +77,7 @@ class Compile(Base):
         if self.size == "tiny":
             source = os.path.join(scratch, "source")
             project(source, TINY_UNITS)
-            environment.put(source, "/work/source")
+            environment.put(source, TINY_SOURCE)
 
     def check(self, environment: Environment, scratch: str) -> dict[str, float]:
         path = fetched(environment, f"{BUILD}/vmlinux", os.path.join(scratch, "vmlinux"))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 
-from bench.environments.base import Environment, Job
+from bench.environments.base import WORK, Environment, Job
 from bench.workloads import inputs
 from bench.workloads.base import ENVIRONMENT, Base, fetched, put
 from bench.workloads.proof import Proof
 
-BYTES = {"tiny": 1 * inputs.MIB, "small": 16 * inputs.MIB, "full": 256 * inputs.MIB}
+BYTES = {"tiny": inputs.MIB // 4, "small": 16 * inputs.MIB, "full": 256 * inputs.MIB}
 # tool -> its command but for the level and the file, and what it adds to the name
 TOOLS = {
     "xz": (("xz", "-T1"), ".xz"),
@@ -17,7 +17,7 @@ TOOLS = {
     "bzip2": (("bzip2",), ".bz2"),
     "zstd": (("zstd", "-q", "--rm"), ".zst"),
 }
-INPUT = "/work/input"
+INPUT = f"{WORK}/input"
 
 
 class Compress(Base):

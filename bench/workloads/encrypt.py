@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 
-from bench.environments.base import Environment, Job
+from bench.environments.base import WORK, Environment, Job
 from bench.workloads import inputs
 from bench.workloads.base import ENVIRONMENT, Base, fetched, put
 from bench.workloads.proof import Proof
 
 BYTES = {"tiny": 4 * inputs.MIB, "small": 256 * inputs.MIB, "full": 4096 * inputs.MIB}
-INPUT, OUTPUT = "/work/input", "/work/output"
+INPUT, OUTPUT = f"{WORK}/input", f"{WORK}/output"
 # A salt of its own would make other bytes each time. The password protects nothing.
 KEY = ("-pbkdf2", "-S", "6d696e69637472ff", "-pass", "pass:bench")
 

@@ -6,7 +6,7 @@ import os
 import subprocess
 import time
 
-from bench.environments.base import Environment, Job, Stage
+from bench.environments.base import WORK, Environment, Job, Stage
 from bench.workloads import client, inputs
 from bench.workloads.base import ENVIRONMENT, Base, WrongResult, fetched
 
@@ -14,11 +14,11 @@ BYTES = {"tiny": 2 * inputs.MIB, "small": 128 * inputs.MIB, "full": 1024 * input
 PORT = 22
 TIMEOUT = 1200.0  # seconds for the whole file
 PARTING = 0.3  # seconds for sshd to wait for the connection's own process, whose figures are lost otherwise
-RECEIVED = "/work/received"
-CONFIGURATION = """\
+RECEIVED = f"{WORK}/received"
+CONFIGURATION = f"""\
 Port 22
-HostKey /work/host_key
-AuthorizedKeysFile /work/authorized_keys
+HostKey {WORK}/host_key
+AuthorizedKeysFile {WORK}/authorized_keys
 StrictModes no
 UsePAM no
 PasswordAuthentication no
@@ -49,7 +49,7 @@ class Receive(Base):
 
     def job(self) -> Job:
         # sshd wants to be called by its full path, and this directory, which a fresh /run has not
-        script = "mkdir -p /run/sshd && exec /usr/sbin/sshd -D -e -f /work/sshd_config"
+        script = f"mkdir -p /run/sshd && exec /usr/sbin/sshd -D -e -f {WORK}/sshd_config"
         return Job(("sh", "-c", script), ENVIRONMENT, network="lan", ports=(PORT,), data=self.variant["data"])
 
     def measure(self, environment: Environment, stage: Stage) -> dict[str, float]:
@@ -59,7 +59,7 @@ class Receive(Base):
     def fill(self, environment: Environment, scratch: str) -> None:
         self._input = inputs.noise(os.path.join(scratch, "input"), BYTES[self.size])
         for name in ("host_key", "authorized_keys", "sshd_config"):
-            environment.put(os.path.join(self._keys, name), f"/work/{name}")
+            environment.put(os.path.join(self._keys, name), f"{WORK}/{name}")
 
     def work(self, environment: Environment, job: Job, scratch: str) -> dict[str, float]:
         way = self.variant["way"]

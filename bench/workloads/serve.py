@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 
-from bench.environments.base import Environment, Job
+from bench.environments.base import WORK, Environment, Job
 from bench.workloads import client, inputs
 from bench.workloads.base import ENVIRONMENT, Base, WrongResult
 
@@ -16,21 +16,21 @@ TIMEOUT = 1200.0  # seconds for the whole mirror
 CONFIGURATION = """\
 user www-data;
 worker_processes auto;
-pid /work/nginx.pid;
-error_log /work/error.log;
+pid nginx.pid;
+error_log error.log;
 events { worker_connections 768; }
 http {
     sendfile on;
     tcp_nopush on;
     include /etc/nginx/mime.types;
     default_type application/octet-stream;
-    access_log /work/access.log;
-    client_body_temp_path /work/body;
-    proxy_temp_path /work/proxy;
-    fastcgi_temp_path /work/fastcgi;
-    uwsgi_temp_path /work/uwsgi;
-    scgi_temp_path /work/scgi;
-    server { listen 80; root /work/site; }
+    access_log access.log;
+    client_body_temp_path body;
+    proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi;
+    scgi_temp_path scgi;
+    server { listen 80; root site; }
 }
 """
 
@@ -54,7 +54,7 @@ class Serve(Base):
         return 3 * SITES[self.size][1]
 
     def job(self) -> Job:
-        argv = ("nginx", "-e", "/work/error.log", "-c", "/work/nginx.conf", "-g", "daemon off;")
+        argv = ("nginx", "-p", WORK, "-e", "error.log", "-c", f"{WORK}/nginx.conf", "-g", "daemon off;")
         return Job(argv, ENVIRONMENT, network="lan", ports=(PORT,), data=self.variant["data"])
 
     def fill(self, environment: Environment, scratch: str) -> None:
@@ -63,8 +63,8 @@ class Serve(Base):
         self._site = inputs.site(site, *SITES[self.size])
         with open(configuration, "w", encoding="ascii") as file:
             file.write(CONFIGURATION)
-        environment.put(configuration, "/work/nginx.conf")
-        environment.put(site, "/work/site")
+        environment.put(configuration, f"{WORK}/nginx.conf")
+        environment.put(site, f"{WORK}/site")
         shutil.rmtree(site)
 
     def work(self, environment: Environment, job: Job, scratch: str) -> dict[str, float]:

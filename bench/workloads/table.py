@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench import analysis, results, stats
+from bench import analysis, paired, results, stats
 from bench.analysis import Comparison, Experiment
 from bench.blocks import Outcome
 
@@ -43,8 +43,8 @@ def _experiment(of: Experiment) -> list[str]:
 
 def _compared(one: Comparison, of: Experiment) -> str:
     """The interval, the smallest difference so many blocks would show, and the verdict."""
-    if one.ratio is None:
-        return f"{one.blocks} blocks are too few"
+    if one.ratio is None or one.blocks < paired.FEWEST:
+        return f"{one.blocks} blocks of {paired.FEWEST}"
     words = "the A/A check" if one is of.same else analysis.UNRESOLVED if of.gates else one.words
     shows = f"{analysis.percent(one.detectable):.1f} %"
     return f"{analysis.interval_text(one.ratio):<28}{shows:>11}   {words}"

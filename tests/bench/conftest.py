@@ -9,7 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from minictr.kernel import nftables
+
 sys.path.append(str(Path(__file__).parent))  # known.py: results with a known truth
+
+
+@pytest.fixture(autouse=True)
+def _one_socket_for_rules() -> Iterator[None]:
+    """minictr keeps its socket for rules as long as the process lives, one at most: a test ends without."""
+    yield
+    if nftables._kept is not None:
+        nftables._kept[1].close()
+        nftables._kept = None
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import lzma
 import os
 import re
 import types
@@ -14,10 +13,11 @@ import pytest
 from bench import rootfs
 from bench.blocks import Blocks, Plan
 from bench.environments import registry
-from bench.environments.base import EnvironmentBroken, Job, Ran
+from bench.environments.base import WORK, EnvironmentBroken, Job, Ran
+from bench.environments.state import differences
 from bench.samples import AGAIN, BARE, Sample
-from bench.stage import Stage
-from bench.workloads import arms, catalogue, cli, client, inputs
+from bench.stage import Stage, StageError
+from bench.workloads import arms, catalogue, cli, client
 from bench.workloads import compile as compiling
 from bench.workloads.base import WrongResult, last_words
 from bench.workloads.compress import Compress
@@ -29,62 +29,11 @@ ALONE = ("compress", "encrypt", "compile")  # those without a client
 EVERY = {"wall_s", "user_s", "system_s", "whole_s", "nvcsw", "nivcsw", "minflt", "majflt", "output_bytes"}
 
 
-class TestInputs:
-    def test_the_same_bytes_each_time(self, tmp_path: Path) -> None:
-        for make in (inputs.binary, inputs.noise):
-            digests = {make(str(tmp_path / name), 3 * inputs.MIB + 77) for name in "ab"}
-            assert digests == {inputs.digest(str(tmp_path / "a"))}
-            assert (tmp_path / "b").stat().st_size == 3 * inputs.MIB + 77
-
-    def test_a_binary_compresses_and_noise_does_not(self, tmp_path: Path) -> None:
-        shares = []
-        for make in (inputs.binary, inputs.noise):
-            make(str(tmp_path / "x"), inputs.MIB)
-            shares.append(len(lzma.compress((tmp_path / "x").read_bytes(), preset=1)) / inputs.MIB)
-        assert 0.2 < shares[0] < 0.6 and shares[1] > 0.99
-
-    def test_a_site_is_exact_linked_and_the_same_each_time(self, tmp_path: Path) -> None:
-        sites = [inputs.site(str(tmp_path / name), 300, 2 * inputs.MIB) for name in "ab"]
-        assert sites[0] == sites[1]
-        found = {str(it.relative_to(tmp_path / "a")): it for it in (tmp_path / "a").rglob("*") if it.is_file()}
-        assert len(found) == sites[0].files == 300
-        sizes = sorted(it.stat().st_size for it in found.values())
-        assert sum(sizes) == sites[0].size == 2 * inputs.MIB
-        assert sizes[-1] > 20 * sizes[len(sizes) // 2], "a few large files"
-        assert reachable(tmp_path / "a") == set(found)
-        assert inputs.tree_digest(str(tmp_path / "a")) == sites[0].digest
-
-    def test_a_site_too_small_for_its_files_is_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(ValueError, match="too few for"):
-            inputs.site(str(tmp_path / "a"), 300, 1000)
-
-    def test_one_byte_or_one_name_is_another_digest(self, tmp_path: Path) -> None:
-        inputs.site(str(tmp_path), 60, inputs.MIB)
-        before, victim = inputs.tree_digest(str(tmp_path)), tmp_path / "index.html"
-        victim.write_bytes(victim.read_bytes().swapcase())
-        changed = inputs.tree_digest(str(tmp_path))
-        victim.rename(tmp_path / "index.htm")
-        assert len({before, changed, inputs.tree_digest(str(tmp_path))}) == 3
-
-
-def reachable(site: Path) -> set[str]:
-    """What a client finds that follows links from the index."""
-    ahead, found = ["index.html"], set()
-    while ahead:
-        name = ahead.pop()
-        if name not in found:
-            found.add(name)
-            if name.endswith("index.html"):
-                links = re.findall(rb'href="([^"]+)"', (site / name).read_bytes())
-                ahead += [os.path.join(os.path.dirname(name), link.decode()) for link in links]
-    return found
-
-
 class TestJobs:
     """What runs, as values."""
 
     def test_the_commands_are_those_of_the_thesis(self) -> None:
-        assert Compress("small").job().argv == ("xz", "-T1", "-6", "/work/input")
+        assert Compress("small").job().argv == ("xz", "-T1", "-6", f"{WORK}/input")
         assert Encrypt("small").job().argv[:3] == ("openssl", "enc", "-aes-256-cbc")
         assert "make -s " in compiling.Compile("small").job().argv[2]
         assert Serve("small").job().ports == (80,)
@@ -105,7 +54,7 @@ class TestJobs:
 
     def test_what_is_chosen_is_in_the_job_and_in_the_path(self) -> None:
         other = catalogue.made("compress:tool=zstd:level=3", "small")
-        assert other.job().argv == ("zstd", "-q", "--rm", "-3", "/work/input")
+        assert other.job().argv == ("zstd", "-q", "--rm", "-3", f"{WORK}/input")
         assert catalogue.experiment(other) == "workload/compress/small/tool=zstd/level=3"
         assert catalogue.experiment(catalogue.made("compress:tool=xz", "small")) == "workload/compress/small"
         assert "-j4" in catalogue.made("compile:jobs=4", "small").job().argv[2]
@@ -169,14 +118,12 @@ def test_a_sample_has_its_values_and_leaves_no_input(name: str, environment, sta
     assert values["user_s"] + values["system_s"] > 0
     assert values["output_bytes"] > 0
     state = environment.state(workload.job())
-    from bench.environments.state import differences
-
     assert differences(environment.planned(workload.job()), state) == []
     made_by_environment = {environment.name, "tree-0"}
     assert set(os.listdir(stage.directory)) - before <= made_by_environment
     environment.fresh(Job(("true",)))
     with pytest.raises(EnvironmentBroken):
-        environment.get("/work/input", str(Path(stage.directory) / "gone"))
+        environment.get(f"{WORK}/input", str(Path(stage.directory) / "gone"))
 
 
 def test_a_volume_holds_the_same_bytes(bare, stage: Stage) -> None:
@@ -231,7 +178,7 @@ def empty(path: str) -> None:
         ("encrypt", empty, "the output cannot be read back|gives back other bytes"),
         ("compile", shorten, "vmlinux was cut short"),
         ("compile", empty, "vmlinux is not an ELF file"),
-        ("compile", os.unlink, "no /work/build/vmlinux"),
+        ("compile", os.unlink, f"no {WORK}/build/vmlinux"),
     ],
 )
 def test_wrong_bytes_are_found(name: str, spoil: Callable[[str], None], words: str, bare, stage: Stage) -> None:
@@ -264,7 +211,7 @@ def test_no_kernel_is_no_vmlinux(tmp_path: Path) -> None:
 
 
 def test_a_job_that_fails_is_told_in_its_own_words(bare, stage: Stage) -> None:
-    with pytest.raises(WrongResult, match=r"^openssl left with 1: .*/work/input"):
+    with pytest.raises(WrongResult, match=rf"^openssl left with 1: .*{WORK}/input"):
         catalogue.made("encrypt", "tiny").measure(Spoiled(bare, lose=True), stage)
 
 
@@ -315,8 +262,6 @@ def named(name: str) -> Nowhere:
 
 
 def test_the_disk_is_asked_before_anything_is_made(small_disk: Path) -> None:
-    from bench.stage import StageError
-
     with pytest.raises(StageError, match=r"encrypt at size full needs 12\.0 GiB in .* where 0\.0 are free"):
         cli.room([Encrypt("full"), Compress("full")], str(small_disk))
 
@@ -342,3 +287,75 @@ class TestClient:
     def test_a_way_that_is_not_there_is_told(self) -> None:
         with pytest.raises(EnvironmentBroken, match="nowhere: a server in it is not reached by the way 'local'"):
             client.address(Nowhere({"client": "10.0.0.1"}), "local", "nowhere")  # type: ignore[arg-type]
+
+
+SERVERS = rootfs.Recipe(("nginx-light", "openssh-server"))  # built once for a machine, in some twenty seconds
+
+
+@pytest.fixture(scope="module")
+def network_stage(requires) -> Iterator[Stage]:
+    requires.root()
+    requires("wget", "scp", "nsenter")
+    try:
+        stage = Stage(SERVERS).__enter__()
+    except rootfs.RootfsError as err:
+        pytest.skip(f"no Debian mirror from here: {err}")
+    with stage:
+        yield stage
+
+
+@pytest.fixture(scope="module", params=["bare", "minictr-overlay"])
+def server_environment(request: pytest.FixtureRequest, network_stage: Stage) -> Iterator[object]:
+    it = registry.make(request.param, network_stage)
+    assert it.unavailable() == ""
+    it.prepare()
+    try:
+        yield it
+    finally:
+        assert list(it.cleanup()) == []
+
+
+@pytest.mark.slow
+class TestServers:
+    """nginx and sshd, with their clients in another network namespace."""
+
+    @pytest.mark.parametrize("text", ["serve", "serve:way=host", "serve:way=local", "serve:data=volume", "receive"])
+    def test_a_sample(self, text: str, server_environment, network_stage: Stage) -> None:
+        workload = catalogue.made(text, "tiny")
+        values = workload.measure(server_environment, network_stage)
+        assert values.keys() >= {*EVERY, "server_wall_s", "client_user_s", "client_system_s"}
+        assert 0 < values["wall_s"] < values["server_wall_s"]
+        assert values["user_s"] + values["system_s"] > 0, "the server's own share"
+        state = server_environment.state(workload.job())
+        assert differences(server_environment.planned(workload.job()), state) == []
+
+    def test_another_page_is_found(self, server_environment, network_stage: Stage) -> None:
+        with pytest.raises(WrongResult, match="the mirror's 60 files are not those of the site"):
+            catalogue.made("serve", "tiny").measure(Swapped(server_environment), network_stage)
+
+    def test_a_missing_page_is_found(self, server_environment, network_stage: Stage) -> None:
+        with pytest.raises(WrongResult, match=r"wget left with 8|the mirror has 59 files, the site 60"):
+            catalogue.made("serve", "tiny").measure(Swapped(server_environment, remove=True), network_stage)
+
+    def test_other_bytes_than_those_sent_are_found(self, server_environment, network_stage: Stage) -> None:
+        with pytest.raises(WrongResult, match="2097152 bytes were received that are not those sent"):
+            catalogue.made("receive", "tiny").measure(Spoiled(server_environment, flip), network_stage)
+
+    def test_a_server_that_does_not_start_is_told(self, server_environment, network_stage: Stage) -> None:
+        with pytest.raises(EnvironmentBroken, match=r"nginx\.conf"):
+            catalogue.made("serve", "tiny").measure(Spoiled(server_environment, lose=True), network_stage)
+        catalogue.made("serve", "tiny").measure(server_environment, network_stage)
+
+
+class Swapped(Spoiled):
+    """The site that is served is not the one that was made: one page is another, or is not there."""
+
+    def __init__(self, environment: object, *, remove: bool = False) -> None:
+        super().__init__(environment)
+        self._remove = remove
+
+    def put(self, source: str, inside: str) -> None:
+        if inside == f"{WORK}/site":
+            victim = next(Path(source).glob("*/*/*.css"))
+            victim.unlink() if self._remove else flip(str(victim))
+        super().put(source, inside)

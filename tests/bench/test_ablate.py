@@ -1,0 +1,283 @@
+"""``python -m bench ablate``: its words, its rows, what it says of known truths, and one run. Never its times."""
+
+from __future__ import annotations
+
+import math
+import random
+import subprocess
+import sys
+import tempfile
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import minictr as mc
+from bench import ROOT, design, samples
+from bench import __main__ as front
+from bench.ablate import cli, rows, told
+from bench.ablate.rows import Trial
+from bench.ablate.words import OVERLAY, TARGETS, Target, WordError
+from bench.samples import AGAIN, BARE
+from bench.workloads import catalogue
+
+PLACE = object()  # of an arm that could be run; the words look at nothing in it
+
+
+def names(box: mc.Container) -> set[str]:
+    return {one.name for one in box.features}
+
+
+@pytest.mark.parametrize("to", TARGETS)
+def test_all_words_are_the_whole_container(to: str) -> None:
+    target = Target.of(to, lan=True)
+    box, overlay, rungs = target.container(frozenset(target.words))
+    profile, layer, wanted = TARGETS[to]
+    assert set(box.features) == set(mc.Container("/", features=profile).features)
+    assert (overlay, set(rungs)) == (layer, set(wanted))
+    assert not target.possible(frozenset(target.words))
+
+
+@pytest.mark.parametrize("to", TARGETS)
+def test_no_words_are_a_chroot(to: str) -> None:
+    target = Target.of(to, lan=True)
+    box, overlay, rungs = target.container(frozenset())
+    assert {"chroot"} <= names(box) <= {"chroot", "env", "net", "loopback", "session"}
+    assert not overlay and not rungs and not target.possible(frozenset())
+
+
+def test_off_is_absence_and_nothing_else() -> None:
+    target = Target.of("docker", lan=False)
+    whole, _, _ = target.container(frozenset(target.words))
+    less, _, _ = target.container(frozenset(target.words) - {"seccomp"})
+    assert names(whole) - names(less) == {"seccomp"} and set(less.features) < set(whole.features)
+
+
+@pytest.mark.parametrize(("to", "method"), [("docker", "aoi"), ("lxc", "loo")])
+def test_every_feature_is_in_a_row_or_told_why_not(to: str, method: str) -> None:
+    target = Target.of(to, lan=True)
+    found = rows.designed(method, target, "")
+    there = {row.name.lstrip("+-") for row in found.rows} | {name.lstrip("+-") for name, _ in found.refused}
+    assert there - {"none", "all"} == set(target.words)
+    assert all(why for _, why in found.refused)
+
+
+def test_leaving_out_a_few_leaves_all_others_on() -> None:
+    target = Target.of("docker", lan=True)
+    found = rows.designed("loo", target, "seccomp,firewall")
+    assert target.spelled(found.row("-seccomp").on) == frozenset(target.words) - {"seccomp"}
+    assert target.spelled(found.row("-firewall").on) == frozenset(target.words) - {"conntrack", "nat", "publish"}
+    found = rows.designed("loo", target, "seccomp,cable")
+    assert target.spelled(found.row("-seccomp").on) == frozenset(target.words) - {"seccomp"}
+    gone = {"veth", "bridge", "conntrack", "nat", "publish", "sysctl"}
+    assert target.spelled(found.row("-cable").on) == frozenset(target.words) - gone
+
+
+def test_what_stands_on_a_feature_goes_with_it_and_is_told() -> None:
+    found = rows.designed("loo", Target.of("docker", lan=True), "")
+    assert "hostname" not in found.row("-uts").on
+    assert "-uts takes hostname along, which cannot be without it" in found.notes
+    refused = dict(rows.designed("aoi", Target.of("docker", lan=True), "").refused)
+    assert "without any controller" in refused["+cgroupfs"], "in minictr's own words"
+
+
+def test_rungs_are_words_only_where_the_network_is_used() -> None:
+    assert "nat" in Target.of("docker", lan=True).words
+    assert "nat" not in Target.of("docker", lan=False).words
+    with pytest.raises(WordError, match="has no feature nat; it has mnt"):
+        Target.of("docker", lan=False).factors("nat")
+
+
+def test_screening_keeps_on_what_others_stand_on() -> None:
+    target = Target.of("docker", lan=True)
+    found = rows.designed("screen", target, "")
+    assert not found.refused
+    assert set(found.factors) == {"masks", "process", "privilege", "seccomp", "cgroups", OVERLAY, "firewall"}
+    ground = frozenset.intersection(*(target.spelled(row.on) for row in found.rows))
+    assert {"mnt", "veth", "proc"} <= ground
+    assert found.notes[0].startswith("on in every row, for others stand on it: ")
+    assert "clear of all pairs" in found.notes[1]
+
+
+def test_the_rebuild_goes_from_a_chroot_to_the_whole_one_step_at_a_time() -> None:
+    target = Target.of("docker", lan=True)
+    found = rows.rebuild(target)
+    assert not found.refused and found.rows[0].name == "chroot"
+    assert found.rows[-1].on == frozenset(target.words)
+    for below, above in zip(found.rows, found.rows[1:]):
+        assert above.over == below.name and below.on < above.on
+
+
+def test_who_comes_by_loopback_needs_a_published_port() -> None:
+    by_loopback, far = catalogue.made("serve:way=local", "tiny"), catalogue.made("serve", "tiny")
+    for rungs, reached in (((), True), (("veth",), False), (("veth", "publish"), True)):
+        place = types.SimpleNamespace(rungs=rungs)
+        assert bool(cli.unreached(place, by_loopback)) is not reached
+        assert cli.unreached(place, far) == ""
+    trials = rows.Trials((Trial("veth", BARE, types.SimpleNamespace(rungs=("veth",))),))  # type: ignore[arg-type]
+    (arm,) = cli.arms_of(trials, [by_loopback], None, "nginx")
+    assert "by a published port only" in arm.unavailable()
+
+
+def test_a_factorial_of_words_has_what_they_stand_on_in_every_row() -> None:
+    found = rows.designed("factorial", Target.of("docker", lan=True), "nat,overlay")
+    assert {row.name: set(row.on) for row in found.rows} == {
+        "none": {"veth", "mnt"},
+        "nat": {"veth", "mnt", "nat"},
+        OVERLAY: {"veth", "mnt", OVERLAY},
+        "nat+overlay": {"veth", "mnt", "nat", OVERLAY},
+    }
+
+
+# --- what it says of known truths ---
+
+
+def table(truth: dict[str, float], blocks: int = 10, noise: float = 0.002) -> dict[str, dict[tuple[str, int], float]]:
+    rng = random.Random(3)
+    shared = [rng.gauss(0, 0.05) for _ in range(blocks)]
+    return {
+        arm: {("r", block): 2.0 * ratio * math.exp(shared[block] + rng.gauss(0, noise)) for block in range(blocks)}
+        for arm, ratio in {BARE: 1.0, AGAIN: 1.0, **truth}.items()
+    }
+
+
+def lines(found: list[str], arm: str) -> str:
+    return next(line for line in found if line.startswith(f"{arm} "))
+
+
+def test_an_arm_is_held_against_the_one_below_it() -> None:
+    trials = [
+        Trial(AGAIN, BARE, PLACE),  # type: ignore[arg-type]
+        Trial("veth", BARE, PLACE),  # type: ignore[arg-type]
+        Trial("nat", "veth", PLACE),  # type: ignore[arg-type]
+        Trial("broken", "", None, refused="nat needs veth"),
+    ]
+    found = told.steps(table({"veth": 1.10, "nat": 1.10 * 1.05}), trials)
+    assert "slower by 10." in lines(found, "veth") or "slower by 9.9" in lines(found, "veth")
+    assert "veth" in lines(found, "nat") and (
+        "slower by 5." in lines(found, "nat") or "slower by 4.9" in lines(found, "nat")
+    )
+    assert lines(found, AGAIN).endswith("the A/A check")
+    assert lines(found, "broken").endswith("cannot be: nat needs veth")
+
+
+def test_two_bare_arms_that_differ_shut_the_gate() -> None:
+    values = table({"veth": 1.10})
+    values[AGAIN] = {key: value * 1.03 for key, value in values[AGAIN].items()}
+    found = told.steps(values, [Trial("veth", BARE, PLACE)])  # type: ignore[arg-type]
+    assert "unresolved: two identical arms differ" in lines(found, "veth")
+
+
+def test_few_blocks_say_nothing() -> None:
+    found = told.steps(table({"veth": 1.5}, blocks=3), [Trial("veth", BARE, PLACE)])  # type: ignore[arg-type]
+    assert "unresolved: 3 blocks are too few" in lines(found, "veth")
+
+
+def test_the_crossing_of_nat_and_overlay_finds_its_interaction() -> None:
+    truth = {"none+bind": 1.0, "nat+bind": 1.06, "none+overlay": 1.02, "nat+overlay": 1.06 * 1.02 * 1.03}
+    found = told.crossed(table({**truth, "bare-dockerd": 1.01}))
+    text = "\n".join(found)
+    assert "minictr rebuilt as Docker, NAT x overlay:" in text
+    (interaction,) = [line for line in found if "nat x overlay" in line]
+    assert 2.0 < float(interaction.split()[3]) < 4.0 and "unresolved" not in interaction
+    assert "a dockerd that merely runs: slower by " in text
+    assert "the proxy rung: not measured" in text
+    assert "0 whole blocks: too few for Shapley values" in text, "Docker itself was not measured"
+
+
+def test_screening_names_what_acts() -> None:
+    of = design.screening(["masks", "seccomp", OVERLAY])
+    truth = {row.name: 1.08 ** ("seccomp" in row.on) for row in of.rows}
+    said, acting = told.screened(table(truth), of)
+    assert acting == ["seccomp"] and said[-1] == "acting: seccomp"
+    assert said[1].split()[0] == "seccomp" and 7.5 < float(said[1].split()[1]) < 8.5
+    nothing = dict.fromkeys(truth, 1.0)
+    assert told.screened(table(nothing, noise=0.05), of)[1] == []
+
+
+# --- from the command line ---
+
+
+def test_an_ablation_has_a_path_of_its_own() -> None:
+    workload = catalogue.made("serve:way=local", "small")
+    assert cli.experiment_of(workload, "ladder:network") == "ablate/serve/small/way=local/ladder-network"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--workload", "nonsense"], "no workload nonsense"),
+        (["--workload", "encrypt", "--factors", "nonsense"], "docker has no feature nonsense"),
+        (["--workload", "encrypt", "--method", "ladder:network"], "encrypt is not reached over the network"),
+        (["--workload", "encrypt", "--method", "nginx"], "is about the workload serve"),
+        (["--workload", "serve", "--method", "nginx", "--to", "lxc"], "takes Docker apart"),
+        (["--workload", "serve", "--own-programs"], "needs Debian's packages"),
+        (["--workload", "encrypt", "--method", "factorial"], "at most 5"),
+    ],
+)
+def test_mistakes_are_one_line_and_nothing_is_made(
+    words: list[str], said: str, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert front.main(["ablate", *words]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("bench ablate: ") and said in error and error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_plan_can_be_looked_at_without_measuring(tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert front.main(["ablate", "--workload", "serve", "--method", "nginx", "--plan"]) == 0
+    out = capsys.readouterr().out
+    assert "\n+nat " in out and "over +conntrack" in out
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="minictr-test-bench-", dir="/var/tmp") as path:
+        yield Path(path)
+
+
+def bench(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bench", *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=110)
+
+
+@pytest.mark.slow
+def test_a_run_reads_back_what_each_arm_was_planned_to_be(tmp_path: Path, scratch: Path, requires) -> None:
+    requires.root()
+    requires("cc", "openssl")
+    path = tmp_path / "a.jsonl"
+    common = ("--size", "tiny", "--own-programs", "--scratch", str(scratch))
+    words = ("--workload", "encrypt", "--method", "aoi", "--factors", "seccomp,overlay,cgroupfs", "--blocks", "1")
+    done = bench("ablate", *words, *common, "--rest", "0", "--seed", "1", "--out", str(path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    records = list(samples.read(str(path)))
+    found = {it.arm: it for it in records if isinstance(it, samples.Sample)}
+    assert set(found) == {BARE, AGAIN, "none", "+seccomp", "+overlay"}
+    assert all(it.experiment == "ablate/encrypt/tiny/aoi" and not it.discarded for it in found.values())
+    assert {arm: it.state["seccomp"] for arm, it in found.items() if it.state["seccomp"]} == {"+seccomp": 1}
+    roots = {arm: it.state["root"]["fstype"] for arm, it in found.items()}
+    assert roots["+overlay"] == "overlay" and "overlay" not in {roots["none"], roots["+seccomp"]}
+    known = {it.name: it for it in records if isinstance(it, samples.Arm)}
+    assert known["none"].features == ("mnt", "cgroupns", "sysfs")
+    assert known["+overlay"].features == (*known["none"].features, OVERLAY)
+    assert "cannot be: cgroupfs without any controller" in done.stdout
+    assert not list(scratch.iterdir()), "nothing is left"
+
+
+@pytest.mark.slow
+def test_a_workload_is_counted_and_the_counts_are_its_bytes(tmp_path: Path, scratch: Path, requires) -> None:
+    requires.root()
+    requires("cc", "openssl")
+    path = tmp_path / "c.jsonl"
+    common = ("--size", "tiny", "--own-programs", "--scratch", str(scratch))
+    done = bench("count", "--workloads", "encrypt", *common, "--out", str(path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    counts = {it.operation: it.times for it in samples.read(str(path)) if isinstance(it, samples.Count)}
+    assert counts["write_64k"] == pytest.approx(4 * 1024 / 64, rel=0.01), "4 MiB are encrypted"
+    assert counts["read_4k"] > 4 * 1024 / 8 and counts["open_close"] > 1
+    assert done.stdout.startswith("workload/encrypt/tiny: ")
+    assert not list(scratch.iterdir()), "nothing is left"
