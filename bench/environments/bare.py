@@ -65,7 +65,7 @@ class Host(Bare):
 
     NAME = "host"
     ABOUT = "the machine's own programs in its own root"
-    KNOWN = ("not the same bytes: what is installed on this machine", *Bare.KNOWN)
+    KNOWN = ("not the same bytes: what is installed on this machine", Bare.KNOWN[0])
 
     def root(self) -> str:
         return ""

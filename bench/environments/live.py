@@ -176,23 +176,30 @@ class Live:
         counted = {
             name: value - (self._before.get(name, 0.0) if name in OVER_TIME else 0.0) for name, value in after.items()
         }
+        self._orphans()
         self._held += time.perf_counter() - over
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGUSR1)
         assert self._child is not None
         code = self._child.wait(GONE_WITHIN)
-        self._child.kill()  # what the job left behind, where no pid namespace took it along
         code = self.place.returncode(code)
         whole = time.perf_counter() - self._begin - self._held + self.place.made_s
         words, _, rest = read(self._err.name).rpartition(MARK)
         line, _, after = rest.partition(b"\n")  # some tools have a word of their own about the exit code
         return Ran(code, read(self._out.name), words + after, {**reported(line), "whole_s": whole, **counted})
 
+    def _orphans(self) -> None:
+        """What the job left behind goes: where there is a pid namespace it goes anyway, elsewhere it would stay."""
+        for pid in descendants(self.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
     def _end(self) -> None:
         """Whatever is still there goes."""
         child = self._child
         if child is not None and self._ran is None:
             if self._pidfd >= 0:
+                self._orphans()
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
                 with contextlib.suppress(Exception):
@@ -229,6 +236,21 @@ def _ready(pidfd: int, timeout: float) -> bool:
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(timeout * 1000))
+
+
+def descendants(pid: int) -> list[int]:
+    """The children of PID, and theirs. They are of timed, which takes in its orphans, so they are all of the job."""
+    parents: dict[int, list[int]] = {}
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        words = read(f"/proc/{name}/stat").rpartition(b")")[2].split()
+        if len(words) > 1:
+            parents.setdefault(int(words[1]), []).append(int(name))
+    found, ahead = [], [pid]
+    while ahead:
+        below = parents.get(ahead.pop(), [])
+        found += below
+        ahead += below
+    return found
 
 
 def listeners(pid: int) -> set[int]:

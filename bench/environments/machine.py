@@ -29,7 +29,7 @@ def kvm_trouble() -> str:
         sector.write(SECTOR)
         sector.flush()
         command = [QEMU, "-accel", "kvm", "-m", "64", "-nodefaults", "-display", "none", "-no-reboot", "-device"]
-        command += ["isa-debug-exit,iobase=0xf4,iosize=1", "-drive", f"file={sector.name},format=raw,readonly=on"]
+        command += ["isa-debug-exit,iobase=0xf4,iosize=1", "-drive", f"file={sector.name},format=raw,snapshot=on"]
         begin = time.monotonic()
         try:
             done = subprocess.run(

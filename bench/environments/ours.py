@@ -130,8 +130,8 @@ class Minictr(Place):
             here = self.lan.host_address
             ports = {port: self.published(port) for port in job.ports}
             return {"client": here, "host": here, "local": "127.0.0.1"}, ports
-        address = address_of(pid)
-        return {"client": address, "host": address}, {port: port for port in job.ports}
+        ways = ("host",) if "conntrack" in self.rungs else ("client", "host")  # a wall, and no port in it
+        return dict.fromkeys(ways, address_of(pid)), {port: port for port in job.ports}
 
     def planned(self, job: Job) -> dict[str, Any]:
         spec = self.container(job).spec()

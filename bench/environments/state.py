@@ -19,6 +19,7 @@ A state is plain data. The keys, where a plan may name any part of them:
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from typing import Any
 
@@ -29,6 +30,8 @@ from bench.lan import CABLE, Lan
 KINDS = ("mnt", "pid", "net", "ipc", "uts", "cgroup", "user")
 NAMES = {"cgroupns": "cgroup", "userns": "user"}  # the names of minictr's features, and the kernel's
 PROXY = "docker-proxy"
+# The statement, in nft's words or in those that it has for an extension of iptables; "ct status dnat" only asks
+DNAT = re.compile(r"\bdnat (ip6? )?(addr \. port )?to\b|target \"dnat\"|-j dnat\b")
 
 
 def read(pid: int, job: Job, lan: Lan) -> dict[str, Any]:
@@ -96,7 +99,7 @@ def _path(pid: int, job: Job, lan: Lan) -> dict[str, bool]:
     return {
         "bridge": bool(ports),
         "masquerade": "masquerade" in rules + legacy,
-        "dnat": "dnat" in rules + legacy,
+        "dnat": bool(DNAT.search(rules + legacy)),
         "proxy": PROXY in listening,
     }
 

@@ -95,6 +95,7 @@ int main(int argc, char **argv)
     sigemptyset(&ours);
     for (size_t at = 0; at < sizeof(handled) / sizeof(handled[0]); at++)
         sigaddset(&ours, handled[at]);
+    prctl(PR_SET_CHILD_SUBREAPER, 1);       // as PID 1 is: its orphans are counted and found in every arm
     sigprocmask(SIG_BLOCK, &ours, &before); // blocked, and so not lost: also for PID 1
     if (!gate(argv[2]))
         return 128 + SIGTERM;
