@@ -102,7 +102,7 @@ def test_an_interrupted_run_leaves_nothing_but_its_samples(number: int, tmp_path
     assert not strays(str(out))
 
 
-@pytest.mark.slow
+@pytest.mark.bench
 def test_a_killed_daemon_costs_one_arm(tmp_path: Path, scratch: Path, requires) -> None:
     if not (requires.has("dockerd") and requires.has("docker")):
         pytest.skip("docker.io is not installed")

@@ -289,6 +289,19 @@ class TestClient:
             client.address(Nowhere({"client": "10.0.0.1"}), "local", "nowhere")  # type: ignore[arg-type]
 
 
+def test_a_mirror_is_compared_file_by_file(tmp_path: Path) -> None:
+    serve = Serve("tiny")
+    serve.site = inputs.site(str(tmp_path), 60, inputs.MIB)
+    serve.compare(str(tmp_path))
+    victim = tmp_path / "00/00/00001.jpg"
+    flip(str(victim))
+    with pytest.raises(WrongResult, match="the mirror's 60 files are not those of the site"):
+        serve.compare(str(tmp_path))
+    victim.unlink()
+    with pytest.raises(WrongResult, match="the mirror has 59 files, the site 60"):
+        serve.compare(str(tmp_path))
+
+
 SERVERS = rootfs.Recipe(("nginx-light", "openssh-server"))  # built once for a machine, in some twenty seconds
 
 
@@ -315,7 +328,7 @@ def server_environment(request: pytest.FixtureRequest, network_stage: Stage) -> 
         assert list(it.cleanup()) == []
 
 
-@pytest.mark.slow
+@pytest.mark.bench
 class TestServers:
     """nginx and sshd, with their clients in another network namespace."""
 
