@@ -17,7 +17,7 @@ from bench.environments.base import WORK, EnvironmentBroken, Job, Ran
 from bench.environments.state import differences
 from bench.samples import AGAIN, BARE, Sample
 from bench.stage import Stage, StageError
-from bench.workloads import arms, catalogue, cli, client
+from bench.workloads import arms, catalogue, cli, client, inputs
 from bench.workloads import compile as compiling
 from bench.workloads.base import WrongResult, last_words
 from bench.workloads.compress import Compress
