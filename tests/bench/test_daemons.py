@@ -79,7 +79,9 @@ def ask(place: Place, way: str, address: str, port: int) -> str:
 
 def test_a_job_a_server_and_what_they_leave(place: Place, tmp_path: Path) -> None:
     for data in ("image", "volume"):
-        job = Job(("sh", "-c", f"cat {WORK}/in; echo made >{WORK}/out; test -e {WORK}/old && exit 9; exit 3"), data=data)
+        job = Job(
+            ("sh", "-c", f"cat {WORK}/in; echo made >{WORK}/out; test -e {WORK}/old && exit 9; exit 3"), data=data
+        )
         place.fresh(job)
         (tmp_path / "in").write_text(f"bytes of {data}\n")
         place.put(str(tmp_path / "in"), f"{WORK}/in")
@@ -168,7 +170,7 @@ def test_the_whole_debian_runs_what_the_workloads_run(requires) -> None:
         assert {"xz-utils", "openssl", "nginx-light", "openssh-server"} <= stage.facts["versions"].keys()  # type: ignore[attr-defined]
         for name in ("bare", "minictr-overlay"):
             it = registry.make(name, stage)
-            script = "xz --version; openssl version; gcc --version; make --version; nginx -v; ls /usr/sbin/sshd"
+            script = "set -e; xz --version; openssl version; gcc --version; make --version; nginx -v; ls /usr/sbin/sshd"
             job = Job(("sh", "-c", script))
             try:
                 it.fresh(job)
