@@ -20,6 +20,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -31,7 +32,7 @@ CACHE = "/var/cache/minictr-bench"
 HOME = "usr/lib/minictr-bench"  # in the root
 TIMED = f"/{HOME}/timed"
 SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "environments", "timed.c")
-VERSION = "1"  # of how it is built: another number is another root
+VERSION = "2"  # of how it is built: another number is another root
 
 KERNEL = "linux-source-6.1"
 # What the five workloads run: xz; openssl; the kernel's compiler and its tools; nginx; sshd and scp's other end
@@ -44,6 +45,7 @@ PACKAGES = (
 )
 # Mount points and places that jobs use: they are there in every arm, so that none has to make them
 PLACES = ("work", "data", "usr/src/linux", "run/sshd", "proc", "sys", "dev", "tmp", "run", HOME)
+DEVICES = (("null", 3), ("zero", 5), ("full", 7), ("random", 8), ("urandom", 9))  # of major number 1
 NEEDED = 3 << 30  # bytes free: 0.6 GiB of root, 1.5 of source, and what lies between
 
 Progress = Callable[[str], None]
@@ -148,6 +150,7 @@ def _build(recipe: Recipe, home: str, progress: Progress) -> Rootfs:
         _install(recipe, root, progress)
         for place in PLACES:
             os.makedirs(os.path.join(root, place), exist_ok=True)
+        _devices(os.path.join(root, "dev"))
         _compile(root + TIMED)
         if KERNEL in recipe.packages:
             progress("unpacking the kernel's source")
@@ -184,6 +187,15 @@ def _checked(command: list[str], what: str) -> None:
     if done.returncode:
         said = (done.stderr.strip() or f"left with {done.returncode}").splitlines()
         raise RootfsError(f"{what}: {said[-1].removeprefix('minictr: ')[-MOST_SAID:]}")
+
+
+def _devices(directory: str) -> None:
+    """The devices that a chroot finds, where the root has none of its own: mem(4)."""
+    for name, minor in DEVICES:
+        path = os.path.join(directory, name)
+        if not os.path.lexists(path):
+            os.mknod(path, stat.S_IFCHR, os.makedev(1, minor))
+            os.chmod(path, 0o666)
 
 
 def _compile(output: str) -> None:

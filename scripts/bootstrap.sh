@@ -9,12 +9,12 @@ set -eu
 
 build='gcc libc6-dev libcap-dev make python3-dev python3-venv'
 use='iproute2 libcap2-bin libseccomp2 mmdebstrap ncurses-base ncurses-bin nftables procps uidmap util-linux'
-check='bzip2 clang-format mount socat strace tmux xz-utils zstd'
+check='bzip2 clang-format mount strace tmux xz-utils zstd'
 cross='gcc-aarch64-linux-gnu libc6-dev-arm64-cross'
 guest='apparmor kmod secilc user-mode-linux' # tests/guests; Debian has it for x86 only
 peers='bubblewrap crun lxc runc'
 daemons='docker.io podman systemd-container'
-clients='bzip2 openssh-client openssl socat wget xz-utils zstd' # of the bench's workloads, and the check of what they made
+client='bzip2 openssh-client openssl socat wget xz-utils zstd' # the far end of the bench's workloads, and the check of results
 
 say() { printf 'bootstrap: %s\n' "$*" >&2; }
 
@@ -37,11 +37,11 @@ wanted() {
         case $set in
             run) echo "$build $use" ;;
             test)
-                echo "$build $use $check $peers $clients"
+                echo "$build $use $check $peers $client"
                 case $(uname -m) in x86_64) echo "$cross $guest" ;; esac
                 ;;
             bench)
-                echo "$build $use $peers $daemons $clients"
+                echo "$build $use $peers $daemons $client"
                 case $(uname -m) in x86_64) echo qemu-system-x86 ;; esac
                 ;;
             report) echo "$build $use $peers docker.io" ;;

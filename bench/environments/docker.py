@@ -40,6 +40,7 @@ class _Daemonized(Place):
         if not self._prepared:
             super().prepare()
             self.daemon.start()
+            self.rest()
 
     def fresh(self, job: Job) -> None:
         self.daemon.signal(signal.SIGCONT)

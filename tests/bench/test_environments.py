@@ -13,7 +13,7 @@ import pytest
 
 from bench import rootfs
 from bench.environments import bare, ours, registry
-from bench.environments.base import Bind, EnvironmentBroken, Job
+from bench.environments.base import WORK, Bind, EnvironmentBroken, Job
 from bench.environments.live import read
 from bench.environments.place import Place
 from bench.environments.state import differences
@@ -22,6 +22,7 @@ from bench.stage import Stage, StageError
 
 QUICK = ("bare", "host", "minictr-bare", "minictr", "minictr-docker", "minictr-lxc", "lxc", "lxc-unprivileged")
 QUICK += ("runc", "crun", "bwrap", "nspawn")
+FEW = ("bare", "minictr", "lxc-unprivileged")  # one that has none of it, ours, and one with a monitor and mapped users
 SERVER = ("socat", "TCP-LISTEN:8000,fork,reuseaddr", "SYSTEM:echo hello")
 
 
@@ -32,10 +33,24 @@ def stage() -> Iterator[Stage]:
         assert it.touched() == ""
 
 
-@pytest.fixture(params=QUICK)
+def each() -> list[object]:
+    """QUICK, of which `make test` takes FEW and `make test-bench` the others."""
+    return [name if name in FEW else pytest.param(name, marks=pytest.mark.bench) for name in QUICK]
+
+
+@pytest.fixture(params=each())
 def place(request: pytest.FixtureRequest, stage: Stage, requires) -> Iterator[Place]:
+    yield from made(request.param, stage, requires)
+
+
+@pytest.fixture(params=QUICK)
+def any_place(request: pytest.FixtureRequest, stage: Stage, requires) -> Iterator[Place]:
+    yield from made(request.param, stage, requires)
+
+
+def made(name: str, stage: Stage, requires) -> Iterator[Place]:
     requires.root()
-    it = registry.make(request.param, stage)
+    it = registry.make(name, stage)
     missing = [program for program in it.PROGRAMS if not requires.has(program)]
     if missing:
         pytest.skip(f"{', '.join(missing)} not installed: a peer's")
@@ -65,20 +80,21 @@ def ask(place: Place, way: str, address: str, port: int) -> str:
     return done.stdout + done.stderr
 
 
-def test_a_job_a_server_and_what_they_leave(place: Place, stage: Stage, tmp_path: Path) -> None:
+def test_a_job_a_server_and_what_they_leave(any_place: Place, tmp_path: Path) -> None:
     """One environment after another, in one test each: making one takes longer than asking it everything."""
+    place = any_place
     for data in ("image", "volume"):
-        script = "cat /work/in; echo made >/work/out; echo aside >&2; test -e /work/old && exit 9; exit 3"
+        script = f"cat {WORK}/in; echo made >{WORK}/out; echo aside >&2; test -e {WORK}/old && exit 9; exit 3"
         job = Job(("sh", "-c", script), env={"WORD": "x"}, data=data)
         place.fresh(job)
         (tmp_path / "in").write_text(f"bytes of {data}\n")
-        place.put(str(tmp_path / "in"), "/work/in")
+        place.put(str(tmp_path / "in"), f"{WORK}/in")
         ran = place.run(job)
         assert (ran.returncode, ran.stdout.decode()) == (3, f"bytes of {data}\n"), ran.stderr
         assert ran.stderr.startswith(b"aside\n")
         assert 0 < ran.values["wall_s"] < ran.values["whole_s"]
         assert {"user_s", "system_s", "nvcsw", "nivcsw", "minflt", "majflt"} <= ran.values.keys()
-        place.get("/work/out", str(tmp_path / "out"))
+        place.get(f"{WORK}/out", str(tmp_path / "out"))
         assert (tmp_path / "out").read_text() == "made\n"
         assert differences(place.planned(job), place.state(job)) == []
         place.rest()
@@ -93,10 +109,12 @@ def test_a_job_a_server_and_what_they_leave(place: Place, stage: Stage, tmp_path
 
 
 def test_nothing_of_one_sample_is_left_in_the_next(place: Place) -> None:
-    job = Job(("sh", "-c", "echo spoilt >/etc/passwd; rm /bin/true; echo x >/work/old; touch /root/new 2>/dev/null; :"))
-    look = Job(("sh", "-c", "ls /work; ls /root; head -c 5 /etc/passwd; ls /bin/true"))
+    job = Job(
+        ("sh", "-c", f"echo spoilt >/etc/passwd; rm /bin/true; echo x >{WORK}/old; touch /root/new 2>/dev/null; :")
+    )
+    look = Job(("sh", "-c", f"ls {WORK}; ls /root; head -c 5 /etc/passwd; ls /bin/true"))
     if place.name == "host":
-        job, look = Job(("touch", "/work/old")), Job(("ls", "/work"))
+        job, look = Job(("touch", f"{WORK}/old")), Job(("ls", WORK))
     place.fresh(job)
     assert place.run(job).returncode == 0
     place.fresh(look)
