@@ -31,6 +31,7 @@ from bench.samples import AGAIN, BARE
 from bench.workloads.base import WrongResult
 
 PATIENCE = 2  # failures or discarded samples in a row before an arm is out
+MOST_SAID = 300  # characters of what an arm says when it breaks
 # What an arm may raise and the run survives: anything else is a mistake of the bench's own.
 BREAKS = (EnvironmentBroken, WrongResult, OSError, subprocess.SubprocessError, ValueError)
 
@@ -142,6 +143,8 @@ class Blocks:
 
     def measure(self) -> Outcome:
         """All blocks. Whatever happens, Ctrl-C included, every arm is cleaned up before it comes back."""
+        if {(of, block, name) for of, name in self._arms for block in range(self._plan.blocks)} <= self._done:
+            return self._outcome
         stack = contextlib.ExitStack()
         try:
             self._prepare(stack)
@@ -238,7 +241,7 @@ class Blocks:
             self._outcome.discarded.append(line)
             self._progress.tell(line)
         if self._strikes[key] >= PATIENCE:
-            self._out(key, f"{PATIENCE} times in a row: {discarded}", block)
+            self._out(key, f"{discarded}, {PATIENCE} times in a row", block)
 
     def _tell_arm(self, arm: Arm, planned: dict[str, Any], unavailable: str = "") -> None:
         """Its record, once."""
@@ -278,4 +281,5 @@ def undisturbed(progress: Progress) -> Iterator[None]:
 
 def said(err: BaseException) -> str:
     """An exception as one line."""
-    return " ".join(str(err).split()) or type(err).__name__
+    line = " ".join(str(err).split()) or type(err).__name__
+    return line if len(line) <= MOST_SAID else f"{line[:MOST_SAID]} ..."

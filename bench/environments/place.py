@@ -228,10 +228,9 @@ class Place:
         """A command to its end, on the machine of our lan. EnvironmentBroken with its words when it fails."""
         try:
             with self.lan.inside():
-                # not from the repository, where python would find another minictr than the one that is installed
                 done = subprocess.run(
                     command,
-                    cwd="/",
+                    cwd="/",  # not where a source tree of minictr may stand in the way of the installed one
                     stdin=subprocess.DEVNULL,
                     capture_output=True,
                     text=True,

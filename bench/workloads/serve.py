@@ -47,7 +47,7 @@ class Serve(Base):
 
     def __init__(self, size: str, **variant: str) -> None:
         super().__init__(size, **variant)
-        self._site = inputs.Site(0, 0, "")
+        self.site = inputs.Site(0, 0, "")
 
     @property
     def room(self) -> int:
@@ -60,7 +60,7 @@ class Serve(Base):
     def fill(self, environment: Environment, scratch: str) -> None:
         site, configuration = os.path.join(scratch, "site"), os.path.join(scratch, "nginx.conf")
         os.mkdir(site)
-        self._site = inputs.site(site, *SITES[self.size])
+        self.site = inputs.site(site, *SITES[self.size])
         with open(configuration, "w", encoding="ascii") as file:
             file.write(CONFIGURATION)
         environment.put(configuration, f"{WORK}/nginx.conf")
@@ -75,12 +75,13 @@ class Serve(Base):
             command = ["wget", "--no-config", "-mq", "-nH", "-P", mirror, url]
             found = client.run(environment, way, command, TIMEOUT)
             ran = running.stop()
-        self._compare(mirror)
-        return {**client.together(found, ran), "output_bytes": float(self._site.size), "files": float(self._site.files)}
+        self.compare(mirror)
+        return {**client.together(found, ran), "output_bytes": float(self.site.size), "files": float(self.site.files)}
 
-    def _compare(self, mirror: str) -> None:
+    def compare(self, mirror: str) -> None:
+        """Raises WrongResult when the directory MIRROR does not hold the site, file by file."""
         files = sum(len(names) for _, _, names in os.walk(mirror))
-        if files != self._site.files:
-            raise WrongResult(f"the mirror has {files} files, the site {self._site.files}")
-        if inputs.tree_digest(mirror) != self._site.digest:
+        if files != self.site.files:
+            raise WrongResult(f"the mirror has {files} files, the site {self.site.files}")
+        if inputs.tree_digest(mirror) != self.site.digest:
             raise WrongResult(f"the mirror's {files} files are not those of the site")

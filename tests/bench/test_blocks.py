@@ -127,6 +127,14 @@ def test_an_interrupted_run_goes_on_where_it_was() -> None:
     assert (told.total, told.done) == (6, 6)
 
 
+def test_a_run_that_has_all_its_blocks_makes_nothing() -> None:
+    _, first, _ = measured(trio())
+    arms = trio()
+    outcome, second, _ = measured(arms, earlier=first)
+    assert second == [] and not outcome.failed
+    assert all(arm.log == [] and arm.cleaned == 0 for arm in arms)
+
+
 def test_a_discarded_sample_is_told_kept_and_measured_again_when_resumed() -> None:
     arms = trio()
     arms[2].state = {"seccomp": 0}

@@ -170,7 +170,7 @@ def test_the_whole_debian_runs_what_the_workloads_run(requires) -> None:
         assert {"xz-utils", "openssl", "nginx-light", "openssh-server"} <= stage.facts["versions"].keys()  # type: ignore[attr-defined]
         for name in ("bare", "minictr-overlay"):
             it = registry.make(name, stage)
-            script = "xz --version; openssl version; gcc --version; make --version; nginx -v; ls /usr/sbin/sshd"
+            script = "set -e; xz --version; openssl version; gcc --version; make --version; nginx -v; ls /usr/sbin/sshd"
             job = Job(("sh", "-c", script))
             try:
                 it.fresh(job)

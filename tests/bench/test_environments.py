@@ -22,6 +22,7 @@ from bench.stage import Stage, StageError
 
 QUICK = ("bare", "host", "minictr-bare", "minictr", "minictr-docker", "minictr-lxc", "lxc", "lxc-unprivileged")
 QUICK += ("runc", "crun", "bwrap", "nspawn")
+FEW = ("bare", "minictr", "lxc-unprivileged")  # one that has none of it, ours, and one with a monitor and mapped users
 SERVER = ("socat", "TCP-LISTEN:8000,fork,reuseaddr", "SYSTEM:echo hello")
 
 
@@ -32,21 +33,24 @@ def stage() -> Iterator[Stage]:
         assert it.touched() == ""
 
 
-@pytest.fixture(autouse=True)
-def _one_socket_for_rules() -> Iterator[None]:
-    """minictr keeps its socket for rules as long as the process lives, one at most: a test ends without."""
-    yield
-    from minictr.kernel import nftables
+def each() -> list[object]:
+    """QUICK, of which `make test` takes FEW and `make test-bench` the others."""
+    return [name if name in FEW else pytest.param(name, marks=pytest.mark.bench) for name in QUICK]
 
-    if nftables._kept is not None:
-        nftables._kept[1].close()
-        nftables._kept = None
+
+@pytest.fixture(params=each())
+def place(request: pytest.FixtureRequest, stage: Stage, requires) -> Iterator[Place]:
+    yield from made(request.param, stage, requires)
 
 
 @pytest.fixture(params=QUICK)
-def place(request: pytest.FixtureRequest, stage: Stage, requires) -> Iterator[Place]:
+def any_place(request: pytest.FixtureRequest, stage: Stage, requires) -> Iterator[Place]:
+    yield from made(request.param, stage, requires)
+
+
+def made(name: str, stage: Stage, requires) -> Iterator[Place]:
     requires.root()
-    it = registry.make(request.param, stage)
+    it = registry.make(name, stage)
     missing = [program for program in it.PROGRAMS if not requires.has(program)]
     if missing:
         pytest.skip(f"{', '.join(missing)} not installed: a peer's")
@@ -76,8 +80,9 @@ def ask(place: Place, way: str, address: str, port: int) -> str:
     return done.stdout + done.stderr
 
 
-def test_a_job_a_server_and_what_they_leave(place: Place, stage: Stage, tmp_path: Path) -> None:
+def test_a_job_a_server_and_what_they_leave(any_place: Place, tmp_path: Path) -> None:
     """One environment after another, in one test each: making one takes longer than asking it everything."""
+    place = any_place
     for data in ("image", "volume"):
         script = f"cat {WORK}/in; echo made >{WORK}/out; echo aside >&2; test -e {WORK}/old && exit 9; exit 3"
         job = Job(("sh", "-c", script), env={"WORD": "x"}, data=data)

@@ -102,6 +102,48 @@ def test_an_interrupted_run_leaves_nothing_but_its_samples(number: int, tmp_path
     assert not strays(str(out))
 
 
+@pytest.mark.bench
+def test_a_killed_daemon_costs_one_arm(tmp_path: Path, scratch: Path, requires) -> None:
+    if not (requires.has("dockerd") and requires.has("docker")):
+        pytest.skip("docker.io is not installed")
+    out = tmp_path / "r.jsonl"
+    chosen = ("--workloads", "encrypt", "--environments", "docker,minictr", "--blocks", "6", "--scratch", str(scratch))
+    with subprocess.Popen(
+        command(*chosen, *TINY, "--out", str(out)), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 100
+        while not (out.exists() and '"arm":"docker"' in out.read_text()):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+        os.kill(daemon_of(process.pid), signal.SIGKILL)
+        told, _ = process.communicate(timeout=100)
+    assert process.returncode == 1
+    found = of(out, samples.Sample)
+    assert len([it for it in found if it.arm == "minictr" and not it.discarded]) == 6
+    broken = [it.discarded for it in found if it.arm == "docker" and it.discarded]
+    assert len(broken) == 2 and all(line.startswith("failed: docker: ") for line in broken)
+    (line,) = of(out, samples.End)[0].failed
+    assert line.startswith("workload/encrypt/tiny: docker: failed: ") and line in told
+    assert list(scratch.iterdir()) == []
+
+
+def daemon_of(pid: int) -> int:
+    """The dockerd among the descendants of PID."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            name, _, rest = path.read_text().partition("(")[2].rpartition(")")
+        except OSError:
+            continue
+        parents[int(path.parent.name)] = (name, int(rest.split()[1]))
+    for found, (name, parent) in parents.items():
+        while name == "dockerd" and parent > 1:
+            if parent == pid:
+                return found
+            parent = parents[parent][1] if parent in parents else 0
+    raise AssertionError(f"no dockerd below {pid}")
+
+
 def strays(word: str) -> list[str]:
     """The processes whose command line has WORD in it, or that run where benches run."""
     found = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from bench.environments.base import WORK, EnvironmentBroken, Job, Ran
 from bench.environments.state import differences
 from bench.samples import AGAIN, BARE, Sample
 from bench.stage import Stage, StageError
-from bench.workloads import arms, catalogue, cli, client
+from bench.workloads import arms, catalogue, cli, client, inputs
 from bench.workloads import compile as compiling
 from bench.workloads.base import WrongResult, last_words
 from bench.workloads.compress import Compress
@@ -266,6 +267,13 @@ def test_the_disk_is_asked_before_anything_is_made(small_disk: Path) -> None:
         cli.room([Encrypt("full"), Compress("full")], str(small_disk))
 
 
+def alive(pid: int) -> bool:
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 class TestClient:
     def test_its_own_time_and_the_servers_are_apart(self) -> None:
         found = client.run(Nowhere(), "client", ["sh", "-c", "exit 0"], 20.0)  # type: ignore[arg-type]
@@ -282,11 +290,27 @@ class TestClient:
         with pytest.raises(WrongResult, match=r"sh had not ended after 1 s"):
             client.run(Nowhere(), "client", ["sh", "-c", script], 1.0)  # type: ignore[arg-type]
         pid = int((tmp_path / "pid").read_text())
-        assert not os.path.exists(f"/proc/{pid}") or "Z" in Path(f"/proc/{pid}/stat").read_text()
+        deadline = time.monotonic() + 20
+        while alive(pid):  # the signal was sent; it dies when it runs next
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
     def test_a_way_that_is_not_there_is_told(self) -> None:
         with pytest.raises(EnvironmentBroken, match="nowhere: a server in it is not reached by the way 'local'"):
             client.address(Nowhere({"client": "10.0.0.1"}), "local", "nowhere")  # type: ignore[arg-type]
+
+
+def test_a_mirror_is_compared_file_by_file(tmp_path: Path) -> None:
+    serve = Serve("tiny")
+    serve.site = inputs.site(str(tmp_path), 60, inputs.MIB)
+    serve.compare(str(tmp_path))
+    victim = tmp_path / "00/00/00001.jpg"
+    flip(str(victim))
+    with pytest.raises(WrongResult, match="the mirror's 60 files are not those of the site"):
+        serve.compare(str(tmp_path))
+    victim.unlink()
+    with pytest.raises(WrongResult, match="the mirror has 59 files, the site 60"):
+        serve.compare(str(tmp_path))
 
 
 SERVERS = rootfs.Recipe(("nginx-light", "openssh-server"))  # built once for a machine, in some twenty seconds
@@ -315,7 +339,7 @@ def server_environment(request: pytest.FixtureRequest, network_stage: Stage) -> 
         assert list(it.cleanup()) == []
 
 
-@pytest.mark.slow
+@pytest.mark.bench
 class TestServers:
     """nginx and sshd, with their clients in another network namespace."""
 
