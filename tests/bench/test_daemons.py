@@ -157,7 +157,7 @@ def test_a_foreign_daemon_is_refused(docker: Place, stage: Stage) -> None:
 
 def test_a_daemon_that_does_not_start_says_why(docker: Place) -> None:
     docker.daemon.storage = "no-such-driver"  # type: ignore[attr-defined]
-    with pytest.raises(EnvironmentBroken, match="dockerd does not start: .*no-such-driver"):
+    with pytest.raises(EnvironmentBroken, match="dockerd does not start: .*driver"):
         docker.prepare()
 
 
