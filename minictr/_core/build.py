@@ -32,6 +32,7 @@ SOURCES = (
     "ops_mask.c",
     "ops_overlay.c",
     "ops_file.c",
+    "ops_names.c",
     "ops_process.c",
     "ops_privilege.c",
     "ops_landlock.c",

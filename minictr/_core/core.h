@@ -33,6 +33,7 @@ enum mc_op_kind {
     MC_OP_SYMLINK,
     MC_OP_WRITE_FILE,
     MC_OP_BOOT_ID,
+    MC_OP_ETC_FILE,
     MC_OP_SETHOSTNAME,
     MC_OP_SETDOMAINNAME,
     MC_OP_LOOPBACK_UP,
@@ -88,6 +89,9 @@ enum mc_region_flag { MC_REGION_JOINS = 1, MC_REGION_FORKS = 2 };
 
 /* flags of mount, attach, remount and chdir */
 enum mc_path_flag { MC_MKDIR = 1, MC_MKFILE = 2, MC_RECURSIVE = 4, MC_NOFOLLOW = 8 };
+
+/* flags of etc_file: the descriptor is a mount, and goes there itself; nothing may be made in this root */
+enum mc_etc_flag { MC_ETC_TREE = 1, MC_ETC_SEALED = 2 };
 
 /* flags of init: keep the parent death signal; fork with a copy of the memory (a new time namespace needs it) */
 enum mc_init_flag { MC_INIT_DIE_WITH_PARENT = 1, MC_INIT_COPY = 2 };

@@ -18,14 +18,14 @@ __all__ = ["network"]
 KNOWN = "none, host, bridge[:NAME], routed[:NAME], container:NAME, ns:PATH and pid:N"
 CABLES = ("bridge", "routed", "default")
 LATER = ("macvlan", "ipvlan", "pasta", "slirp4netns")
-PORTS = ("publish", "publish_all")
+OF_A_NETWORK = {"publish": "--publish", "publish_all": "--publish-all", "network_alias": "--network-alias"}
 ADDRESSES = {"ip": "--ip", "ip6": "--ip6", "mac_address": "--mac-address"}
 
 
 def network(spec: Spec, opts: dict[str, Any]) -> Spec:
-    """Every ``--network``, and addresses and ports."""
+    """Every ``--network``, and addresses, ports and names."""
     texts: list[str] = list(opts.get("net", ()))
-    asked = [dest for dest in (*PORTS, *ADDRESSES) if opts.get(dest, False) is not False]
+    asked = [dest for dest in (*OF_A_NETWORK, *ADDRESSES) if opts.get(dest, False) is not False]
     for dest, option in ADDRESSES.items():
         if opts.get(dest) == "":
             raise SpecError(f"{option}: empty: name an address")
@@ -41,7 +41,7 @@ def network(spec: Spec, opts: dict[str, Any]) -> Spec:
         spec = _cables(spec, cables, opts)
     elif texts:
         if asked:
-            option = ADDRESSES.get(asked[0], "--publish")
+            option = (OF_A_NETWORK | ADDRESSES)[asked[0]]
             raise SpecError(f"{option} with --network {texts[0]}: it has no address of its own: use --network bridge")
         spec = _joined(spec, texts[0])
     wanted = many(opts, "publish", "--publish", "publish")
@@ -51,6 +51,10 @@ def network(spec: Spec, opts: dict[str, Any]) -> Spec:
             raise SpecError("--publish-all: there are no images that expose ports: name them with --expose")
         taken = {(port.container + place, port.protocol) for port in wanted for place in range(port.count)}
         wanted += [port for port in exposed if (port.container, port.protocol) not in taken]
+    from minictr.cli.names import names
+
+    kind, _, name = (texts[0] if texts else "").partition(":")
+    spec = names(spec, opts, _kind(kind) if kind else "", name if kind == "container" else "")
     labels = [port.label for port in wanted]
     for label in labels:
         if labels.count(label) > 1:
@@ -102,7 +106,8 @@ def _cables(spec: Spec, texts: list[str], opts: dict[str, Any]) -> Spec:
     spec = spec.without("net", cascade=True).with_("net") if getattr(spec.get("net"), "join", "") else spec
     if "net" not in spec.names:
         spec = spec.with_("net", "loopback")
-    return spec.with_(*cables, *((Bridged(),) if bridged else ()), Conntrack(), Nat())
+    wall = () if opts.get("profile") == "lxc" else (Conntrack(),)  # lxc-net lets everything be forwarded
+    return spec.with_(*cables, *((Bridged(),) if bridged else ()), *wall, Nat())
 
 
 def _joined(spec: Spec, text: str) -> Spec:

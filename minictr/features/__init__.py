@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         Sysfs,
         Tmpfs,
     )
+    from minictr.features.names import HostnameFile, Hosts, Names, ResolvConf
     from minictr.features.namespaces import (
         CgroupNamespace,
         IpcNamespace,
@@ -100,6 +101,8 @@ __all__ = [
     "Env",
     "Freezer",
     "Hostname",
+    "HostnameFile",
+    "Hosts",
     "Hugetlb",
     "Identity",
     "Idmap",
@@ -115,6 +118,7 @@ __all__ = [
     "MountNamespace",
     "Mqueue",
     "NamedCgroup",
+    "Names",
     "Nat",
     "NetNamespace",
     "NoDev",
@@ -131,6 +135,7 @@ __all__ = [
     "Rdma",
     "ReadonlyPaths",
     "ReadonlyRoot",
+    "ResolvConf",
     "Rlimits",
     "SELinux",
     "Seccomp",
@@ -208,6 +213,10 @@ HOMES: dict[str, tuple[str, str]] = {
     "conntrack": ("network", "Conntrack"),
     "nat": ("network", "Nat"),
     "publish": ("network", "Publish"),
+    "hosts": ("names", "Hosts"),
+    "resolv_conf": ("names", "ResolvConf"),
+    "hostname_file": ("names", "HostnameFile"),
+    "names": ("names", "Names"),
     "memory": ("cgroups", "Memory"),
     "cpu": ("cgroups", "Cpu"),
     "cpuset": ("cgroups", "Cpuset"),

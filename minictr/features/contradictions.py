@@ -10,6 +10,7 @@ from minictr.errors import SpecError
 from minictr.features.cgroup_devices import Device, allowed
 from minictr.features.masks import MaskedPaths, ReadonlyPaths
 from minictr.features.mounts import DEVICES, Bind, Tmpfs
+from minictr.features.names import GATEWAY
 from minictr.features.namespaces import GROUPED, OF_GROUPS, own
 from minictr.features.network import PORTS, Publish
 from minictr.features.process import sysctl_owner
@@ -267,6 +268,14 @@ def check_held(ctx: Context) -> None:
             )
 
 
+def check_hosts(ctx: Context) -> None:
+    """The host is called by the address that it has in a network of the container's."""
+    hosts = ctx.get("hosts")
+    if hosts is not None and any(at == GATEWAY for _, at in hosts.entries) and own(ctx, "net") and not ctx.has("veth"):
+        cure = "use --network bridge, or name an address"
+        raise SpecError(f"{GATEWAY}: the container has no network that the host is in: {cure}")
+
+
 def check_network(ctx: Context) -> None:
     """A cable leads into a network of the container's own, and every device, address and port is one."""
     if ctx.has("veth") and not own(ctx, "net"):
@@ -294,6 +303,7 @@ CHECKS: tuple[Callable[[Context], None], ...] = (
     check_paths,
     check_sysctl,
     check_names,
+    check_hosts,
     check_user_namespace,
     check_disabled_userns,
     check_ids,

@@ -28,6 +28,7 @@ from minictr.features.cgroups import Cpu, Cpuset, Freezer, Memory, NamedCgroup, 
 from minictr.features.landlock import Landlock
 from minictr.features.masks import MaskedPaths, ReadonlyPaths
 from minictr.features.mounts import Dev, Devpts, Mqueue, Proc, Shm, Sysfs
+from minictr.features.names import HostnameFile, Hosts, ResolvConf
 from minictr.features.namespaces import (
     CgroupNamespace,
     IpcNamespace,
@@ -152,6 +153,9 @@ DOCKER: tuple[Feature, ...] = (
     MaskedPaths(DOCKER_MASKED),
     ReadonlyPaths(DOCKER_READONLY),
     Hostname(HOSTNAME),
+    HostnameFile(),
+    Hosts(),
+    ResolvConf(),
     Sysctl(NETWORK_SYSCTLS),
     Loopback(),
     Env(),

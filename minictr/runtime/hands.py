@@ -261,12 +261,11 @@ def oom_score_adj(start: Start, *, value: int) -> None:
     set_oom_score_adj(start.pid, value)
 
 
-def of_network(call: str) -> Callable[..., None]:
-    """The hand CALL of :mod:`minictr.runtime.network.hands`, imported when a start needs it."""
+def of_network(call: str, room: str = "hands") -> Callable[..., None]:
+    """The hand CALL of that module of :mod:`minictr.runtime.network`, imported when a start needs it."""
 
     def hand(start: Start, **options: Any) -> None:
-        from minictr.runtime.network import hands
-
+        hands = __import__(f"minictr.runtime.network.{room}", fromlist=[room])  # importlib is not on the hot path
         getattr(hands, call)(start, **options)
 
     return hand
@@ -294,3 +293,4 @@ HANDS: dict[str, Callable[..., None]] = {
         oom_score_adj,
     )
 } | {call: of_network(call) for call in NETWORK}
+HANDS |= {call: of_network(call, "names") for call in ("hosts", "resolv_conf", "announce")}

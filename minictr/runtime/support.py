@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 __all__ = ["support", "supports"]
 
 # the modules of minictr.kernel with trials for probe(), named like those of minictr.features
-MODULES = ("namespaces", "rootfs", "mounts", "process", "users", "capabilities", "seccomp", "landlock", "network")
+MODULES = (
+    *("namespaces", "rootfs", "mounts", "process", "users", "capabilities", "seccomp", "landlock"),
+    *("network", "names"),
+)
 ALONE = (
     "apparmor",
     "selinux",

@@ -5,6 +5,7 @@
     ROOT/network/             its flock is taken for every change: short, and by one process at a time
         NAME/config           what the network is; written before its bridge is made
         NAME/leases/ADDRESS   symbolic link to the owner: making it is what takes the address
+        NAME/names, hosts     who is called what, and who is told (names.py)
         NAME/next             the host number that is tried first: an address is not given out again at once
         ports/PROTO:IP:PORT   symbolic link to the owner (ports.py)
         sysctls/KEY           symbolic link to the value that KEY had before us (sysctls.py)
@@ -198,7 +199,10 @@ class Networks(Handle):
 
     def forget(self, name: str) -> None:
         """What is written of the network NAME goes."""
+        from minictr.runtime.network import names
+
         path = os.path.join(self.path, name)
+        names.forget(self, name)
         for entry in ("leases", "config", "next", "config.new", "next.new"):
             try:
                 os.rmdir(f"{path}/{entry}") if entry == "leases" else os.unlink(f"{path}/{entry}")
@@ -327,7 +331,7 @@ class Networks(Handle):
         found = self.leases(name)
         for address, owner in list(found.items()):
             if not self.store.has(owner[:ID_DIGITS]):
-                os.unlink(f"{self.path}/{name}/leases/{address}")
+                self.release(name, address, owner)
                 del found[address]
         return found
 
@@ -357,7 +361,10 @@ class Networks(Handle):
             raise StepFailed(f"write {self.path}/{name}", err.errno or 0) from err
 
     def release(self, name: str, address: str, owner: str) -> bool:
-        """ADDRESS of the network NAME is free again, if it was OWNER's; whether it was."""
+        """ADDRESS of the network NAME is free again, if it was OWNER's, and its names with it; whether it was."""
+        from minictr.runtime.network import names
+
+        names.withdraw(self, name, address, owner)
         return self.drop(f"{name}/leases/{address}", owner)
 
     def drop(self, name: str, owner: str) -> bool:
