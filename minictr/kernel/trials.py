@@ -146,9 +146,8 @@ def notification() -> str:
     return "; ".join(filter(None, ("notify" if found else "without notify", found.reason)))
 
 
-OVER_A_FILE = in_empty_root(
-    ("etc_file", {"path": "/hosts", "data": b"\n", "dir": "/", "source": -1, "flags": 0, "beside": []})
-)
+HOSTS = {"path": "/hosts", "data": b"\n", "dir": "/", "source": -1, "flags": 0, "beside": []}
+OVER_A_FILE = in_empty_root(("etc_file", HOSTS))
 TRIALS: dict[str, dict[str, Trial]] = {
     "namespaces": {
         "mnt": Trial([("propagation", {"path": "/", "flags": MS_REC_PRIVATE})], NEWNS, since="2.4.19"),

@@ -7,7 +7,7 @@ import threading
 import time
 from pathlib import Path
 
-from minictr.runtime.network.hostsfile import ROOM, SLOT, add, beginning, entry, remove
+from minictr.runtime.network.hostsfile import ROOM, SLOT, beginning, entry, put
 
 HEAD = ["127.0.0.1 localhost", "::1 localhost", "10.0.0.9 itself"]
 
@@ -15,6 +15,14 @@ HEAD = ["127.0.0.1 localhost", "::1 localhost", "10.0.0.9 itself"]
 def lines(path: Path) -> list[str]:
     """What counts of it."""
     return [" ".join(line.split()) for line in path.read_text().splitlines() if line.strip() and line[0] != "#"]
+
+
+def add(path: str, found: list[bytes]) -> None:
+    put(path, found[0].split()[0].decode(), found)
+
+
+def remove(path: str, address: str) -> bool:
+    return put(path, address, [])
 
 
 def made(path: Path) -> Path:

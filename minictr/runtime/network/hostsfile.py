@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["SLOT", "add", "beginning", "entry", "remove"]
+__all__ = ["SLOT", "beginning", "entry", "put"]
 
 SLOT = 128  # bytes of a line
 RESTING = 1.0  # seconds
@@ -47,48 +47,46 @@ def entry(address: str, names: Iterable[str]) -> list[bytes]:
     return [one.encode().ljust(SLOT - 1) + b"\n" for one in (*lines, line) if not one.endswith("\t")]
 
 
-def add(path: str, lines: list[bytes]) -> None:
-    """LINES, of :func:`entry`, count from now on. Raises OSError."""
+def put(path: str, address: str, lines: list[bytes]) -> bool:
+    """LINES, of :func:`entry`, count for ADDRESS from now on, and nothing else does; whether something did. ADDRESS
+    "" and no LINES: nothing counts any more but the beginning. Raises OSError."""
     fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         data = _read(fd)
-        rested = len(data) >= ROOM or time.time() - os.fstat(fd).st_mtime > RESTING
-        free = [place for place, line in _lines(data) if line[:1] == b"#"] if rested else []
-        end = len(data) + -len(data) % SLOT
-        places = [*free[: len(lines)], *range(end, end + SLOT * len(lines), SLOT)]
-        for place, line in zip(places, lines):
-            os.pwrite(fd, b"#" + line[1:], place)
-        for place, line in zip(places, lines):
-            os.pwrite(fd, line[:1], place)
-    finally:
-        os.close(fd)
-
-
-def remove(path: str, address: str) -> bool:
-    """No line for ADDRESS counts any more; whether one did. Raises OSError."""
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        mark = f"{address}\t".encode()
-        found = [place for place, line in _lines(_read(fd)) if line.startswith(mark)]
+        rested = bool(lines) and (len(data) >= ROOM or time.time() - os.fstat(fd).st_mtime > RESTING)
+        free = _lines(data, b"#") if rested else []
+        found = _lines(data, f"{address}\t".encode() if address else b"")
         for place in found:
             os.pwrite(fd, b"#", place)
+        end = len(data) + -len(data) % SLOT
+        places = [*free[: len(lines)], *range(end, end + SLOT * len(lines), SLOT)][: len(lines)]
+        for place, line in zip(places, lines, strict=True):
+            os.pwrite(fd, b"#" + line[1:], place)
+        for place, line in zip(places, lines, strict=True):
+            os.pwrite(fd, line[:1], place)
         return bool(found)
     finally:
         os.close(fd)
 
 
 def _read(fd: int) -> bytes:
-    data = b""
-    while len(data) < SIZE_MAX and (block := os.pread(fd, SIZE_MAX - len(data), len(data))):
+    data = os.pread(fd, ROOM, 0)
+    while len(data) < SIZE_MAX and len(data) % ROOM == 0 and (block := os.pread(fd, ROOM, len(data))):
         data += block
     return data
 
 
-def _lines(data: bytes) -> list[tuple[int, bytes]]:
-    """(place, line) of the changing part: what has a tab, and one line's end, which is the last of SLOT bytes."""
-    found = []
-    for place in range(0, len(data), SLOT):
-        line = data[place : place + SLOT]
-        if b"\t" in line and line.find(b"\n") == SLOT - 1:
-            found.append((place, line))
-    return found
+def _lines(data: bytes, mark: bytes) -> list[int]:
+    """The places of lines of the changing part that begin with MARK; with b"" of those that count.
+
+    Such a line has a tab, and one line's end, which is the last of SLOT bytes."""
+    if mark[:1] == b"#" or not mark:
+        first = data[::SLOT]
+        places = [at * SLOT for at in range(len(first)) if (first[at : at + 1] == b"#") == bool(mark)]
+    else:
+        places, at = [], data.find(mark)
+        while at >= 0:
+            if at % SLOT == 0:
+                places.append(at)
+            at = data.find(mark, at + 1)
+    return [at for at in places if data.find(b"\n", at) == at + SLOT - 1 and data.find(b"\t", at, at + SLOT) > 0]

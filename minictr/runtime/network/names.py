@@ -159,7 +159,7 @@ def names_of(networks: Networks, network: str) -> dict[str, list[str]]:
 
 def _tell(networks: Networks, network: str, at: str, owner: str, words: list[str]) -> None:
     """AT is called WORDS by all of NETWORK from now on, and by nothing else."""
-    from minictr.runtime.network.hostsfile import add, entry, remove
+    from minictr.runtime.network.hostsfile import entry, put
 
     link = _directory(networks, network, "names", at)
     _unlink(link)
@@ -169,13 +169,19 @@ def _tell(networks: Networks, network: str, at: str, owner: str, words: list[str
         raise StateError(f"write {link}: {os.strerror(err.errno or 0)}") from err
     lines = entry(at, words)
     for path in _files(networks, network):
-        remove(path, at)
-        add(path, lines)
+        put(path, at, lines)
 
 
 def withdraw(networks: Networks, network: str, at: str, owner: str) -> None:
     """OWNER gives the address AT of NETWORK back: nobody is told its names any more, and its own file goes."""
-    _unlink(f"{networks.path}/{network}/hosts/{owner}")
+    from minictr.runtime.network.hostsfile import put
+
+    own = f"{networks.path}/{network}/hosts/{owner}"
+    try:
+        put(own, "", [])  # somebody in its mount namespace may live on, and those addresses may get other owners
+    except FileNotFoundError:
+        pass
+    _unlink(own)
     link = f"{networks.path}/{network}/names/{at}"
     try:
         if os.readlink(link).split()[0] != owner:
@@ -183,10 +189,8 @@ def withdraw(networks: Networks, network: str, at: str, owner: str) -> None:
     except (OSError, IndexError):
         return
     _unlink(link)
-    from minictr.runtime.network.hostsfile import remove
-
     for path in _files(networks, network):
-        remove(path, at)
+        put(path, at, [])
 
 
 def forget(networks: Networks, network: str) -> None:
