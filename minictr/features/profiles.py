@@ -8,7 +8,8 @@
 ``landlock`` no container at all: a program of the host, in its own root, that may reach only the files and TCP ports
              named. For anybody, anywhere: no privilege, no namespace.
 
-Not in them: a network beyond loopback, which ``--network bridge`` adds (Docker's default, and LXC's with lxc-net). Nor
+Not in them: a network beyond loopback, which ``--network bridge`` adds (Docker's default; with ``lxc`` as lxc-net's, no
+wall and the image's own /etc/hosts): docs/features/network.md puts them side by side. Nor
 labels of security modules: only the host knows which there are (Docker loads a profile of its own, docker-default).
 Known differences: Docker's groups of hugetlb, rdma, perf_event and the network classes, which nothing is set in, are
 not made; LXC leaves /sys/fs/cgroup to the container's init where there are cgroup namespaces (its cgroup:mixed without
