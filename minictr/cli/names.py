@@ -69,10 +69,8 @@ def _shared(name: str) -> list[Feature]:
 
     instance = find(name)
     other = instance.state.spec
-    found = [feature for feature in (other.get("hosts"), other.get("resolv_conf")) if feature is not None]
-    if hosts_path(instance.store, instance.id):
-        found = [Hosts(share=name), *found[1:]]
-    return found
+    hosts = Hosts(share=name) if hosts_path(instance.store, instance.id) else other.get("hosts")
+    return [feature for feature in (hosts, other.get("resolv_conf")) if feature is not None]
 
 
 def _contradict(opts: dict[str, Any]) -> None:

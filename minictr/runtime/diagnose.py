@@ -64,6 +64,7 @@ CURES: dict[tuple[str, int], str] = {
     ("attach", errno.EINVAL): "a directory can only be mounted on a directory, a file on a file",
     ("attach", errno.ENOTDIR): "a directory can only be mounted on a directory, a file on a file",
     ("etc_file", errno.ELOOP): "/etc is a symbolic link in the root: make it a directory, or leave this feature out",
+    ("etc_file", errno.ENOENT): "/etc is missing, and the root is read-only: make it in the image, or use --overlay",
     ("etc_file", errno.ENOTDIR): "it, or /etc, is no such thing in the root: make it a file, or leave this feature out",
     ("etc_file", errno.EINVAL): "it is a directory in the root: make it a file, or leave this feature out",
     ("etc_file", errno.EROFS): "it is missing, and the root is read-only: make it in the image, or use --overlay",

@@ -98,13 +98,16 @@ def _plain(network: Network, containers: int) -> dict[str, Any]:
 
 
 def inspect(name: str, root: str = "") -> dict[str, Any]:
-    """All that is known of the network NAME: :func:`listing`'s, Containers as address -> owner, its Device and Ports as
-    the kernel has them (``kernel.iproute``), the Table its rules are in, and what is InTheWay."""
+    """All that is known of the network NAME: :func:`listing`'s, Containers as address -> owner, Names as address ->
+    what its neighbours call it, its Device and Ports as the kernel has them (``kernel.iproute``), the Table its rules
+    are in, and what is InTheWay."""
     from minictr.kernel.iproute import interfaces
+    from minictr.runtime.network.names import names_of
 
     with Networks(Store(root)) as networks:
         network = existing(networks, name)
         found = _plain(network, 0) | {"Containers": dict(sorted(networks.leases(name).items()))}
+        found["Names"] = {at: words for at, (_, *words) in names_of(networks, name).items()}
         table = rules.table(networks.store)
     devices = interfaces()
     found["Device"] = next((row for row in devices if row["name"] == name and network.bridge), None)

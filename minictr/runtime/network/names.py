@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from minictr.runtime.network.networks import Networks
     from minictr.runtime.store import Store
 
+NEW = ".new"  # ends what is only being made
+KEPT_FLAGS = 0x1 | 0x2 | 0x4 | 0x8  # MOUNT_ATTR_RDONLY, NOSUID, NODEV, NOEXEC: linux/mount.h
+
 __all__ = ["announce", "hosts", "hosts_path", "names_of", "renamed", "resolv_conf", "withdraw"]
 
 
@@ -118,9 +121,7 @@ def _clone(path: str) -> int:
 
     tree = trees.clone(path, recursive=False)
     try:
-        flags = {"readonly": True, "nosuid": True, "nodev": True, "noexec": True}
-        trees.set_attributes(tree, trees.attribute_bits(flags), 0, recursive=False, what=path)
-        trees.make_private(tree, what=path)
+        trees.make_private(tree, KEPT_FLAGS, what=path)
     except BaseException:
         shut(tree)
         raise
@@ -152,7 +153,7 @@ def names_of(networks: Networks, network: str) -> dict[str, list[str]]:
     """Address -> the owner and the names that it has in NETWORK."""
     top = f"{networks.path}/{network}/names"
     try:
-        return {at: os.readlink(f"{top}/{at}").split() for at in sorted(os.listdir(top))}
+        return {at: os.readlink(f"{top}/{at}").split() for at in sorted(os.listdir(top)) if not at.endswith(NEW)}
     except FileNotFoundError:
         return {}
 
@@ -162,9 +163,10 @@ def _tell(networks: Networks, network: str, at: str, owner: str, words: list[str
     from minictr.runtime.network.hostsfile import entry, put
 
     link = _directory(networks, network, "names", at)
-    _unlink(link)
+    _unlink(link + NEW)
     try:
-        os.symlink(" ".join((owner, *words)), link)
+        os.symlink(" ".join((owner, *words)), link + NEW)
+        os.rename(link + NEW, link)
     except OSError as err:
         raise StateError(f"write {link}: {os.strerror(err.errno or 0)}") from err
     lines = entry(at, words)
@@ -188,9 +190,9 @@ def withdraw(networks: Networks, network: str, at: str, owner: str) -> None:
             return
     except (OSError, IndexError):
         return
-    _unlink(link)
     for path in _files(networks, network):
         put(path, at, [])
+    _unlink(link)  # last: whoever is killed before is swept, and this done again
 
 
 def forget(networks: Networks, network: str) -> None:

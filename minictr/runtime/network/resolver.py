@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from minictr.errors import SpecError, StepFailed
 
 __all__ = ["host_file", "resolver_text"]
@@ -9,6 +11,7 @@ __all__ = ["host_file", "resolver_text"]
 HOST_FILE_MAX = 1 << 20  # bytes of a file of the host's that are read
 LOOPBACK = ("::1", "0.0.0.0", "::")  # and 127.0.0.0/8
 UPSTREAM = "/run/systemd/resolve/resolv.conf"  # what systemd-resolved asks itself: systemd-resolved.service(8)
+KEPT = 32  # texts
 UNREACHABLE = "left out: not to be reached from this network"
 
 
@@ -26,6 +29,9 @@ def host_file(path: str) -> str:
     return text
 
 
+_made: dict[tuple[object, ...], str] = {}
+
+
 def resolver_text(
     servers: tuple[str, ...],
     search: tuple[str, ...],
@@ -39,8 +45,35 @@ def resolver_text(
     """A resolv.conf by the host's PATH, with SERVERS, SEARCH and OPTIONS in the place of its own where they are given.
 
     Name servers at a loopback address are left out but with LOOPBACK; those with an IPv6 address but with SIX. Where
-    nothing else is left, those that systemd-resolved asks; no server of somebody else's.
+    nothing else is left, those that systemd-resolved asks; no server of somebody else's. Made once for as long as both
+    files stay as they are.
     """
+    key = (servers, search, options, loopback, six, _mark(path), _mark(upstream))
+    if key not in _made:
+        if len(_made) >= KEPT:
+            _made.clear()
+        _made[key] = _resolver_text(servers, search, options, loopback, six, path, upstream)
+    return _made[key]
+
+
+def _mark(path: str) -> tuple[object, ...]:
+    """What tells whether PATH is as it was."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return (path,)
+    return path, stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def _resolver_text(
+    servers: tuple[str, ...],
+    search: tuple[str, ...],
+    options: tuple[str, ...],
+    loopback: bool,
+    six: bool,
+    path: str,
+    upstream: str,
+) -> str:
     found = _directives(host_file(path))
     lines = []
     if not servers:
