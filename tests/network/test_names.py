@@ -107,7 +107,7 @@ def test_what_each_way_gives(net: World, options: tuple[str, ...], there: set[st
 def test_options(net: World) -> None:
     words = ["--network-alias", "www", "--add-host", "db:192.0.2.5", "--add-host", "six=[2001:db8::5]"]
     words += ["--add-host", "host.docker.internal:host-gateway", "--dns", "192.0.2.53", "--dns", "192.0.2.54"]
-    words += ["--dns-search", "lan", "--dns-option", "ndots:2", "--dns-opt", "rotate"]
+    words += ["--dns-search", "lan", "--dns-option", "ndots:2", "--dns-option", "rotate"]
     net.start("web", *words)  # an alias alone means a bridge
     found = hosts(net, "web")
     assert (found["db"], found["six"], found["host.docker.internal"]) == (
@@ -145,6 +145,7 @@ def test_options(net: World) -> None:
         (["--network-alias", "x y"], "letters, digits"),
         (["--network-alias", "x", "--network", "host"], "--network-alias with --network host"),
         (["--link", "db"], "--network-alias"),
+        (["--net-alias", "db"], "--network-alias"),
     ],
 )
 def test_refused(net: World, options: list[str], words: str) -> None:

@@ -21,6 +21,8 @@ from minictr.runtime.store import SHORT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from minictr.runtime.launch import Start
     from minictr.runtime.network.networks import Networks
     from minictr.runtime.store import Store
@@ -71,15 +73,19 @@ def announce(start: Start, *, aliases: tuple[str, ...]) -> None:
     """The container's name, its ALIASES and the first digits of its id stand for its addresses."""
     from minictr.runtime.network.hands import attachment
 
-    own = attachment(start)
-    name = start.program.plan.spec.name
-    words = [*filter(None, (name,)), *aliases, *((start.record.id[:SHORT],) if start.record is not None else ())]
+    own, words = attachment(start), _words(start, aliases)
     if not words:
         return
     with own.networks() as networks:
         for nic in own.nics:
             for at in nic.addresses:
-                _tell(networks, nic.network, at, own.owner, words)
+                _tell(networks, nic.network, at, own.owner, words, knows="hosts" in start.fds)
+
+
+def _words(start: Start, aliases: tuple[str, ...]) -> list[str]:
+    """What the container is called by its neighbours."""
+    name = start.program.plan.spec.name
+    return [*filter(None, (name,)), *aliases, *((start.record.id[:SHORT],) if start.record is not None else ())]
 
 
 # --- what is kept ---
@@ -97,6 +103,9 @@ def _kept(start: Start, lines: list[str]) -> int:
         for network in networks_of:
             for at, (_, *words) in names_of(networks, network).items():
                 data += b"".join(entry(at, words))
+        told: Any = start.program.plan.spec.get("names")
+        for at in (at for nic in own.nics for at in nic.addresses if told is not None):
+            data += b"".join(entry(at, _words(start, told.aliases)))  # its own: nobody need tell it that
         paths = [_directory(networks, network, "hosts", own.owner) for network in networks_of]
         try:
             for path in paths:
@@ -158,8 +167,8 @@ def names_of(networks: Networks, network: str) -> dict[str, list[str]]:
         return {}
 
 
-def _tell(networks: Networks, network: str, at: str, owner: str, words: list[str]) -> None:
-    """AT is called WORDS by all of NETWORK from now on, and by nothing else."""
+def _tell(networks: Networks, network: str, at: str, owner: str, words: list[str], *, knows: bool = False) -> None:
+    """AT is called WORDS by all of NETWORK from now on, and by nothing else. KNOWS: its OWNER is told already."""
     from minictr.runtime.network.hostsfile import entry, put
 
     link = _directory(networks, network, "names", at)
@@ -171,7 +180,8 @@ def _tell(networks: Networks, network: str, at: str, owner: str, words: list[str
         raise StateError(f"write {link}: {os.strerror(err.errno or 0)}") from err
     lines = entry(at, words)
     for path in _files(networks, network):
-        put(path, at, lines)
+        if not (knows and path.endswith(owner)):
+            put(path, at, lines)
 
 
 def withdraw(networks: Networks, network: str, at: str, owner: str) -> None:
