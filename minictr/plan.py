@@ -39,6 +39,7 @@ ORDER: tuple[tuple[int, tuple[str, ...], str], ...] = (
     (ATTACH, ("uid_map",), "the child is nobody until it is mapped"),
     (ATTACH, ("gid_map",), "with setgroups denied first where the kernel wants that"),
     (ATTACH, ("veth",), "while the child waits: its network namespace is there, and nothing of it runs"),
+    (ATTACH, ("egress",), "the first of the rules: nothing of it has run, and nothing was sent"),
     (ATTACH, ("conntrack",), "the wall before the ways in"),
     (ATTACH, ("nat",), "for the addresses that are there now"),
     (ATTACH, ("publish",), "last: who comes from now on finds all of it"),

@@ -18,14 +18,14 @@ __all__ = ["network"]
 KNOWN = "none, host, bridge[:NAME], routed[:NAME], container:NAME, ns:PATH and pid:N"
 CABLES = ("bridge", "routed", "default")
 LATER = ("macvlan", "ipvlan", "pasta", "slirp4netns")
-PORTS = ("publish", "publish_all")
+OF_A_CABLE = {"publish": "--publish", "publish_all": "--publish-all", "egress": "--egress"}
 ADDRESSES = {"ip": "--ip", "ip6": "--ip6", "mac_address": "--mac-address"}
 
 
 def network(spec: Spec, opts: dict[str, Any]) -> Spec:
     """Every ``--network``, and addresses and ports."""
     texts: list[str] = list(opts.get("net", ()))
-    asked = [dest for dest in (*PORTS, *ADDRESSES) if opts.get(dest, False) is not False]
+    asked = [dest for dest in (*OF_A_CABLE, *ADDRESSES) if opts.get(dest, False) is not False]
     for dest, option in ADDRESSES.items():
         if opts.get(dest) == "":
             raise SpecError(f"{option}: empty: name an address")
@@ -41,9 +41,11 @@ def network(spec: Spec, opts: dict[str, Any]) -> Spec:
         spec = _cables(spec, cables, opts)
     elif texts:
         if asked:
-            option = ADDRESSES.get(asked[0], "--publish")
+            option = {**OF_A_CABLE, **ADDRESSES}[asked[0]]
             raise SpecError(f"{option} with --network {texts[0]}: it has no address of its own: use --network bridge")
         spec = _joined(spec, texts[0])
+    if "egress" in opts:
+        spec = _limited(spec, opts)
     wanted = many(opts, "publish", "--publish", "publish")
     exposed = [port for group in many(opts, "expose", "--expose", "expose") for port in group]
     if opts.get("publish_all"):
@@ -103,6 +105,15 @@ def _cables(spec: Spec, texts: list[str], opts: dict[str, Any]) -> Spec:
     if "net" not in spec.names:
         spec = spec.with_("net", "loopback")
     return spec.with_(*cables, *((Bridged(),) if bridged else ()), Conntrack(), Nat())
+
+
+def _limited(spec: Spec, opts: dict[str, Any]) -> Spec:
+    """All ``--egress`` together; in a bridge with what lets rules see frames to its neighbours."""
+    from minictr.parse.egress import egress
+
+    wish = said("--egress", egress, tuple(opts["egress"]))
+    between = ("bridge_netfilter",) if "bridge" in spec.names and "bridge_netfilter" not in spec.names else ()
+    return spec.with_(*between, wish)
 
 
 def _joined(spec: Spec, text: str) -> Spec:

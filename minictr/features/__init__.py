@@ -207,6 +207,7 @@ HOMES: dict[str, tuple[str, str]] = {
     "bridge_netfilter": ("network", "BridgeNetfilter"),
     "conntrack": ("network", "Conntrack"),
     "nat": ("network", "Nat"),
+    "egress": ("egress", "Egress"),
     "publish": ("network", "Publish"),
     "memory": ("cgroups", "Memory"),
     "cpu": ("cgroups", "Cpu"),

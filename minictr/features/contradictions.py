@@ -271,6 +271,11 @@ def check_network(ctx: Context) -> None:
     """A cable leads into a network of the container's own, and every device, address and port is one."""
     if ctx.has("veth") and not own(ctx, "net"):
         raise SpecError("veth in a joined network namespace would stay there when the program is gone: leave veth out")
+    if ctx.has("egress") and ctx.has("bridge") and not ctx.has("bridge_netfilter"):
+        cure = "add bridge_netfilter, or be routed (--network routed)"
+        raise SpecError(
+            f"egress in a bridge without bridge_netfilter: no rule sees what goes to its neighbours: {cure}"
+        )
     seen: dict[str, str] = {}
     for feature in ctx.features:
         if feature.name in ("veth", "publish"):

@@ -272,7 +272,7 @@ def of_network(call: str) -> Callable[..., None]:
     return hand
 
 
-NETWORK = ("lease", "port", "bridge", "bridge_netfilter", "forwarding", "veth", "conntrack", "nat", "publish")
+NETWORK = ("lease", "port", "bridge", "bridge_netfilter", "forwarding", "veth", "egress", "conntrack", "nat", "publish")
 HANDS: dict[str, Callable[..., None]] = {
     function.__name__: function
     for function in (

@@ -61,7 +61,7 @@ kind = socket.SOCK_DGRAM if sys.argv[1] == "udp" else socket.SOCK_STREAM
 address, port = sys.argv[2], int(sys.argv[3])
 s = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind); s.settimeout(float(sys.argv[4]))
 try:
-    s.connect((address, port)); s.send(b"hello"); print(s.recv(1 << 16).decode())
+    s.connect(socket.getaddrinfo(address, port)[0][4]); s.send(b"hello"); print(s.recv(1 << 16).decode())
 except OSError as err:
     print(type(err).__name__)
 """
@@ -147,12 +147,13 @@ class World:
         return self.run("cat", f"/proc/sys/{name.replace('.', '/')}")
 
     def elements(self) -> dict[str, list[Any]]:
-        """Set or map -> its elements, of our table."""
+        """Set or map -> its elements, of our tables; those of bridges have "bridge " in front."""
         found = {}
         for row in self.nft("ruleset"):
             for kind in ("set", "map"):
                 if kind in row and row[kind]["table"].startswith("minictr"):
-                    found[row[kind]["name"]] = row[kind].get("elem", [])
+                    family = "bridge " if row[kind]["family"] == "bridge" else ""
+                    found[family + row[kind]["name"]] = row[kind].get("elem", [])
         return found
 
     def tracked(self) -> int:

@@ -79,6 +79,7 @@ SAMPLES: tuple[Feature, ...] = (
     f.BridgeNetfilter(),
     f.Conntrack(),
     f.Nat(),
+    f.Egress(("10.0.0.0/8:53/udp",), ("10.1.0.0/16",)),
     f.Publish(8000, 80, "127.0.0.1", "udp", 3),
     f.Memory("256M", 0, "200M", "1M", "1M", 10, True),
     f.Cpu(1.5, 200, burst=1000),

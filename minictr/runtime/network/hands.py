@@ -141,6 +141,15 @@ def _remove_link(name: str) -> None:
     links.delete(name, missing_ok=True)
 
 
+def egress(start: Start, *, allow: tuple[str, ...], deny: tuple[str, ...]) -> None:
+    """What the container begins must be allowed; its program does not run yet."""
+    from minictr.features.egress import Egress
+
+    own = attachment(start)
+    own.egress = Egress(allow, deny)
+    own.limit()
+
+
 def nat(start: Start) -> None:
     """What leaves the container for elsewhere gets the host's address."""
     own = attachment(start)

@@ -165,6 +165,8 @@ def _running(store: Store) -> Iterator[tuple[Record, State]]:
 
 def _restore(networks: Networks, record: Record, state: State) -> list[str]:
     """One container's ports of bridges and elements of the table."""
+    from minictr.features.egress import Egress
+
     names = state.spec.names
     parts = tuple(part for part in rules.PARTS if part in names)
     own = Attachment(record, record.id, state.name or record.id[:SHORT], parts)
@@ -179,14 +181,25 @@ def _restore(networks: Networks, record: Record, state: State) -> list[str]:
         if masters[nic.link] != master:
             links.set_master(links.index(nic.link), master)
             told.append(f"container {state.name or record.id[:SHORT]}: {nic.link} is a port of {nic.network} again")
+    if "bridge_netfilter" in names:
+        for name in {nic.network for nic in own.nics if nic.bridge}:
+            links.set_netfilter(links.index(name))
     if parts and own.nics:
         if {"nat", "publish"} & set(parts):
             sysctls.forwarding(networks, ipv6=any(nic.address6 for nic in own.nics))
         if "publish" in parts:
             sysctls.route_localnet(own.nics[0].outside)
+            if own.nics[0].bridge:
+                links.set_hairpin(links.index(own.nics[0].link))
         rules.apply_parts(own.table, parts)
+        if "egress" in parts:
+            own.egress = next(wish for wish in state.spec.features if isinstance(wish, Egress))
+            if any(nic.bridge for nic in own.nics):
+                rules.apply_parts(rules.of_bridges(own.table), parts)
+            own.limit()
         for part in parts:
-            rules.put(own.table, parts, own.wanted(part))
+            if part != "egress":
+                rules.put(own.table, parts, own.wanted(part))
         told.append(f"container {state.name or record.id[:SHORT]}: rules ({', '.join(parts)})")
     return told
 
