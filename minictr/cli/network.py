@@ -6,6 +6,7 @@ from minictr.cli.given import many, said
 from minictr.errors import SpecError
 from minictr.features.namespaces import NetNamespace
 from minictr.features.network import Bridged, Conntrack, Nat, Veth
+from minictr.features.publish_proxy import PublishProxy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ KNOWN = "none, host, bridge[:NAME], routed[:NAME], container:NAME, ns:PATH and p
 CABLES = ("bridge", "routed", "default")
 LATER = ("macvlan", "ipvlan", "pasta", "slirp4netns")
 OF_A_CABLE = {"publish": "--publish", "publish_all": "--publish-all", "egress": "--egress"}
+OF_A_CABLE |= {"publish_proxy": "--publish-proxy"}
 ADDRESSES = {"ip": "--ip", "ip6": "--ip6", "mac_address": "--mac-address"}
 
 
@@ -57,7 +59,11 @@ def network(spec: Spec, opts: dict[str, Any]) -> Spec:
     for label in labels:
         if labels.count(label) > 1:
             raise SpecError(f"--publish {label.partition(':')[2]} is given twice")
-    return spec.with_(*wanted) if wanted else spec
+    spec = spec.with_(*wanted) if wanted else spec
+    proxy = opts.get("publish_proxy")
+    if proxy not in (None, "", "only"):
+        raise SpecError(f"--publish-proxy={proxy}: only, or nothing, is wanted")
+    return spec if proxy is None else spec.with_(PublishProxy(proxy == "only"))
 
 
 def _kind(text: str) -> str:

@@ -104,6 +104,7 @@ RUN_OPTIONS: tuple[Row, ...] = (
     # --- network ---
     (("--net", "--network"), "net", MANY, "NET", "none, host, bridge, container:NAME; see docs.", NETWORK),
     (("-p", "--publish"), "publish", MANY, "[HOST:]PORT", "[[IP:]HOST:]PORT[/udp|sctp], ranges too.", NETWORK),
+    (("--publish-proxy",), "publish_proxy", OPTIONAL, "only", "Ports by a process too, or only by it.", NETWORK),
     (("-P", "--publish-all"), "publish_all", FLAG, "", "Each exposed port at a free one of the host.", NETWORK),
     (("--expose",), "expose", MANY, "PORT[/udp]", "A port for --publish-all.", NETWORK),
     (("--egress",), "egress", MANY, "RULES", "What it may reach: none, allow=CIDR[:PORT][/tcp],... or deny=.", NETWORK),

@@ -209,6 +209,7 @@ HOMES: dict[str, tuple[str, str]] = {
     "nat": ("network", "Nat"),
     "egress": ("egress", "Egress"),
     "publish": ("network", "Publish"),
+    "publish_proxy": ("publish_proxy", "PublishProxy"),
     "memory": ("cgroups", "Memory"),
     "cpu": ("cgroups", "Cpu"),
     "cpuset": ("cgroups", "Cpuset"),

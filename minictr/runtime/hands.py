@@ -272,7 +272,20 @@ def of_network(call: str) -> Callable[..., None]:
     return hand
 
 
-NETWORK = ("lease", "port", "bridge", "bridge_netfilter", "forwarding", "veth", "egress", "conntrack", "nat", "publish")
+NETWORK = (
+    "lease",
+    "port",
+    "bridge",
+    "bridge_netfilter",
+    "forwarding",
+    "veth",
+    "egress",
+    "conntrack",
+    "nat",
+    "publish",
+    "publish_proxy",
+    "proxy_bound",
+)
 HANDS: dict[str, Callable[..., None]] = {
     function.__name__: function
     for function in (

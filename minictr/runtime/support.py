@@ -16,6 +16,7 @@ ALONE = (
     "apparmor",
     "selinux",
     "idmap",
+    "publish_proxy",
 )  # features, and the modules of the same names, which try them in a way of their own
 # feature -> the controller that a group is made of to find out
 GROUPS = {name: name for name in "memory cpu cpuset pids io devices hugetlb rdma misc freezer".split()}

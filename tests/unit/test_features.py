@@ -81,6 +81,7 @@ SAMPLES: tuple[Feature, ...] = (
     f.Nat(),
     f.Egress(("10.0.0.0/8:53/udp",), ("10.1.0.0/16",)),
     f.Publish(8000, 80, "127.0.0.1", "udp", 3),
+    f.PublishProxy(True),
     f.Memory("256M", 0, "200M", "1M", "1M", 10, True),
     f.Cpu(1.5, 200, burst=1000),
     f.Cpuset("0-1,3", "0", "root"),

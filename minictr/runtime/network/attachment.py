@@ -8,13 +8,14 @@ from minictr.addresses import packed
 from minictr.errors import MinictrError
 from minictr.kernel import links, nftables
 from minictr.kernel.nftables import Element
-from minictr.runtime.network import egress, rules, sysctls
+from minictr.runtime.network import egress, proxy, rules, sysctls
 from minictr.runtime.network.networks import Networks, host_end, own_netns
 from minictr.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from minictr.features.egress import Egress
+    from minictr.runtime.identity import ProcessIdentity
     from minictr.runtime.network.networks import Network
     from minictr.runtime.record import Record
     from minictr.runtime.store import Store
@@ -61,6 +62,8 @@ class Attachment:
         self.nics: list[Nic] = []
         self.ports: list[tuple[str, str, int, int]] = []  # protocol, address, port here, port there
         self.egress: Egress | None = None  # what it may reach
+        self.proxied = False  # a proxy serves its ports too
+        self.proxy: ProcessIdentity | None = None
         self.elements: list[tuple[str, Element]] = []  # by table
         self.leased: list[tuple[str, str]] = []  # network, address
         self.netns = own_netns()
@@ -127,6 +130,12 @@ class Attachment:
                 for protocol, ip, port, to_port in self.ports
                 if not ip or (":" in ip) == (":" in to)
             )
+            if self.proxied:
+                found += (
+                    rules.proxied_element(protocol, ip, port, whose)
+                    for protocol, ip, port, _ in self.ports
+                    if not ip or ip.startswith("127.")
+                )
             return sorted(found, key=lambda item: item.set)
         if part == "nat":
             found = [rules.device(nic.outside, whose) for nic in self.nics]
@@ -159,6 +168,9 @@ class Attachment:
 
     def close(self) -> None:
         """All of it goes; the cables with the container's network namespace. A second call does nothing."""
+        if self.proxy is not None:
+            proxy.end(self.proxy)
+            self.proxy = None
         elements, self.elements = self.elements, []
         for table in dict.fromkeys(table for table, _ in elements):
             nftables.remove_elements(table, [item for other, item in elements if other == table])
@@ -237,6 +249,8 @@ def release(record: Record, rows: list[tuple[str, ...]]) -> list[str]:
     told, here = [], str(own_netns())
     tables: dict[str, list[Element]] = {}
     for kind, *words in rows:
+        if kind == "proxy" and proxy.end(proxy.identity(words)):
+            told.append(f"process {words[0]}")
         if kind == "element" and words[0] == here:
             key, _, end = words[3].partition("-")
             found = Element(words[2], bytes.fromhex(key), end=bytes.fromhex(end))

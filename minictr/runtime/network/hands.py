@@ -166,7 +166,25 @@ def publish(start: Start) -> None:
     """What comes for the ports goes to the container."""
     own = attachment(start)
     nic = own.nics[0]
-    sysctls.route_localnet(nic.outside)
+    if not own.proxied:
+        sysctls.route_localnet(nic.outside)
     if nic.bridge:
         links.set_hairpin(links.index(nic.link))
     own.add(own.wanted("publish"))
+
+
+def publish_proxy(start: Start, *, only: bool) -> None:
+    """A process that binds the ports; it ends when the container's first process does."""
+    from minictr.runtime.network import proxy
+
+    own = attachment(start)
+    own.proxied = True
+    own.proxy, report = proxy.start(own, start.pidfd)
+    start.own("proxy", report)
+
+
+def proxy_bound(start: Start) -> None:
+    """It has them, and no right any more."""
+    from minictr.runtime.network import proxy
+
+    proxy.until_bound(attachment(start), start.fds["proxy"], start.remaining())

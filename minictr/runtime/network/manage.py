@@ -6,7 +6,7 @@ import os
 
 from minictr.errors import MinictrError, SpecError, StateError, StepFailed, Unsupported
 from minictr.kernel import links
-from minictr.runtime.network import rules, sysctls
+from minictr.runtime.network import proxy, rules, sysctls
 from minictr.runtime.network.attachment import Attachment, Nic, ensure_bridge, tear_down
 from minictr.runtime.network.networks import Network, Networks, must_be_admin, own_netns
 from minictr.runtime.record import Record
@@ -187,8 +187,12 @@ def _restore(networks: Networks, record: Record, state: State) -> list[str]:
     if parts and own.nics:
         if {"nat", "publish"} & set(parts):
             sysctls.forwarding(networks, ipv6=any(nic.address6 for nic in own.nics))
+        own.proxied = "publish_proxy" in names
+        if own.proxied and proxy.restart(own, state.process):
+            told.append(f"container {state.name or record.id[:SHORT]}: its proxy runs again")
         if "publish" in parts:
-            sysctls.route_localnet(own.nics[0].outside)
+            if not own.proxied:
+                sysctls.route_localnet(own.nics[0].outside)
             if own.nics[0].bridge:
                 links.set_hairpin(links.index(own.nics[0].link))
         rules.apply_parts(own.table, parts)

@@ -80,6 +80,8 @@ PARTS: dict[str, tuple[tuple[str, ...], tuple[tuple[str, str], ...]]] = {
             f"map ports6 {{ type {DNAT6}; }}",
             f"map ports4_at {{ type ipv4_addr . {DNAT4}; }}",
             f"map ports6_at {{ type ipv6_addr . {DNAT6}; }}",
+            'set proxied { type inet_proto . inet_service; comment "on 127.0.0.0/8 a process is there for them"; }',
+            "set proxied_at { type ipv4_addr . inet_proto . inet_service; }",
             "chain published",
             "chain published_martians { type filter hook prerouting priority raw; }",
             "chain published_in { type nat hook prerouting priority dstnat; }",
@@ -95,6 +97,8 @@ PARTS: dict[str, tuple[tuple[str, ...], tuple[tuple[str, str], ...]]] = {
             ("published_martians", 'iifname != "lo" ip daddr 127.0.0.0/8 drop'),
             ("published_in", "fib daddr type local jump published"),
             ("published_here", "ip6 daddr ::1 return"),  # the kernel lets nothing from ::1 leave: ip6_route_me_harder()
+            ("published_here", "ip daddr 127.0.0.0/8 meta l4proto . th dport @proxied return"),
+            ("published_here", "ip daddr 127.0.0.0/8 ip daddr . meta l4proto . th dport @proxied_at return"),
             ("published_here", "fib daddr type local jump published"),
             # the answer must come back here to be translated again: from 127.0.0.1, and among containers of one bridge
             ("published_out", "oifname @inside ct status dnat ip saddr 127.0.0.0/8 masquerade"),
@@ -170,6 +174,12 @@ def port_element(protocol: str, ip: str, port: int, to: str, to_port: int, whose
     key = (packed(ip)[1] if ip else b"") + struct.pack(">B3xH2x", PROTOCOLS[protocol], port)
     name = f"ports{6 if ':' in to else 4}" + ("_at" if ip else "")
     return Element(name, key, packed(to)[1] + struct.pack(">H2x", to_port), whose)
+
+
+def proxied_element(protocol: str, ip: str, port: int, whose: str) -> Element:
+    """On the loopback device PORT, of the address IP or ("") all, is the proxy's."""
+    key = (packed(ip)[1] if ip else b"") + struct.pack(">B3xH2x", PROTOCOLS[protocol], port)
+    return Element("proxied_at" if ip else "proxied", key, b"", whose)
 
 
 # --- others ---
