@@ -195,18 +195,18 @@ size_t mc_monitor_program_size(void)
     return sizeof(MONITOR);
 }
 
-static const unsigned char proxy_bytes[] = {
+static const unsigned char PROXY[] = {
 #include "proxy_bytes.inc"
 };
 
 const unsigned char *mc_proxy_program(void)
 {
-    return proxy_bytes;
+    return PROXY;
 }
 
 size_t mc_proxy_program_size(void)
 {
-    return sizeof(proxy_bytes);
+    return sizeof(PROXY);
 }
 
 /* Many small files at once, below DIRFD. NAMES: paths, a zero after each, and one more at the end. OUT gets for each
