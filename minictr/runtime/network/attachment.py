@@ -215,7 +215,12 @@ def tear_down(networks: Networks, *names: str) -> None:
             network = networks.load(name)
         except MinictrError:
             continue  # damaged: network rm says so
-        if network is None or network.netns != own_netns() or network.kept or networks.leases(name):
+        if networks.leases(name):
+            continue
+        if network is None:
+            networks.forget(name)  # the rest of one that was being forgotten
+            continue
+        if network.netns != own_netns() or network.kept:
             continue
         if network.bridge and links.index(name):
             links.delete(name, missing_ok=True)

@@ -210,6 +210,8 @@ class Networks(Handle):
             os.rmdir(path)
         except FileNotFoundError:
             pass
+        except OSError as err:
+            raise StateError(f"remove {path}: {os.strerror(err.errno or 0)}") from err
 
     def ensure(self, name: str, *, bridge: bool = True) -> Network:
         """The network NAME: as it is written down, or a new one with a subnet that nobody here uses.
