@@ -168,6 +168,23 @@ static _Noreturn void serve(void)
     }
 }
 
+/* Once more where it failed: who waits for it would only know that we are gone. */
+static void tell(int32_t to, const struct mc_proxy_report *report)
+{
+    if (mc_raw(__NR_write, to, (long)report, sizeof(*report), 0, 0, 0) < 0)
+        mc_raw(__NR_write, to, (long)report, sizeof(*report), 0, 0, 0);
+}
+
+/* The wish in FD cannot be mapped: whom to tell is read from it. */
+static _Noreturn void give_up(int fd, long error)
+{
+    struct mc_proxy_report report = {(int32_t)-error, -1};
+    int32_t to = -1;
+    mc_raw(__NR_pread64, fd, (long)&to, sizeof(to), offsetof(struct mc_proxy, report), 0, 0);
+    tell(to, &report);
+    mc_leave(125);
+}
+
 /* argv[1]: the number of the descriptor of struct mc_proxy. */
 _Noreturn void mc_main(long *stack)
 {
@@ -177,14 +194,14 @@ _Noreturn void mc_main(long *stack)
     int fd = mc_number(argv[1]);
     long mapped = MC_CALL6(__NR_mmap, 0, 4096, 1 /* r */, 2 /* MAP_PRIVATE */, fd, 0);
     if ((unsigned long)mapped > -4096UL)
-        mc_leave(125);
+        give_up(fd, mapped);
     const struct mc_proxy *wish = (const struct mc_proxy *)mapped;
     if (wish->magic != MC_PROXY_MAGIC || wish->version != MC_PROXY_VERSION)
         mc_leave(125);
     size_t size = wish->size;
     mapped = MC_CALL6(__NR_mmap, 0, size, 1, 2, fd, 0);
     if ((unsigned long)mapped > -4096UL)
-        mc_leave(125);
+        give_up(fd, mapped);
     wish = (const struct mc_proxy *)mapped;
     mc_zero(argv[1], mc_strlen(argv[1])); /* ps shows the name alone */
     mc_raw(__NR_prctl, PR_SET_NAME, (long)"minictr-proxy", 0, 0, 0, 0);
@@ -198,7 +215,7 @@ _Noreturn void mc_main(long *stack)
     if (ret >= 0)
         ret = prepare(wish, &report.port);
     report.error = (int32_t)(ret < 0 ? -ret : 0);
-    mc_raw(__NR_write, wish->report, (long)&report, sizeof(report), 0, 0, 0);
+    tell(wish->report, &report);
     mc_close(wish->report);
     if (ret < 0)
         mc_leave(125);

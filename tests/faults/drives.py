@@ -313,7 +313,7 @@ class Networked(Run):
         return [*super().payloads, os.path.realpath(shutil.which("nft", path="/usr/sbin:/sbin:/usr/bin") or "")]
 
     def kinds(self, told: Told, point: Point | None, found: State | None, left: list[str]) -> Outcome:
-        return super().kinds(told, point, found, left or self.left_of_networks())
+        return super().kinds(told, point, found, [*left, *self.left_of_networks()])
 
     def left_of_networks(self, patience: float = 3.0) -> list[str]:
         """What there is in the try's network but its loopback device, a line each."""

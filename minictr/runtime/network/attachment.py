@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 from minictr.addresses import packed
 from minictr.errors import MinictrError
@@ -67,10 +68,14 @@ class Attachment:
         self.elements: list[tuple[str, Element]] = []  # by table
         self.leased: list[tuple[str, str]] = []  # network, address
         self.netns = own_netns()
+        self.waited = 0.0  # seconds, for the lock
 
     def networks(self) -> Networks:
-        """The lock."""
-        return Networks(self.store)
+        """The lock. That others had it is no time of this start's."""
+        begin = time.monotonic()
+        networks = Networks(self.store)
+        self.waited += time.monotonic() - begin
+        return networks
 
     def join(
         self, name: str, inside: str, *, bridge: bool, ip: str = "", ip6: str = "", mac: str = "", mtu: int = 0

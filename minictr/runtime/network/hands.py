@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from minictr.errors import SpecError, StepFailed
+from minictr.errors import MinictrError, SpecError, StepFailed
 from minictr.kernel import links
 from minictr.kernel.handles import shut
 from minictr.runtime.network import ports, rules, sysctls
@@ -110,9 +110,12 @@ def _namespace_of(start: Start) -> int:
     try:
         netns = os.open(f"/proc/{start.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     except OSError as err:
+        if is_over(start.pidfd, 0):
+            start.told_of_death()
         raise StepFailed(f"open /proc/{start.pid}/ns/net", err.errno or 0) from err
     if is_over(start.pidfd, 0):
         shut(netns)
+        start.told_of_death()
         raise StepFailed("give the container its network", ESRCH, cure="it is over already")
     return netns
 
@@ -179,7 +182,12 @@ def publish_proxy(start: Start, *, only: bool) -> None:
 
     own = attachment(start)
     own.proxied = True
-    own.proxy, report = proxy.start(own, start.pidfd)
+    try:
+        own.proxy, report = proxy.start(own, start.pidfd)
+    except MinictrError:
+        if is_over(start.pidfd, 0):
+            start.told_of_death()  # and so the proxy was
+        raise
     start.own("proxy", report)
 
 

@@ -57,9 +57,12 @@ def start(own: Attachment, watch: int) -> tuple[ProcessIdentity, int]:
     except BaseException as err:
         lib.mc_pidfd_send_signal(pidfd, SIGKILL, 0)
         is_over(pidfd, KILL_TIMEOUT)
-        shut(report)
-        if isinstance(err, ProcessLookupError):
-            raise StepFailed("start the proxy", 0, cure="it was killed, or out of memory") from err
+        try:
+            if isinstance(err, ProcessLookupError):
+                until_bound(own, report, KILL_TIMEOUT)  # why it left
+                raise StepFailed("start the proxy", 0, cure="it was killed, or out of memory") from err
+        finally:
+            shut(report)
         raise
     finally:
         shut(pidfd)
@@ -75,7 +78,7 @@ def until_bound(own: Attachment, report: int, timeout: float) -> None:
     except StepFailed as err:
         if err.errno != EADDRINUSE:
             raise
-        cure = "another program has it: publish another port, or end that program"
+        cure = "another program has it (EADDRINUSE): publish another port, or end that program"
         raise SpecError(f"--publish-proxy: {err.what}: {cure}") from err
 
 
