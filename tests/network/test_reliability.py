@@ -20,6 +20,8 @@ sys.path.append(str(Path(__file__).resolve().parent))
 
 from world import HERE, THERE, World
 
+from minictr.runtime.network.manage import crowded
+
 AT_ONCE = int(os.environ.get("MINICTR_AT_ONCE", "12"))
 WITHOUT_NFT = 'mount --make-rprivate /; mount --bind /dev/null "$0"; exec "$@"'
 
@@ -109,6 +111,15 @@ def test_forwarding_switched_off(net: World) -> None:
         assert net.ask(pid, THERE, 81) == HERE
     net.minictr("rm", "-f", "one", "two")
     net.nothing_left()
+
+
+def test_tracked_connections_near_their_limit_are_told(net: World) -> None:
+    """The limit is the whole machine's, and not a test's to change: what is told of it, and that here nothing is."""
+    assert crowded(90, 100)[0].startswith("90 connections are tracked, of 100")
+    assert crowded(89, 100) == crowded(0, 0) == []
+    net.start("one", "--network", "bridge")
+    assert int(net.sysctl("net.netfilter.nf_conntrack_max")) > 0
+    assert json.loads(net.minictr("network", "inspect", "minictr0"))[0]["InTheWay"] == []
 
 
 @pytest.mark.slow

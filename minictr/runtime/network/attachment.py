@@ -10,7 +10,7 @@ from minictr.errors import MinictrError
 from minictr.kernel import links, nftables
 from minictr.kernel.nftables import Element
 from minictr.runtime.network import egress, proxy, rules, sysctls
-from minictr.runtime.network.networks import Networks, host_end, own_netns
+from minictr.runtime.network.networks import NOT_NETWORKS, Networks, host_end, own_netns
 from minictr.values import Value
 
 TYPE_CHECKING = False
@@ -82,8 +82,8 @@ class Attachment:
     ) -> None:
         """An address of the network NAME, for the device INSIDE. Nothing of the kernel's is touched yet."""
         with self.networks() as networks:
-            network = networks.ensure(name, bridge=bridge)
             try:
+                network = networks.ensure(name, bridge=bridge)
                 host, address, address6 = networks.lease(network, self.owner, self.journal, ip, ip6)
             except BaseException:
                 for one in networks.leases(name):
@@ -220,7 +220,7 @@ def tear_down(networks: Networks, *names: str) -> None:
             network = networks.load(name)
         except MinictrError:
             continue  # damaged: network rm says so
-        if networks.leases(name):
+        if name in NOT_NETWORKS or networks.leases(name):
             continue
         if network is None:
             networks.forget(name)  # the rest of one that was being forgotten

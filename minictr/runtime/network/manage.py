@@ -121,10 +121,28 @@ def obstacles() -> list[str]:
         with open("/proc/sys/net/ipv4/ip_forward", encoding="ascii") as file:
             if file.read().strip() != "1":
                 found.append("net.ipv4.ip_forward is 0: set with the first container that has nat or publishes a port")
+        found += crowded(*map(_number, ("nf_conntrack_count", "nf_conntrack_max")))
         found += rules.in_the_way()
     except (Unsupported, StepFailed, OSError):
         pass
     return found
+
+
+def _number(name: str) -> int:
+    """A setting of connection tracking; 0 in a kernel without."""
+    try:
+        with open(f"/proc/sys/net/netfilter/{name}", encoding="ascii") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return 0
+
+
+def crowded(count: int, most: int) -> list[str]:
+    """A line when of MOST connections that can be tracked nine in ten are: the kernel drops what begins beyond that."""
+    if count * 10 < most * 9 or not most:
+        return []
+    cure = f"sysctl -w net.netfilter.nf_conntrack_max={most * 2}, on the host"
+    return [f"{count} connections are tracked, of {most}: what begins beyond that is dropped: {cure}"]
 
 
 # --- repair ---
