@@ -58,6 +58,8 @@ _HOMES = {
     "minictr.features.seccomp": "Seccomp",
     "minictr.features.lsm": "AppArmor SELinux",
     "minictr.features.filters": "SeccompFilter",
+    "minictr.features.egress": "Egress",
+    "minictr.features.publish_proxy": "PublishProxy",
     "minictr.features.network": "Loopback BridgeNetfilter Bridged Conntrack Nat",
     "minictr.runtime.network.handles": "Bridge Veth Publish Netns Macvlan Ipvlan",
     "minictr.features.cgroups": "Memory Cpu Cpuset Pids Freezer NamedCgroup CgroupConf CgroupParent",

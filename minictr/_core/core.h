@@ -200,6 +200,32 @@ struct mc_monitor {
     int32_t keep[96]; /* what the stub keeps */
 };
 
+enum mc_proxy_mark { MC_PROXY_MAGIC = 0x6d637078, MC_PROXY_VERSION = 1 };
+
+/* One socket of the host, and where it leads. */
+struct mc_proxy_port {
+    uint8_t protocol;          /* IPPROTO_TCP, IPPROTO_UDP */
+    uint8_t family, to_family; /* AF_INET, AF_INET6 */
+    uint8_t spare;
+    uint16_t port, to_port;
+    uint8_t address[16], to[16];
+};
+
+/* All that a proxy is told, in a memory file; its ports stand behind it. See proxy.c. */
+struct mc_proxy {
+    uint32_t magic;
+    uint32_t version;
+    uint32_t size;    /* bytes of the whole */
+    uint32_t n_ports; /* struct mc_proxy_port */
+    int32_t watch;    /* a pidfd of the container's first process */
+    int32_t report;   /* a pipe: how it went */
+};
+
+/* What it says once: errno 0, or what failed, and of which port. */
+struct mc_proxy_report {
+    int32_t error, port;
+};
+
 enum mc_trace_limit { MC_TRACE_CALLS = 1024, MC_TRACE_ERRNOS = 4096, MC_TRACE_TASKS = 16384 };
 
 enum mc_trace_what {
@@ -244,6 +270,8 @@ const unsigned char *mc_stub(void);
 size_t mc_stub_size(void);
 const unsigned char *mc_monitor_program(void);
 size_t mc_monitor_program_size(void);
+const unsigned char *mc_proxy_program(void);
+size_t mc_proxy_program_size(void);
 
 long mc_unshare(uint64_t flags);
 long mc_setns(int fd, int nstype);

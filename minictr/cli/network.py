@@ -6,6 +6,7 @@ from minictr.cli.given import many, said
 from minictr.errors import SpecError
 from minictr.features.namespaces import NetNamespace
 from minictr.features.network import Bridged, Conntrack, Nat, Veth
+from minictr.features.publish_proxy import PublishProxy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,14 +19,15 @@ __all__ = ["network"]
 KNOWN = "none, host, bridge[:NAME], routed[:NAME], container:NAME, ns:PATH and pid:N"
 CABLES = ("bridge", "routed", "default")
 LATER = ("macvlan", "ipvlan", "pasta", "slirp4netns")
-OF_A_NETWORK = {"publish": "--publish", "publish_all": "--publish-all", "network_alias": "--network-alias"}
+OF_A_CABLE = {"publish": "--publish", "publish_all": "--publish-all", "network_alias": "--network-alias"}
+OF_A_CABLE |= {"egress": "--egress", "publish_proxy": "--publish-proxy"}
 ADDRESSES = {"ip": "--ip", "ip6": "--ip6", "mac_address": "--mac-address"}
 
 
 def network(spec: Spec, opts: dict[str, Any]) -> Spec:
     """Every ``--network``, and addresses, ports and names."""
     texts: list[str] = list(opts.get("net", ()))
-    asked = [dest for dest in (*OF_A_NETWORK, *ADDRESSES) if opts.get(dest, False) is not False]
+    asked = [dest for dest in (*OF_A_CABLE, *ADDRESSES) if opts.get(dest, False) is not False]
     for dest, option in ADDRESSES.items():
         if opts.get(dest) == "":
             raise SpecError(f"{option}: empty: name an address")
@@ -41,9 +43,11 @@ def network(spec: Spec, opts: dict[str, Any]) -> Spec:
         spec = _cables(spec, cables, opts)
     elif texts:
         if asked:
-            option = (OF_A_NETWORK | ADDRESSES)[asked[0]]
+            option = {**OF_A_CABLE, **ADDRESSES}[asked[0]]
             raise SpecError(f"{option} with --network {texts[0]}: it has no address of its own: use --network bridge")
         spec = _joined(spec, texts[0])
+    if "egress" in opts:
+        spec = _limited(spec, opts)
     wanted = many(opts, "publish", "--publish", "publish")
     exposed = [port for group in many(opts, "expose", "--expose", "expose") for port in group]
     if opts.get("publish_all"):
@@ -59,7 +63,11 @@ def network(spec: Spec, opts: dict[str, Any]) -> Spec:
     for label in labels:
         if labels.count(label) > 1:
             raise SpecError(f"--publish {label.partition(':')[2]} is given twice")
-    return spec.with_(*wanted) if wanted else spec
+    spec = spec.with_(*wanted) if wanted else spec
+    proxy = opts.get("publish_proxy")
+    if proxy not in (None, "", "only"):
+        raise SpecError(f"--publish-proxy={proxy}: only, or nothing, is wanted")
+    return spec if proxy is None else spec.with_(PublishProxy(proxy == "only"))
 
 
 def _kind(text: str) -> str:
@@ -108,6 +116,15 @@ def _cables(spec: Spec, texts: list[str], opts: dict[str, Any]) -> Spec:
         spec = spec.with_("net", "loopback")
     wall = () if opts.get("profile") == "lxc" else (Conntrack(),)  # lxc-net lets everything be forwarded
     return spec.with_(*cables, *((Bridged(),) if bridged else ()), *wall, Nat())
+
+
+def _limited(spec: Spec, opts: dict[str, Any]) -> Spec:
+    """All ``--egress`` together; in a bridge with what lets rules see frames to its neighbours."""
+    from minictr.parse.egress import egress
+
+    wish = said("--egress", egress, tuple(opts["egress"]))
+    between = ("bridge_netfilter",) if "bridge" in spec.names and "bridge_netfilter" not in spec.names else ()
+    return spec.with_(*between, wish)
 
 
 def _joined(spec: Spec, text: str) -> Spec:

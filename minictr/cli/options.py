@@ -104,8 +104,10 @@ RUN_OPTIONS: tuple[Row, ...] = (
     # --- network ---
     (("--net", "--network"), "net", MANY, "NET", "none, host, bridge, container:NAME; see docs.", NETWORK),
     (("-p", "--publish"), "publish", MANY, "[HOST:]PORT", "[[IP:]HOST:]PORT[/udp|sctp], ranges too.", NETWORK),
+    (("--publish-proxy",), "publish_proxy", OPTIONAL, "only", "Ports by a process too, or only by it.", NETWORK),
     (("-P", "--publish-all"), "publish_all", FLAG, "", "Each exposed port at a free one of the host.", NETWORK),
     (("--expose",), "expose", MANY, "PORT[/udp]", "A port for --publish-all.", NETWORK),
+    (("--egress",), "egress", MANY, "RULES", "What it may reach: none, allow=CIDR[:PORT][/tcp],... or deny=.", NETWORK),
     (("--ip",), "ip", VALUE, "ADDRESS", "IPv4 address; else one that is free.", NETWORK),
     (("--ip6",), "ip6", VALUE, "ADDRESS", "IPv6 address, in a network that has IPv6.", NETWORK),
     (("--mac-address",), "mac_address", VALUE, "MAC", "Of its first device.", NETWORK),

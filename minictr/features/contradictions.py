@@ -280,13 +280,21 @@ def check_network(ctx: Context) -> None:
     """A cable leads into a network of the container's own, and every device, address and port is one."""
     if ctx.has("veth") and not own(ctx, "net"):
         raise SpecError("veth in a joined network namespace would stay there when the program is gone: leave veth out")
+    if ctx.has("egress") and ctx.has("bridge") and not ctx.has("bridge_netfilter"):
+        cure = "add bridge_netfilter, or be routed (--network routed)"
+        raise SpecError(
+            f"egress in a bridge without bridge_netfilter: no rule sees what goes to its neighbours: {cure}"
+        )
+    ports = [feature for feature in ctx.features if isinstance(feature, Publish)]
+    if ctx.has("publish_proxy") and any(port.protocol == "sctp" for port in ports):
+        raise SpecError("publish_proxy passes on TCP and UDP: publish SCTP without it, by address translation")
     seen: dict[str, str] = {}
     for feature in ctx.features:
         if feature.name in ("veth", "publish"):
             if feature.label in seen:
                 raise SpecError(f"{feature.label.replace(':', ' ', 1)} is given twice: keep one")
             seen[feature.label] = feature.name
-    if sum(feature.count for feature in ctx.features if isinstance(feature, Publish)) > PORTS:
+    if sum(port.count for port in ports) > PORTS:
         raise SpecError(f"publish: more than {PORTS} ports: publish fewer, or use the host's network (--network host)")
 
 

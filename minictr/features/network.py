@@ -231,6 +231,6 @@ class Publish(Feature):
             container=self.container,
             count=self.count,
         )
-        if ctx.get("publish") is self:  # what is done once for all of them
+        if ctx.get("publish") is self and not getattr(ctx.get("publish_proxy"), "only", False):  # once for all of them
             yield self.step("forwarding", PREPARE, "ip_forward", undo="put back with the last container")
             yield self.step("publish", ATTACH, "dnat", undo=UNDONE)

@@ -271,7 +271,20 @@ def of_network(call: str, room: str = "hands") -> Callable[..., None]:
     return hand
 
 
-NETWORK = ("lease", "port", "bridge", "bridge_netfilter", "forwarding", "veth", "conntrack", "nat", "publish")
+NETWORK = (
+    "lease",
+    "port",
+    "bridge",
+    "bridge_netfilter",
+    "forwarding",
+    "veth",
+    "egress",
+    "conntrack",
+    "nat",
+    "publish",
+    "publish_proxy",
+    "proxy_bound",
+)
 HANDS: dict[str, Callable[..., None]] = {
     function.__name__: function
     for function in (

@@ -149,8 +149,9 @@ class Start:
             shut(self._open.pop())
 
     def remaining(self) -> float:
-        """Seconds until the deadline, at least 0."""
-        return max(0.0, self.timeout - (_now() - self.clock.begin_ns) / 1e9)
+        """Seconds until the deadline, at least 0; those for which others had the lock of the networks do not count."""
+        waited = self.network.waited if self.network is not None else 0.0
+        return max(0.0, self.timeout + waited - (_now() - self.clock.begin_ns) / 1e9)
 
     def prepare(self) -> None:
         """Check what the caller gave, and do the PREPARE and CLONE steps."""
@@ -324,6 +325,10 @@ class Start:
             if not said:
                 self._judge(True)
         self._judge(False)
+
+    def told_of_death(self) -> None:
+        """The child died before its time, as somebody else noticed first: what the region says is raised."""
+        self._judge(self._poll(0))
 
     def _judge(self, ended: bool) -> None:
         """What the region says of a start whose report pipe ENDED, or whose time is over."""

@@ -19,11 +19,12 @@ ALONE = (
     "apparmor",
     "selinux",
     "idmap",
+    "publish_proxy",
 )  # features, and the modules of the same names, which try them in a way of their own
 # feature -> the controller that a group is made of to find out
 GROUPS = {name: name for name in "memory cpu cpuset pids io devices hugetlb rdma misc freezer".split()}
 # features that need more than one child: a network namespace, tables
-NETWORK = ("veth", "bridge", "bridge_netfilter", "conntrack", "nat", "publish")
+NETWORK = ("veth", "bridge", "bridge_netfilter", "conntrack", "nat", "egress", "publish")
 GROUPS |= {"named_cgroup": "named:systemd", "cgroup_conf": "raw"}
 
 

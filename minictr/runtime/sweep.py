@@ -234,7 +234,7 @@ def _nothing(row: Row) -> bool:
     return False
 
 
-NETWORK = frozenset({"lease", "port", "link", "element"})  # rows that are taken back together
+NETWORK = frozenset({"lease", "port", "link", "element", "proxy"})  # rows that are taken back together
 # kind of a journal row -> what takes it back
 RESOURCES: dict[str, Callable[[Row], bool]] = {
     "name": _nothing,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from minictr.errors import SpecError, StepFailed
+from minictr.errors import MinictrError, SpecError, StepFailed
 from minictr.kernel import links
 from minictr.kernel.handles import shut
 from minictr.runtime.network import ports, rules, sysctls
@@ -110,9 +110,12 @@ def _namespace_of(start: Start) -> int:
     try:
         netns = os.open(f"/proc/{start.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     except OSError as err:
+        if is_over(start.pidfd, 0):
+            start.told_of_death()
         raise StepFailed(f"open /proc/{start.pid}/ns/net", err.errno or 0) from err
     if is_over(start.pidfd, 0):
         shut(netns)
+        start.told_of_death()
         raise StepFailed("give the container its network", ESRCH, cure="it is over already")
     return netns
 
@@ -141,6 +144,15 @@ def _remove_link(name: str) -> None:
     links.delete(name, missing_ok=True)
 
 
+def egress(start: Start, *, allow: tuple[str, ...], deny: tuple[str, ...]) -> None:
+    """What the container begins must be allowed; its program does not run yet."""
+    from minictr.features.egress import Egress
+
+    own = attachment(start)
+    own.egress = Egress(allow, deny)
+    own.limit()
+
+
 def nat(start: Start) -> None:
     """What leaves the container for elsewhere gets the host's address."""
     own = attachment(start)
@@ -157,7 +169,30 @@ def publish(start: Start) -> None:
     """What comes for the ports goes to the container."""
     own = attachment(start)
     nic = own.nics[0]
-    sysctls.route_localnet(nic.outside)
+    if not own.proxied:
+        sysctls.route_localnet(nic.outside)
     if nic.bridge:
         links.set_hairpin(links.index(nic.link))
     own.add(own.wanted("publish"))
+
+
+def publish_proxy(start: Start, *, only: bool) -> None:
+    """A process that binds the ports; it ends when the container's first process does."""
+    from minictr.runtime.network import proxy
+
+    own = attachment(start)
+    own.proxied = True
+    try:
+        own.proxy, report = proxy.start(own, start.pidfd)
+    except MinictrError:
+        if is_over(start.pidfd, 0):
+            start.told_of_death()  # and so the proxy was
+        raise
+    start.own("proxy", report)
+
+
+def proxy_bound(start: Start) -> None:
+    """It has them, and no right any more."""
+    from minictr.runtime.network import proxy
+
+    proxy.until_bound(attachment(start), start.fds["proxy"], start.remaining())

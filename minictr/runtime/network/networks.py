@@ -38,7 +38,8 @@ __all__ = ["DEFAULT", "ROUTED", "Exhausted", "Network", "Networks", "host_end"]
 DEFAULT, ROUTED = "minictr0", "routed"  # names of the networks nobody named: with a bridge, and without
 POOL = "10.90.{}.0/24"  # where subnets are taken from that nobody named
 IFNAMSIZ = 16  # linux/if.h, the closing NUL included
-LOCK_TIMEOUT = 10.0  # seconds
+LOCK_TIMEOUT = 60.0  # seconds: a hundred may start at once, and each has it for some milliseconds
+PAUSE, PAUSES = 0.0005, 0.02  # seconds between two tries, at first and at most
 EAGAIN, EEXIST, ENOENT, EINVAL = 11, 17, 2, 22
 CONFIG_MAX = 1 << 16
 NOT_NETWORKS = frozenset({"ports", "sysctls", "users"})
@@ -150,7 +151,7 @@ class Networks(Handle):
         except OSError as err:
             raise StateError(f"make {self.path}: {os.strerror(err.errno or 0)}") from err
         self._open = True
-        deadline = time.monotonic() + LOCK_TIMEOUT
+        deadline, pause = time.monotonic() + LOCK_TIMEOUT, PAUSE
         while True:
             try:
                 fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -160,7 +161,8 @@ class Networks(Handle):
                     self.close()
                     why = "another process holds it" if err.errno == EAGAIN else os.strerror(err.errno or 0)
                     raise StateError(f"lock {self.path}: {why}") from err
-                time.sleep(0.0005)
+                time.sleep(pause)
+                pause = min(pause * 2, PAUSES)
 
     def _close(self) -> None:
         shut(self.fd)
@@ -187,6 +189,7 @@ class Networks(Handle):
     def save(self, network: Network) -> None:
         """Write NETWORK down."""
         path = os.path.join(self.path, network.name)
+        is_new = not os.path.isdir(path)
         try:
             os.makedirs(f"{path}/leases", 0o700, exist_ok=True)
             replace_text(
@@ -195,6 +198,8 @@ class Networks(Handle):
                 dumps({name: getattr(network, name) for name in network._fields}) + "\n",
             )
         except OSError as err:
+            if is_new:
+                self.forget(network.name)
             raise StateError(f"write {path}/config: {os.strerror(err.errno or 0)}") from err
 
     def forget(self, name: str) -> None:
@@ -214,6 +219,8 @@ class Networks(Handle):
             os.rmdir(path)
         except FileNotFoundError:
             pass
+        except OSError as err:
+            raise StateError(f"remove {path}: {os.strerror(err.errno or 0)}") from err
 
     def ensure(self, name: str, *, bridge: bool = True) -> Network:
         """The network NAME: as it is written down, or a new one with a subnet that nobody here uses.
