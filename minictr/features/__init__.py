@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         UtsNamespace,
     )
     from minictr.features.network import Bridged, BridgeNetfilter, Conntrack, Loopback, Nat, Publish, Veth
+    from minictr.features.pasta import Pasta
     from minictr.features.process import (
         BootId,
         Cwd,
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from minictr.features.profiles import BARE, DEFAULT, DOCKER, LANDLOCK, LXC, PROFILES
     from minictr.features.rootfs import Chroot, Idmap, NoDev, Overlay, PivotRoot, ReadonlyRoot
     from minictr.features.seccomp import Seccomp
+    from minictr.features.upon import IpvlanLink, MacvlanLink
     from minictr.features.users import Identity
     from minictr.steps import Feature
 
@@ -106,9 +108,11 @@ __all__ = [
     "Init",
     "Io",
     "IpcNamespace",
+    "IpvlanLink",
     "Keyring",
     "Landlock",
     "Loopback",
+    "MacvlanLink",
     "MaskedPaths",
     "Memory",
     "Misc",
@@ -121,6 +125,7 @@ __all__ = [
     "NoNewPrivs",
     "OomScoreAdj",
     "Overlay",
+    "Pasta",
     "Pdeathsig",
     "Personality",
     "PidNamespace",
@@ -208,6 +213,9 @@ HOMES: dict[str, tuple[str, str]] = {
     "conntrack": ("network", "Conntrack"),
     "nat": ("network", "Nat"),
     "publish": ("network", "Publish"),
+    "macvlan": ("upon", "MacvlanLink"),
+    "ipvlan": ("upon", "IpvlanLink"),
+    "pasta": ("pasta", "Pasta"),
     "memory": ("cgroups", "Memory"),
     "cpu": ("cgroups", "Cpu"),
     "cpuset": ("cgroups", "Cpuset"),

@@ -27,6 +27,8 @@ NEEDED = {
     "conntrack": ("veth", "nftables"),
     "nat": ("veth", "nftables"),
     "publish": ("veth", "nftables"),
+    "macvlan": ("macvlan",),
+    "ipvlan": ("ipvlan",),
 }
 
 
