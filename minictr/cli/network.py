@@ -161,6 +161,14 @@ def _pasta(text: str, opts: dict[str, Any]) -> Feature:
     return said(option, Pasta, family=only[0] if only else 0, **fields)  # type: ignore[no-any-return]
 
 
+def _is_his_alone(spec: Spec) -> bool:
+    """Whether SPEC is an ordinary user's, in a user namespace of its own."""
+    import os
+
+    userns = spec.get("userns")
+    return bool(os.geteuid()) and userns is not None and not getattr(userns, "join", "")
+
+
 def _joined(spec: Spec, text: str) -> Spec:
     """none, host, container:NAME, ns:PATH, pid:N."""
     from minictr.cli.build import namespace
@@ -175,6 +183,9 @@ def _joined(spec: Spec, text: str) -> Spec:
             raise SpecError(f"--network {text}: whose? container:NAME")
         if not find(name).pid:
             raise SpecError(f"--network {text}: that container does not run: minictr start {name}")
+        if _is_his_alone(spec):
+            cure = f"run the program in that one: minictr exec {name}"
+            raise SpecError(f"--network {text}: its network is of its own user namespace: {cure}")
         return spec.without("net", cascade=True).with_(NetNamespace(join=f"container:{name}"))
     if kind not in ("none", "host", "private", "ns", "pid"):
         raise SpecError(f"--network {text}: not one of {KNOWN}, nor a network that was made (minictr network ls)")
