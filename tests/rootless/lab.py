@@ -152,14 +152,17 @@ def lab(rootfs: Path) -> Iterator[Lab]:
             try:
                 assert process.stdout is not None
                 assert process.stdout.readline() == b"ready\n"
+                has6 = os.path.exists("/proc/sys/net/ipv6")  # User-mode Linux has none
                 made = Lab(process.pid, remote, place)
                 made.run("ip", "link", "add", "wire0", "type", "veth", "peer", "name", "wire0", "netns", remote)
                 for pid, four, six in ((made.host, HERE, HERE6), (remote, THERE, THERE6)):
                     made.run("ip", "address", "add", f"{four}/24", "dev", "wire0", pid=pid)
-                    made.run("ip", "address", "add", f"{six}/64", "dev", "wire0", "nodad", pid=pid)
+                    if has6:
+                        made.run("ip", "address", "add", f"{six}/64", "dev", "wire0", "nodad", pid=pid)
                     made.run("ip", "link", "set", "wire0", "up", pid=pid)
                 made.run("ip", "route", "add", "default", "via", THERE)
-                made.run("ip", "-6", "route", "add", "default", "via", THERE6)
+                if has6:
+                    made.run("ip", "-6", "route", "add", "default", "via", THERE6)
                 try:
                     yield made
                 finally:
