@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 __all__ = ["of_ordinary_user"]
 
+PRIVILEGED = ("mnt", "pid", "net", "ipc", "uts", "cgroupns", "timens", "chroot")
 IDS = 65536  # of a user namespace that nobody described, as for --userns auto
 
 
-def of_ordinary_user(spec: Spec, kinds: frozenset[str]) -> Spec:
+def of_ordinary_user(spec: Spec) -> Spec:
     """SPEC with a user namespace, without which the kernel gives nobody but root any other: with the ids that are
-    delegated to him, or his own alone. As it is where it neither makes a namespace nor changes its root (KINDS are
-    features that make some), and for who may do so."""
-    if "userns" in spec.names or spec.names.isdisjoint(kinds | {"mnt", "net", "chroot"}):
+    delegated to him, or his own alone. As it is where it neither makes a namespace nor changes its root, and for who may do so."""
+    if "userns" in spec.names or spec.names.isdisjoint(PRIVILEGED):
         return spec
     from minictr.kernel import capabilities
 

@@ -166,10 +166,19 @@ def may_make(controller: str, parent: str = "", *, seen: bool = False) -> bool:
 
     Root may wherever it is mounted writable, which only trying tells."""
     try:
-        base = locate(controller, "a", parent, seen=seen).base
+        place = locate(controller, "a", parent, seen=seen)
     except Unsupported:
         return False
-    return os.geteuid() == 0 or os.access(base, os.W_OK)
+    if os.geteuid() == 0:
+        return True
+    if place.version == 2 and controller not in V2_OWN:
+        try:
+            given = content(f"{place.base}/cgroup.controllers").split()
+        except OSError:
+            return False
+        if controller.encode() not in given:
+            return False
+    return os.access(place.base, os.W_OK)
 
 
 def _missing(controller: str) -> tuple[str, str]:

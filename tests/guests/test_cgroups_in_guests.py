@@ -16,6 +16,7 @@ GUEST_TESTS = {
         "tests/kernel/test_cgroup*.py",
         "tests/kernel/test_isolation.py",
         "tests/rootless/test_limits.py",
+        "tests/network/test_ipvlan.py",
     ),
     "v1": ("tests/guests/inside.py", "tests/kernel/test_cgroups.py", "tests/security/test_calls.py"),
     "hybrid": ("tests/guests/inside.py", "tests/runtime/test_cgroups.py"),

@@ -1,4 +1,4 @@
-"""macvlan and ipvlan for containers: on the wire beside the host, addresses leased or named, also beside a bridge."""
+"""macvlan for containers: on the wire beside the host, addresses leased or named, alone and beside a bridge."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ import pytest
 sys.path.append(str(Path(__file__).resolve().parent))
 
 from world import HERE, THERE, World
-
-from minictr.kernel import links
 
 SUBNET = "subnet=192.0.2.0/24,gateway=192.0.2.2"
 NAMED = f"{SUBNET},ip=192.0.2.50"
@@ -107,26 +105,4 @@ def test_beside_a_bridge(net: World) -> None:
     defaults = [route for route in net.ip("route", pid=net.pid("both")) if route["dst"] == "default"]
     assert [route["dev"] for route in defaults] == ["eth1"]
     net.minictr("rm", "-f", "both")
-    net.nothing_left()
-
-
-@pytest.mark.parametrize("mode", ["l2", "l3", "l3s"])
-def test_ipvlan(net: World, mode: str) -> None:
-    """Where the kernel has it; where not, the reason is told before anything is made."""
-    words = ("--network", f"ipvlan:wire0:{NAMED},mode={mode}")
-    if not links.probe()["ipvlan"]:
-        told = net.minictr("run", "--rootfs", net.rootfs, *words, "--", "true", check=False)
-        assert told.startswith("125 minictr run: ipvlan: this kernel has no ipvlan devices; needs CONFIG_IPVLAN")
-        net.nothing_left()
-        return
-    net.start("one", *words)
-    row = device(net, "one")
-    assert row["linkinfo"]["info_kind"] == "ipvlan"
-    assert row["linkinfo"]["info_data"]["mode"] == mode
-    assert row["address"] == net.ip("link", "show", "wire0")[0]["address"]
-    (route,) = (route for route in net.ip("route", pid=net.pid("one")) if route["dst"] == "default")
-    assert route.get("gateway") == ("192.0.2.2" if mode == "l2" else None)
-    with net.server(net.remote, 81):
-        assert net.ask(net.pid("one"), THERE, 81) == "192.0.2.50"
-    net.minictr("rm", "-f", "one")
     net.nothing_left()

@@ -16,7 +16,7 @@ from lab import UID, Lab
 from minictr.kernel import cgroup_tasks, cgroups
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def subtree(machine: Lab) -> Iterator[str]:
     """A group that is the user's, with memory, pids and cpu for those below it."""
     there = [each for each in cgroups.hierarchies() if each.version == 2 and each.own]
@@ -34,7 +34,7 @@ def subtree(machine: Lab) -> Iterator[str]:
 
 
 @pytest.fixture
-def inside(lab: Lab, subtree: str) -> str:
+def inside(subtree: str, lab: Lab) -> str:
     """What root does first: the command is alone in the group, as under systemd-run --user --scope -p Delegate=yes."""
     return f"echo $$ >{subtree}/cgroup.procs"
 
@@ -43,7 +43,7 @@ def words(lab: Lab, *options: object) -> list[object]:
     return ["--overlay", "--rootfs", lab.rootfs, *options, "--"]
 
 
-def test_the_default_limit_of_processes(lab: Lab, subtree: str, inside: str) -> None:
+def test_the_default_limit_of_processes(inside: str, lab: Lab, subtree: str) -> None:
     """No option is needed: minictr steps aside in the group that is his, and its containers are beside it."""
     lab.ok("run", "-d", "--name", "web", *words(lab), "sleep", "1000", before=inside)
     groups = [path for path in Path(subtree).iterdir() if path.name.startswith("minictr-")]
@@ -55,17 +55,20 @@ def test_the_default_limit_of_processes(lab: Lab, subtree: str, inside: str) -> 
     assert [Path(f"/proc/{pid}/comm").read_text() for pid in aside] == ["minictr-mon\n"]
 
 
-def test_memory_and_processes(lab: Lab, inside: str) -> None:
+def test_memory(inside: str, lab: Lab) -> None:
     eat = "head -c 200M /dev/zero | tail -c 190M >/dev/null"
     done = lab.user("run", "-m", "48M", "--memory-swap", "48M", *words(lab), "sh", "-c", eat, before=inside)
     assert "memory" in done.stderr and "48M" in done.stderr.replace(" MiB", "M"), done
+
+
+def test_processes(inside: str, lab: Lab) -> None:
     many = "for i in 1 2 3 4 5 6 7 8 9; do sleep 3 & done; wait"
     done = lab.user("run", "--pids-limit", "6", *words(lab), "sh", "-c", many, before=inside)
     assert done.returncode != 0
     assert "processes" in done.stderr, done
 
 
-def test_kept_containers(lab: Lab, subtree: str, inside: str) -> None:
+def test_kept_containers(inside: str, lab: Lab, subtree: str) -> None:
     """Pause, update and stats: the groups of a kept container are his as well."""
     lab.ok("run", "-d", "--name", "web", *words(lab, "-m", "64M"), "sleep", "1000", before=inside)
     (group,) = (path for path in Path(subtree).iterdir() if path.name.startswith("minictr-"))
@@ -81,6 +84,6 @@ def test_kept_containers(lab: Lab, subtree: str, inside: str) -> None:
     assert not group.exists()
 
 
-def test_what_is_not_his_is_refused(lab: Lab) -> None:
+def test_what_is_not_his_is_refused(subtree: str, lab: Lab) -> None:
     told = lab.refused("run", "-m", "64M", *words(lab), "true")
     assert "delegated" in told and "--without" in told
