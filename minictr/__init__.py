@@ -61,6 +61,8 @@ _HOMES = {
     "minictr.features.egress": "Egress",
     "minictr.features.publish_proxy": "PublishProxy",
     "minictr.features.network": "Loopback BridgeNetfilter Bridged Conntrack Nat",
+    "minictr.features.pasta": "Pasta",
+    "minictr.features.upon": "MacvlanLink IpvlanLink",
     "minictr.runtime.network.handles": "Bridge Veth Publish Netns Macvlan Ipvlan",
     "minictr.features.cgroups": "Memory Cpu Cpuset Pids Freezer NamedCgroup CgroupConf CgroupParent",
     "minictr.features.cgroup_devices": "Io Devices Device Hugetlb Rdma Misc",

@@ -16,13 +16,17 @@ if TYPE_CHECKING:
 __all__ = ["names"]
 
 RESOLVER = {"dns": "--dns", "dns_search": "--dns-search", "dns_option": "--dns-option"}
-# What is given unasked, by the first word of --network; macvlan and pasta bring a network of their own as a cable does
+# What is given unasked, by the first word of --network
 CABLE = ("hosts", "resolv_conf", "hostname_file", "names")
+ALONE = ("hosts", "resolv_conf", "hostname_file")  # no neighbours that could call it
 UNASKED: dict[str, tuple[str, ...]] = {
     "": (),
     "none": ("hosts", "hostname_file"),
     "private": ("hosts", "hostname_file"),
-    "host": ("hosts", "resolv_conf", "hostname_file"),
+    "host": ALONE,
+    "macvlan": ALONE,
+    "ipvlan": ALONE,
+    "pasta": ALONE,
     "container": ("hostname_file",),
     "ns": (),
     "pid": (),
@@ -54,12 +58,19 @@ def _given(spec: Spec, unasked: tuple[str, ...], kind: str, joined: str) -> Spec
     if "hosts" in unasked:
         wanted.append(Hosts(base="host" if kind == "host" else "own"))
     if "resolv_conf" in unasked:
-        wanted.append(ResolvConf(loopback=kind == "host"))
+        wanted.append(_resolv_conf(spec, kind))
     if "hostname_file" in unasked and "hostname" in spec.names:
         wanted.append(HostnameFile())
     if "names" in unasked:
         wanted.append(Names())
     return spec.with_(*wanted, *(_shared(joined) if joined else ()))
+
+
+def _resolv_conf(spec: Spec, kind: str) -> ResolvConf:
+    """That fits the network KIND. pasta has an address that stands for the host's own server, a loopback one too."""
+    pasta: Any = spec.get("pasta")
+    servers = (pasta.dns,) if pasta is not None and pasta.dns else ()
+    return ResolvConf(servers, loopback=kind == "host")
 
 
 def _shared(name: str) -> list[Feature]:
@@ -89,7 +100,7 @@ def _resolver(spec: Spec, opts: dict[str, Any], kind: str) -> Spec:
         return spec
     if opts.get("dns") == ["none"]:
         return spec.without("resolv_conf")
-    present: Any = spec.get("resolv_conf") or ResolvConf(loopback=kind == "host")
+    present: Any = spec.get("resolv_conf") or _resolv_conf(spec, kind)
     fields = {"dns": "servers", "dns_search": "search", "dns_option": "options"}
     return spec.with_(said(RESOLVER[asked[0]], present.replace, **{fields[dest]: tuple(opts[dest]) for dest in asked}))
 

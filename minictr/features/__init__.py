@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         UtsNamespace,
     )
     from minictr.features.network import Bridged, BridgeNetfilter, Conntrack, Loopback, Nat, Publish, Veth
+    from minictr.features.pasta import Pasta
     from minictr.features.process import (
         BootId,
         Cwd,
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from minictr.features.profiles import BARE, DEFAULT, DOCKER, LANDLOCK, LXC, PROFILES
     from minictr.features.rootfs import Chroot, Idmap, NoDev, Overlay, PivotRoot, ReadonlyRoot
     from minictr.features.seccomp import Seccomp
+    from minictr.features.upon import IpvlanLink, MacvlanLink
     from minictr.features.users import Identity
     from minictr.steps import Feature
 
@@ -109,9 +111,11 @@ __all__ = [
     "Init",
     "Io",
     "IpcNamespace",
+    "IpvlanLink",
     "Keyring",
     "Landlock",
     "Loopback",
+    "MacvlanLink",
     "MaskedPaths",
     "Memory",
     "Misc",
@@ -125,6 +129,7 @@ __all__ = [
     "NoNewPrivs",
     "OomScoreAdj",
     "Overlay",
+    "Pasta",
     "Pdeathsig",
     "Personality",
     "PidNamespace",
@@ -219,6 +224,9 @@ HOMES: dict[str, tuple[str, str]] = {
     "hostname_file": ("names", "HostnameFile"),
     "names": ("names", "Names"),
     "publish_proxy": ("publish_proxy", "PublishProxy"),
+    "macvlan": ("upon", "MacvlanLink"),
+    "ipvlan": ("upon", "IpvlanLink"),
+    "pasta": ("pasta", "Pasta"),
     "memory": ("cgroups", "Memory"),
     "cpu": ("cgroups", "Cpu"),
     "cpuset": ("cgroups", "Cpuset"),

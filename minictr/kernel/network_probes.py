@@ -43,6 +43,8 @@ NEEDED = {
     "nat": ("veth", "nftables"),
     "egress": ("veth", "nftables", "bridge_rules"),
     "publish": ("veth", "nftables"),
+    "macvlan": ("macvlan",),
+    "ipvlan": ("ipvlan",),
 }
 
 

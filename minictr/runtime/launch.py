@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from minictr.runtime.identity import ProcessIdentity
     from minictr.runtime.leases import Lease
     from minictr.runtime.network.attachment import Attachment
+    from minictr.runtime.network.pasta import PastaNetwork
     from minictr.runtime.observed.start import Observer
     from minictr.runtime.record import Record
     from minictr.runtime.supervisor import Supervisor
@@ -43,7 +44,9 @@ if TYPE_CHECKING:
 SIGKILL = 9
 CLONE_NEWPID = 0x20000000  # linux/sched.h
 START_TIMEOUT = 10.0
-RECORDED = frozenset({"cgroup", "lease", "lease_ids"})  # steps whose work outlives a killed parent: written down before
+RECORDED = frozenset(
+    {"cgroup", "lease", "lease_ids", "lease_upon", "pasta"}
+)  # steps whose work outlives a killed parent: written down before
 REAP_TIMEOUT = 5.0
 PAGE = 4096
 
@@ -102,7 +105,7 @@ class Start:
         self.group = ""  # the name of the container's cgroups
         self.places: dict[str, Place] = {}  # controller -> the container's own cgroup
         self.lease: Lease | None = None  # ids of the host that it has for itself
-        self.network: Attachment | None = None  # its cables, addresses and ports
+        self.network: Attachment | PastaNetwork | None = None  # its cables, addresses and ports
         self.identity: ProcessIdentity | None = None
         self.cgroup_fd = -1  # of the cgroup v2 directory that the child is born in
         if console is not None:

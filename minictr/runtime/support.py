@@ -24,7 +24,7 @@ ALONE = (
 # feature -> the controller that a group is made of to find out
 GROUPS = {name: name for name in "memory cpu cpuset pids io devices hugetlb rdma misc freezer".split()}
 # features that need more than one child: a network namespace, tables
-NETWORK = ("veth", "bridge", "bridge_netfilter", "conntrack", "nat", "egress", "publish")
+NETWORK = tuple("veth bridge bridge_netfilter conntrack nat egress publish macvlan ipvlan pasta".split())
 GROUPS |= {"named_cgroup": "named:systemd", "cgroup_conf": "raw"}
 
 
@@ -51,10 +51,14 @@ def _group(name: str) -> Support:
 
 
 def _network() -> dict[str, Support]:
-    """What a container can have of networks."""
+    """What a container can have of networks; ports by pasta, where rules are not this user's."""
     from minictr.kernel.network_probes import supports as found
+    from minictr.kernel.pasta import probe
 
-    return found()
+    answers = {**found(), **probe()}
+    if not answers["publish"] and answers["pasta"]:
+        answers["publish"] = answers["pasta"]
+    return answers
 
 
 def support(feature: str | Feature | type[Feature]) -> Support:

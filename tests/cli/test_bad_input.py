@@ -70,7 +70,11 @@ BAD = {
         option: ["", "nope", "ns:", "ns:/nosuch", "pid:", "pid:x", "pid:0", "pid:4194304", "Host"]
         for option in ("--pid", "--ipc", "--uts", "--net", "--userns", "--cgroupns", "--time")
     },
-    "--network": ["container:x", "container:", "bridge:nosuch", "bridge:a/b", "macvlan:eth0", "pasta", "bridge:mtu=x"],
+    "--network": ["container:x", "container:", "bridge:nosuch", "bridge:a/b", "slirp4netns", "bridge:mtu=x", "macvlan",
+        "ipvlan:", "pasta:ip=",
+        "macvlan:nosuch0", "macvlan:lo:mode=l2", "macvlan:lo:ip=10.1.0.5", "macvlan:lo:subnet=10.1.0.0/24,ip=10.2.0.5",
+        "ipvlan:lo:mode=bridge", "ipvlan:lo:mac=02:00:00:00:00:01", "macvlan:lo:gateway=x", "pasta:nope", "pasta:ip=x",
+        "pasta:ipv4_only,ipv6_only", "pasta:tcp_ns=x", "pasta:ip6=10.1.0.5", "pasta:mtu=1", "pasta:prefix=33"],
     "-p": ["", "0", "65536", "80:", "x:80", "1:2:3:4", "80/icmp", "8000-8001:80", "9-8", "::1:80:80", "1.2.3:80:80"],
     "--publish": ["80-81", "[::1:80:80", "80:80-", "-1:80"],
     "--network-alias": ["", "a b", "-a", "x" * 64],

@@ -203,7 +203,8 @@ def world(state: Path, cli: list[str], rootfs: Path) -> Iterator[World]:
         made.run("ip", "link", "add", "wire0", "type", "veth", "peer", "name", "wire0", "netns", remote)
         for pid, four, six in ((host, HERE, HERE6), (remote, THERE, THERE6)):
             made.run("ip", "address", "add", f"{four}/24", "dev", "wire0", pid=pid)
-            made.run("ip", "address", "add", f"{six}/64", "dev", "wire0", "nodad", pid=pid)
+            if os.path.exists("/proc/sys/net/ipv6"):  # User-mode Linux has none
+                made.run("ip", "address", "add", f"{six}/64", "dev", "wire0", "nodad", pid=pid)
             made.run("ip", "link", "set", "wire0", "up", pid=pid)
         try:
             yield made

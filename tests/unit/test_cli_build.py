@@ -156,6 +156,7 @@ def test_every_feature_can_be_left_out_by_name(name):
 
 NEED_SETTINGS = {"bind", "tmpfs", "hostname", "domainname", "cwd", "oom_score_adj"}
 NEED_SETTINGS |= {"device", "cgroup_conf", "cgroup_parent", "landlock", "apparmor", "selinux", "securebits", "publish"}
+NEED_SETTINGS |= {"macvlan", "ipvlan"}
 
 
 @pytest.mark.parametrize("name", sorted(REGISTRY.keys() - NEED_SETTINGS))

@@ -60,7 +60,10 @@ class Attachment:
         self.store, self.journal, self.owner, self.whose = journal.store, journal, owner, f"minictr {whose}"
         self.parts = parts
         self.table = rules.table(self.store)
-        self.nics: list[Nic] = []
+        self.nics: list[Nic] = []  # cables
+        self.upon: list[Nic] = []  # devices on one of the host's
+        self.order: list[str] = []  # names of all, as they were wished for
+        self.default = ""  # the first that leads anywhere: it has the default route
         self.ports: list[tuple[str, str, int, int]] = []  # protocol, address, port here, port there
         self.egress: Egress | None = None  # what it may reach
         self.proxied = False  # a proxy serves its ports too
@@ -107,6 +110,13 @@ class Attachment:
                 mtu or network.mtu,
             )
         )
+        self.added(inside, routes=True)
+
+    def added(self, inside: str, *, routes: bool) -> None:
+        """The device INSIDE is one of its; ROUTES: there is a way out by it."""
+        self.order.append(inside)
+        if routes and not self.default:
+            self.default = inside
 
     def rows(self) -> tuple[tuple[str, ...], ...]:
         """The devices as a state has them."""
@@ -114,13 +124,13 @@ class Attachment:
             (
                 nic.network,
                 nic.inside,
-                f"{nic.address}/{nic.prefix}",
+                f"{nic.address}/{nic.prefix}" if nic.address else "",
                 f"{nic.address6}/{nic.prefix6}" if nic.address6 else "",
                 nic.gateway,
                 nic.mac,
                 nic.link,
             )
-            for nic in self.nics
+            for nic in sorted((*self.nics, *self.upon), key=lambda nic: self.order.index(nic.inside))
         )
 
     def wanted(self, part: str) -> list[Element]:

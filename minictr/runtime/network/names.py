@@ -62,7 +62,8 @@ def resolv_conf(
     start: Start, *, servers: tuple[str, ...], search: tuple[str, ...], options: tuple[str, ...], loopback: bool
 ) -> None:
     """/etc/resolv.conf as the descriptor "resolv_conf", a memory file."""
-    six = start.network is None or any(nic.address6 for nic in start.network.nics)
+    devices = () if start.network is None else (*start.network.nics, *start.network.upon)
+    six = not devices or any(nic.address6 for nic in devices)
     from minictr.runtime.network.resolver import resolver_text
 
     text = resolver_text(servers, search, options, loopback=loopback, six=six)

@@ -118,7 +118,7 @@ def must_be_admin(feature: str) -> None:
 
     if "NET_ADMIN" not in capabilities.get().effective:
         reason = "a link between two networks needs CAP_NET_ADMIN over both"
-        raise Unsupported(feature, reason, "be root, or share the host's network (--network host)")
+        raise Unsupported(feature, reason, "use --network pasta, which needs none, or be root")
 
 
 def own_netns() -> int:
