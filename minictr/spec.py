@@ -21,7 +21,7 @@ def label(feature: Feature) -> str:
 
 def narrowed(feature: Feature, names: frozenset[str]) -> Feature | None:
     """What is left of a wish where only NAMES are there for it to stand on: itself, less of it, or None."""
-    if any(needed not in names for needed, _ in feature.NEEDS):
+    if any(names.isdisjoint(needed.split("|")) for needed, _ in feature.NEEDS):
         return None
     if feature.name in OF_GROUPS and GROUPED.isdisjoint(names):
         return None

@@ -80,7 +80,7 @@ class Feature(Value):
     NAME: ClassVar[str] = ""
     SUMMARY: ClassVar[str] = ""
     MANY: ClassVar[bool] = False
-    NEEDS: ClassVar[tuple[tuple[str, str], ...]] = ()  # (feature name, why): a contradiction without it
+    NEEDS: ClassVar[tuple[tuple[str, str], ...]] = ()  # (feature, or "one|other", why): a contradiction without it
 
     name: ClassVar[str] = ""  # NAME, as instances and classes both are asked for it
 

@@ -8,8 +8,8 @@
 set -eu
 
 build='gcc libc6-dev libcap-dev make python3-dev python3-venv'
-use='iproute2 libcap2-bin libseccomp2 mmdebstrap ncurses-base ncurses-bin nftables procps uidmap util-linux'
-check='bzip2 clang-format mount strace tmux xz-utils zstd'
+use='iproute2 libcap2-bin libseccomp2 mmdebstrap ncurses-base ncurses-bin nftables passt procps uidmap util-linux'
+check='bzip2 clang-format fuse-overlayfs fuse3 mount strace tmux xz-utils zstd'
 cross='gcc-aarch64-linux-gnu libc6-dev-arm64-cross'
 guest='apparmor kmod secilc user-mode-linux' # tests/guests; Debian has it for x86 only
 peers='bubblewrap crun lxc runc'

@@ -1,8 +1,8 @@
-"""Builds the C core: two static programs first, then the extension module that carries them as bytes.
+"""Builds the C core: three static programs first, then the extension module that carries them as bytes.
 
-Run by setuptools through ``cffi_modules`` (see setup.py). Stub and monitor are static ELF programs without libc, sealed
-memory files at run time. The stub is the only thing of minictr that exists inside a container; the monitor is all that
-stays outside of a detached one.
+Run by setuptools through ``cffi_modules`` (see setup.py). Stub, monitor and proxy are static ELF programs without
+libc, sealed memory files at run time. The stub is the only thing of minictr that exists inside a container; the monitor
+is all that stays outside of a detached one, but for a proxy where it was asked for.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ STATIC_FLAGS = (
     " -mno-red-zone -Wall -Wextra -Werror"
 )
 LINK_FLAGS = "-static -nostdlib -nostartfiles -no-pie -Wl,--build-id=none -Wl,-z,noexecstack -Wl,-z,noseparate-code -s"
-PROGRAMS = ("stub", "monitor")
+PROGRAMS = ("stub", "monitor", "proxy")
 SOURCES = (
     "text.c",
     "process.c",
@@ -32,6 +32,7 @@ SOURCES = (
     "ops_mask.c",
     "ops_overlay.c",
     "ops_file.c",
+    "ops_names.c",
     "ops_process.c",
     "ops_privilege.c",
     "ops_landlock.c",

@@ -195,6 +195,20 @@ size_t mc_monitor_program_size(void)
     return sizeof(MONITOR);
 }
 
+static const unsigned char PROXY[] = {
+#include "proxy_bytes.inc"
+};
+
+const unsigned char *mc_proxy_program(void)
+{
+    return PROXY;
+}
+
+size_t mc_proxy_program_size(void)
+{
+    return sizeof(PROXY);
+}
+
 /* Many small files at once, below DIRFD. NAMES: paths, a zero after each, and one more at the end. OUT gets for each
  * 32 bits, its length or -errno, and its text as one read(2) gives it. The bytes of OUT that are used; -ENOSPC when it
  * is too small. */

@@ -33,6 +33,7 @@ enum mc_op_kind {
     MC_OP_SYMLINK,
     MC_OP_WRITE_FILE,
     MC_OP_BOOT_ID,
+    MC_OP_ETC_FILE,
     MC_OP_SETHOSTNAME,
     MC_OP_SETDOMAINNAME,
     MC_OP_LOOPBACK_UP,
@@ -88,6 +89,9 @@ enum mc_region_flag { MC_REGION_JOINS = 1, MC_REGION_FORKS = 2 };
 
 /* flags of mount, attach, remount and chdir */
 enum mc_path_flag { MC_MKDIR = 1, MC_MKFILE = 2, MC_RECURSIVE = 4, MC_NOFOLLOW = 8 };
+
+/* flags of etc_file: the descriptor is a mount, and goes there itself; nothing may be made in this root */
+enum mc_etc_flag { MC_ETC_TREE = 1, MC_ETC_SEALED = 2 };
 
 /* flags of init: keep the parent death signal; fork with a copy of the memory (a new time namespace needs it) */
 enum mc_init_flag { MC_INIT_DIE_WITH_PARENT = 1, MC_INIT_COPY = 2 };
@@ -196,6 +200,32 @@ struct mc_monitor {
     int32_t keep[96]; /* what the stub keeps */
 };
 
+enum mc_proxy_mark { MC_PROXY_MAGIC = 0x6d637078, MC_PROXY_VERSION = 1 };
+
+/* One socket of the host, and where it leads. */
+struct mc_proxy_port {
+    uint8_t protocol;          /* IPPROTO_TCP, IPPROTO_UDP */
+    uint8_t family, to_family; /* AF_INET, AF_INET6 */
+    uint8_t spare;
+    uint16_t port, to_port;
+    uint8_t address[16], to[16];
+};
+
+/* All that a proxy is told, in a memory file; its ports stand behind it. See proxy.c. */
+struct mc_proxy {
+    uint32_t magic;
+    uint32_t version;
+    uint32_t size;    /* bytes of the whole */
+    uint32_t n_ports; /* struct mc_proxy_port */
+    int32_t watch;    /* a pidfd of the container's first process */
+    int32_t report;   /* a pipe: how it went */
+};
+
+/* What it says once: errno 0, or what failed, and of which port. */
+struct mc_proxy_report {
+    int32_t error, port;
+};
+
 enum mc_trace_limit { MC_TRACE_CALLS = 1024, MC_TRACE_ERRNOS = 4096, MC_TRACE_TASKS = 16384 };
 
 enum mc_trace_what {
@@ -240,6 +270,8 @@ const unsigned char *mc_stub(void);
 size_t mc_stub_size(void);
 const unsigned char *mc_monitor_program(void);
 size_t mc_monitor_program_size(void);
+const unsigned char *mc_proxy_program(void);
+size_t mc_proxy_program_size(void);
 
 long mc_unshare(uint64_t flags);
 long mc_setns(int fd, int nstype);

@@ -10,7 +10,8 @@
     X(OVERLAY_TREES, overlay_trees) X(SETATTR, setattr) X(ROOT_ATTACH, root_attach) \
     X(PIVOT_ROOT, pivot_root) X(CHROOT, chroot) X(MOUNT, mount) X(ATTACH, attach) X(VERIFY_MOUNT, verify_mount) \
     X(MASK, mask) X(READONLY_PATH, readonly_path) X(REMOUNT, remount) X(MKDIR, mkdir) X(MKNOD, mknod) X(SYMLINK, symlink) \
-    X(WRITE_FILE, write_file) X(BOOT_ID, boot_id) X(SETHOSTNAME, sethostname) X(SETDOMAINNAME, setdomainname) \
+    X(WRITE_FILE, write_file) X(BOOT_ID, boot_id) X(ETC_FILE, etc_file) \
+    X(SETHOSTNAME, sethostname) X(SETDOMAINNAME, setdomainname) \
     X(LOOPBACK_UP, loopback_up) X(RLIMIT, rlimit) X(UMASK, umask) X(CHDIR, chdir) \
     X(PERSONALITY, personality) X(KEYRING, keyring) X(EXEC_LABEL, exec_label) X(SETSID, setsid) \
     X(CONSOLE, console) X(STDIO, stdio) \

@@ -69,6 +69,9 @@ long mc_set_attributes(int fd, int flags, uint64_t set, uint64_t clear, uint64_t
 long mc_move_onto(int tree, int target);
 long mc_move_inside(long tree, const char *path, int path_flags);
 
+/* ops_overlay.c */
+size_t mc_fd_path(char *to, long fd);
+
 /* struct statfs of asm-generic/statfs.h, whose two ints of fsid fill a long on every 64-bit machine */
 struct mc_statfs {
     long type, bsize, blocks, bfree, bavail, files, ffree, fsid, namelen, frsize, flags;
@@ -86,7 +89,7 @@ mc_op_fn mc_op_propagation, mc_op_open_tree, mc_op_fsmount, mc_op_adopt, mc_op_o
 mc_op_fn mc_op_overlay_trees, mc_op_verify_no_userns;
 mc_op_fn mc_op_root_attach, mc_op_pivot_root, mc_op_chroot;
 mc_op_fn mc_op_mount, mc_op_attach, mc_op_verify_mount, mc_op_mask, mc_op_readonly_path, mc_op_remount;
-mc_op_fn mc_op_mkdir, mc_op_mknod, mc_op_symlink, mc_op_write_file, mc_op_boot_id;
+mc_op_fn mc_op_mkdir, mc_op_mknod, mc_op_symlink, mc_op_write_file, mc_op_boot_id, mc_op_etc_file;
 mc_op_fn mc_op_sethostname, mc_op_setdomainname, mc_op_loopback_up;
 mc_op_fn mc_op_rlimit, mc_op_umask, mc_op_chdir, mc_op_personality, mc_op_keyring, mc_op_setsid;
 mc_op_fn mc_op_console, mc_op_stdio, mc_op_init, mc_op_fork;

@@ -2,7 +2,7 @@
 #include "machine.h"
 
 /* "/proc/self/fd/N" of an O_PATH descriptor: layer paths of any length and with any character, in 20 bytes. */
-static size_t fd_path(char *to, long fd)
+size_t mc_fd_path(char *to, long fd)
 {
     mc_copy(to, "/proc/self/fd/", 14);
     return 14 + mc_append_number(to + 14, (uint64_t)fd);
@@ -21,7 +21,7 @@ static long lower_layers(int fs, const char *layer, int64_t count)
             return -MC_ENAMETOOLONG;
         if (n)
             joined[n++] = ':';
-        n += fd_path(joined + n, fd);
+        n += mc_fd_path(joined + n, fd);
     }
     return MC_CALL5(__NR_fsconfig, fs, FSCONFIG_SET_STRING, "lowerdir", joined, 0);
 }
@@ -33,7 +33,7 @@ static long writable_layer(int fs, const char *key, int at, const char *name)
     long fd = MC_CALL4(__NR_openat, at, name, MC_O_PATH | MC_O_CLOEXEC, 0);
     if (fd < 0)
         return fd;
-    fd_path(path, fd);
+    mc_fd_path(path, fd);
     return MC_CALL5(__NR_fsconfig, fs, FSCONFIG_SET_STRING, key, path, 0);
 }
 
@@ -131,15 +131,15 @@ static long overlay_of(struct mc_machine *m, struct mc_op *op, int upper, int wo
     for (int64_t i = 0; i < op->arg[1] && n + 24 < sizeof(text); i++) {
         if (n)
             text[n++] = ':';
-        n += fd_path(text + n, listed(m, op, 0, i));
+        n += mc_fd_path(text + n, listed(m, op, 0, i));
     }
     long ret = MC_CALL5(__NR_fsconfig, fs, FSCONFIG_SET_STRING, "source", "overlay", 0);
     if (ret >= 0)
         ret = MC_CALL5(__NR_fsconfig, fs, FSCONFIG_SET_STRING, "lowerdir", text, 0);
-    fd_path(text, upper);
+    mc_fd_path(text, upper);
     if (ret >= 0)
         ret = MC_CALL5(__NR_fsconfig, fs, FSCONFIG_SET_STRING, "upperdir", text, 0);
-    fd_path(text, work);
+    mc_fd_path(text, work);
     if (ret >= 0)
         ret = MC_CALL5(__NR_fsconfig, fs, FSCONFIG_SET_STRING, "workdir", text, 0);
     if (ret >= 0)

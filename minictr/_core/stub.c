@@ -21,6 +21,7 @@
 #include "ops_overlay.c"
 
 #include "ops_file.c"
+#include "ops_names.c"
 
 #include "ops_process.c"
 

@@ -140,8 +140,10 @@ static inline long mc_clone3(struct clone_args *args, void (*fn)(void *), void *
 #define MC_O_PATH 010000000
 #if defined(__aarch64__)
 #define MC_O_DIRECTORY 040000
+#define MC_O_NOFOLLOW 0100000
 #else
 #define MC_O_DIRECTORY 0200000
+#define MC_O_NOFOLLOW 0400000
 #endif
 #define MC_AT_EMPTY_PATH 0x1000
 #define MC_AT_RECURSIVE 0x8000

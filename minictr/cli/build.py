@@ -51,8 +51,8 @@ NAMESPACES = {
 LABELS = ("apparmor", "label")  # of --security-opt: the words before "=" that ask for a label
 # feature -> the option that asks for it with its settings
 ASK = {"bind": "-v", "tmpfs": "--tmpfs", "hostname": "-h", "domainname": "--domainname", "cwd": "-w"}
-ASK |= {"publish": "-p", "securebits": "--securebits"}
-ASK |= {"oom_score_adj": "--oom-score-adj", "device": "--device"}
+ASK |= {"publish": "-p", "securebits": "--securebits", "macvlan": "--network macvlan:PARENT"}
+ASK |= {"oom_score_adj": "--oom-score-adj", "device": "--device", "ipvlan": "--network ipvlan:PARENT"}
 ASK |= {"apparmor": "--security-opt apparmor=NAME", "selinux": "--security-opt label=CONTEXT"}
 ASK |= {"landlock": "--ro, --rw and others", "cgroup_conf": "--cgroup-conf", "cgroup_parent": "--cgroup-parent"}
 
@@ -122,6 +122,10 @@ def privileged(spec: Spec, opts: Options) -> Spec:
 
 def namespaces(spec: Spec, opts: Options) -> Spec:
     """``--pid``, ``--uts`` and so on: host, private, ns:PATH, pid:N; maps and offsets make their namespace."""
+    if os.geteuid() and not {"userns", "uidmap", "gidmap"} & opts.keys():
+        from minictr.cli.ordinary import of_ordinary_user
+
+        spec = of_ordinary_user(spec)
     for dest, name in NAMESPACES.items():
         if dest in opts:
             spec = namespace(spec, f"--{dest}", name, opts[dest])

@@ -104,11 +104,20 @@ RUN_OPTIONS: tuple[Row, ...] = (
     # --- network ---
     (("--net", "--network"), "net", MANY, "NET", "none, host, bridge, container:NAME; see docs.", NETWORK),
     (("-p", "--publish"), "publish", MANY, "[HOST:]PORT", "[[IP:]HOST:]PORT[/udp|sctp], ranges too.", NETWORK),
+    (("--publish-proxy",), "publish_proxy", OPTIONAL, "only", "Ports by a process too, or only by it.", NETWORK),
     (("-P", "--publish-all"), "publish_all", FLAG, "", "Each exposed port at a free one of the host.", NETWORK),
     (("--expose",), "expose", MANY, "PORT[/udp]", "A port for --publish-all.", NETWORK),
+    (("--egress",), "egress", MANY, "RULES", "What it may reach: none, allow=CIDR[:PORT][/tcp],... or deny=.", NETWORK),
     (("--ip",), "ip", VALUE, "ADDRESS", "IPv4 address; else one that is free.", NETWORK),
     (("--ip6",), "ip6", VALUE, "ADDRESS", "IPv6 address, in a network that has IPv6.", NETWORK),
     (("--mac-address",), "mac_address", VALUE, "MAC", "Of its first device.", NETWORK),
+    (("--network-alias",), "network_alias", MANY, "NAME", "Its neighbours call it so too.", NETWORK),
+    (("--add-host",), "add_host", MANY, "NAME:IP", "In /etc/hosts; IP or host-gateway.", NETWORK),
+    (("--dns",), "dns", MANY, "ADDRESS", "Name server; none: the image's file.", NETWORK),
+    (("--dns-search",), "dns_search", MANY, "DOMAIN", "Short names are looked for in it; . is none.", NETWORK),
+    (("--dns-option",), "dns_option", MANY, "OPTION", "Of resolv.conf, as ndots:2.", NETWORK),
+    (("--no-hosts",), "no_hosts", FLAG, "", "/etc/hosts is the image's.", NETWORK),
+    (("--no-hostname",), "no_hostname", FLAG, "", "/etc/hostname is the image's.", NETWORK),
     # --- namespaces ---
     (("--pid",), "pid", VALUE, "NS", "Process ids.", NAMESPACES),
     (("--ipc",), "ipc", VALUE, "NS", "System V IPC and POSIX message queues.", NAMESPACES),
@@ -159,8 +168,7 @@ GROUPS = (
     *(RECORDING, CONTAINER, PROGRAM, FILES, PRIVILEGE, LANDLOCK, RESOURCES, NETWORK, NAMESPACES, RUNNING, KEPT, PLAN),
 )
 
-_NAMES = "containers have no names for one another yet"
-_DNS = "put the file in the root file system, or bind it with -v"
+_NAMES = "containers of one network find each other by name; --network-alias gives more names"
 _DAEMON = "there is no daemon, and one runtime"
 _IMAGES = "there are no images: --rootfs names a directory"
 _HEALTH = "there are no health checks"
@@ -171,9 +179,10 @@ REFUSED: tuple[tuple[tuple[str, ...], str], ...] = (
     (("--kernel-memory",), "the kernel's memory counts in --memory; a limit of its own is gone since Linux 5.16"),
     (("--cpu-rt-period", "--cpu-rt-runtime"), _REALTIME),
     (("--cpu-count", "--cpu-percent"), "is of Windows; --cpus limits processor time"),
-    (("--network-alias", "--net-alias", "--link"), _NAMES),
+    (("--link",), _NAMES),
+    (("--net-alias",), "its other name is known here: --network-alias"),
+    (("--dns-opt",), "its other name is known here: --dns-option"),
     (("--link-local-ip",), "a device has the link-local address that the kernel gives it"),
-    (("--add-host", "--dns", "--dns-option", "--dns-opt", "--dns-search"), _DNS),
     (("--detach-keys", "--sig-proxy", "-a", "--attach"), "run -d, then attach: that one knows it"),
     (("--restart",), "minictr generate systemd NAME writes a unit: starting again is init's matter"),
     (("--pull", "--platform", "--disable-content-trust", "--storage-opt", "-q", "--quiet"), _IMAGES),

@@ -112,20 +112,27 @@ def status(look: Glance, now: int) -> str:
 
 
 def ports(look: Glance) -> str:
-    """ "0.0.0.0:8080->80/tcp, 127.0.0.1:9000-9009->9000-9009/udp": neighbours are a range, as docker shows them."""
-    runs: list[list[int | str]] = []
-    for protocol, ip, host, inside in sorted(look.ports, key=lambda row: (row[0], row[1], row[2])):
-        last = runs[-1] if runs else []
-        if last and last[:2] == [protocol, ip] and (last[3], last[5]) == (host - 1, inside - 1):
-            last[3], last[5] = host, inside
-        else:
-            runs.append([protocol, ip, host, host, inside, inside])
-    words = []
-    for run in runs:
-        name = f"[{run[1]}]" if ":" in str(run[1]) else run[1] or "0.0.0.0"
-        here, there = (f"{a}" if a == b else f"{a}-{b}" for a, b in (run[2:4], run[4:6]))
-        words.append(f"{name}:{here}->{there}/{run[0]}")
-    return ", ".join(words)
+    """ "0.0.0.0:80-81->80-81/tcp, 127.0.0.1:9000->90/udp", as docker prints it: neighbours are a range where they have
+    the same number on both sides, before all others; by the container's port."""
+    runs: dict[tuple[str, str], tuple[int, int]] = {}  # address, protocol -> the run that is not over yet
+    over: list[str] = []
+    others: list[str] = []
+    for protocol, ip, host, inside in sorted(look.ports, key=lambda row: (row[3], row[1], row[2], row[0])):
+        name = f"[{ip}]" if ":" in ip else ip or "0.0.0.0"
+        if host != inside:
+            others.append(f"{name}:{host}->{inside}/{protocol}")
+            continue
+        first, last = runs.get((name, protocol), (inside, inside - 1))
+        if last != inside - 1:
+            over.append(_run(name, protocol, first, last))
+            first = inside
+        runs[name, protocol] = first, inside
+    return ", ".join((*over, *(_run(*key, *run) for key, run in runs.items()), *others))
+
+
+def _run(name: str, protocol: str, first: int, last: int) -> str:
+    text = str(first) if first == last else f"{first}-{last}"
+    return f"{name}:{text}->{text}/{protocol}"
 
 
 def columns(look: Glance, whole: bool, now: int) -> tuple[str, ...]:

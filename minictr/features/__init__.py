@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         Sysfs,
         Tmpfs,
     )
+    from minictr.features.names import HostnameFile, Hosts, Names, ResolvConf
     from minictr.features.namespaces import (
         CgroupNamespace,
         IpcNamespace,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
         UtsNamespace,
     )
     from minictr.features.network import Bridged, BridgeNetfilter, Conntrack, Loopback, Nat, Publish, Veth
+    from minictr.features.pasta import Pasta
     from minictr.features.process import (
         BootId,
         Cwd,
@@ -65,6 +67,7 @@ if TYPE_CHECKING:
     from minictr.features.profiles import BARE, DEFAULT, DOCKER, LANDLOCK, LXC, PROFILES
     from minictr.features.rootfs import Chroot, Idmap, NoDev, Overlay, PivotRoot, ReadonlyRoot
     from minictr.features.seccomp import Seccomp
+    from minictr.features.upon import IpvlanLink, MacvlanLink
     from minictr.features.users import Identity
     from minictr.steps import Feature
 
@@ -100,27 +103,33 @@ __all__ = [
     "Env",
     "Freezer",
     "Hostname",
+    "HostnameFile",
+    "Hosts",
     "Hugetlb",
     "Identity",
     "Idmap",
     "Init",
     "Io",
     "IpcNamespace",
+    "IpvlanLink",
     "Keyring",
     "Landlock",
     "Loopback",
+    "MacvlanLink",
     "MaskedPaths",
     "Memory",
     "Misc",
     "MountNamespace",
     "Mqueue",
     "NamedCgroup",
+    "Names",
     "Nat",
     "NetNamespace",
     "NoDev",
     "NoNewPrivs",
     "OomScoreAdj",
     "Overlay",
+    "Pasta",
     "Pdeathsig",
     "Personality",
     "PidNamespace",
@@ -131,6 +140,7 @@ __all__ = [
     "Rdma",
     "ReadonlyPaths",
     "ReadonlyRoot",
+    "ResolvConf",
     "Rlimits",
     "SELinux",
     "Seccomp",
@@ -207,7 +217,16 @@ HOMES: dict[str, tuple[str, str]] = {
     "bridge_netfilter": ("network", "BridgeNetfilter"),
     "conntrack": ("network", "Conntrack"),
     "nat": ("network", "Nat"),
+    "egress": ("egress", "Egress"),
     "publish": ("network", "Publish"),
+    "hosts": ("names", "Hosts"),
+    "resolv_conf": ("names", "ResolvConf"),
+    "hostname_file": ("names", "HostnameFile"),
+    "names": ("names", "Names"),
+    "publish_proxy": ("publish_proxy", "PublishProxy"),
+    "macvlan": ("upon", "MacvlanLink"),
+    "ipvlan": ("upon", "IpvlanLink"),
+    "pasta": ("pasta", "Pasta"),
     "memory": ("cgroups", "Memory"),
     "cpu": ("cgroups", "Cpu"),
     "cpuset": ("cgroups", "Cpuset"),

@@ -10,6 +10,7 @@ from minictr.errors import SpecError
 from minictr.features.cgroup_devices import Device, allowed
 from minictr.features.masks import MaskedPaths, ReadonlyPaths
 from minictr.features.mounts import DEVICES, Bind, Tmpfs
+from minictr.features.names import GATEWAY
 from minictr.features.namespaces import GROUPED, OF_GROUPS, own
 from minictr.features.network import PORTS, Publish
 from minictr.features.process import sysctl_owner
@@ -46,8 +47,10 @@ def check_given_once(ctx: Context) -> None:
 def check_needs(ctx: Context) -> None:
     for feature in ctx.features:
         for needed, why in feature.NEEDS:
-            if not ctx.has(needed):
-                raise SpecError(f"{feature.name} needs {needed}: {why}: add {needed}, or leave {feature.name} out")
+            ways = needed.split("|")
+            if ctx.names.isdisjoint(ways):
+                told = " or ".join(ways)
+                raise SpecError(f"{feature.name} needs {told}: {why}: add {ways[0]}, or leave {feature.name} out")
 
 
 def check_root(ctx: Context) -> None:
@@ -267,18 +270,52 @@ def check_held(ctx: Context) -> None:
             )
 
 
+def check_hosts(ctx: Context) -> None:
+    """The host is called by the address that it has in a network of the container's."""
+    hosts = ctx.get("hosts")
+    if hosts is not None and any(at == GATEWAY for _, at in hosts.entries) and own(ctx, "net") and not ctx.has("veth"):
+        cure = "use --network bridge, or name an address"
+        raise SpecError(f"{GATEWAY}: the container has no network that the host is in: {cure}")
+
+
 def check_network(ctx: Context) -> None:
     """A cable leads into a network of the container's own, and every device, address and port is one."""
-    if ctx.has("veth") and not own(ctx, "net"):
-        raise SpecError("veth in a joined network namespace would stay there when the program is gone: leave veth out")
+    cables = [name for name in ("veth", "macvlan", "ipvlan") if ctx.has(name)]
+    for name in cables:
+        if not own(ctx, "net"):
+            cure = f"leave {name} out"
+            raise SpecError(f"{name} in a joined network namespace would stay there when the program is gone: {cure}")
+    if ctx.has("pasta"):
+        check_pasta(ctx, cables)
+    if ctx.has("egress") and ctx.has("bridge") and not ctx.has("bridge_netfilter"):
+        cure = "add bridge_netfilter, or be routed (--network routed)"
+        raise SpecError(
+            f"egress in a bridge without bridge_netfilter: no rule sees what goes to its neighbours: {cure}"
+        )
+    ports = [feature for feature in ctx.features if isinstance(feature, Publish)]
+    if ctx.has("publish_proxy") and any(port.protocol == "sctp" for port in ports):
+        raise SpecError("publish_proxy passes on TCP and UDP: publish SCTP without it, by address translation")
     seen: dict[str, str] = {}
     for feature in ctx.features:
-        if feature.name in ("veth", "publish"):
-            if feature.label in seen:
-                raise SpecError(f"{feature.label.replace(':', ' ', 1)} is given twice: keep one")
-            seen[feature.label] = feature.name
-    if sum(feature.count for feature in ctx.features if isinstance(feature, Publish)) > PORTS:
+        if feature.name in cables or feature.name == "publish":
+            device = getattr(feature, "device", "") or feature.label
+            if device in seen:
+                both = f"{seen[device]} and {feature.label}" if seen[device] != feature.label else feature.label
+                raise SpecError(f"{both.replace(':', ' ', 1)} is given twice: keep one, or name another device")
+            seen[device] = feature.label
+    if sum(port.count for port in ports) > PORTS:
         raise SpecError(f"publish: more than {PORTS} ports: publish fewer, or use the host's network (--network host)")
+
+
+def check_pasta(ctx: Context, cables: list[str]) -> None:
+    """pasta serves a namespace that is there when the child waits, and is all that this has of the outside."""
+    if not own(ctx, "net"):
+        raise SpecError("pasta in a joined network namespace would serve those in it too: leave pasta out")
+    user: UserNamespace | None = ctx.get("userns")
+    if user is not None and user.join:
+        raise SpecError("pasta inside a joined userns: its network is made too late for that: make userns new")
+    if cables:
+        raise SpecError(f"pasta and {cables[0]} both have the default route: leave one of them out")
 
 
 CHECKS: tuple[Callable[[Context], None], ...] = (
@@ -294,6 +331,7 @@ CHECKS: tuple[Callable[[Context], None], ...] = (
     check_paths,
     check_sysctl,
     check_names,
+    check_hosts,
     check_user_namespace,
     check_disabled_userns,
     check_ids,

@@ -185,7 +185,7 @@ class Publish(Feature):
     NAME = "publish"
     SUMMARY = "a port of the host leads to one of its own"
     MANY = True
-    NEEDS = NEEDS_VETH
+    NEEDS = (("veth|pasta", "there is no network that could lead to it"),)
 
     host: int
     container: int
@@ -220,6 +220,8 @@ class Publish(Feature):
         return f"{self.ip + ' ' if self.ip else ''}{ends[0]} -> {ends[1]}/{self.protocol}"
 
     def steps(self, ctx: Context) -> Iterator[Step]:
+        if ctx.has("pasta"):
+            return  # its own steps take the ports
         yield self.step(
             "port",
             PREPARE,
@@ -231,6 +233,6 @@ class Publish(Feature):
             container=self.container,
             count=self.count,
         )
-        if ctx.get("publish") is self:  # what is done once for all of them
+        if ctx.get("publish") is self and not getattr(ctx.get("publish_proxy"), "only", False):  # once for all of them
             yield self.step("forwarding", PREPARE, "ip_forward", undo="put back with the last container")
             yield self.step("publish", ATTACH, "dnat", undo=UNDONE)

@@ -8,7 +8,8 @@
 ``landlock`` no container at all: a program of the host, in its own root, that may reach only the files and TCP ports
              named. For anybody, anywhere: no privilege, no namespace.
 
-Not in them: a network beyond loopback, which ``--network bridge`` adds (Docker's default, and LXC's with lxc-net). Nor
+Not in them: a network beyond loopback, which ``--network bridge`` adds (Docker's default; with ``lxc`` as lxc-net's, no
+wall and the image's own /etc/hosts): docs/features/network.md puts them side by side. Nor
 labels of security modules: only the host knows which there are (Docker loads a profile of its own, docker-default).
 Known differences: Docker's groups of hugetlb, rdma, perf_event and the network classes, which nothing is set in, are
 not made; LXC leaves /sys/fs/cgroup to the container's init where there are cgroup namespaces (its cgroup:mixed without
@@ -28,6 +29,7 @@ from minictr.features.cgroups import Cpu, Cpuset, Freezer, Memory, NamedCgroup, 
 from minictr.features.landlock import Landlock
 from minictr.features.masks import MaskedPaths, ReadonlyPaths
 from minictr.features.mounts import Dev, Devpts, Mqueue, Proc, Shm, Sysfs
+from minictr.features.names import HostnameFile, Hosts, ResolvConf
 from minictr.features.namespaces import (
     CgroupNamespace,
     IpcNamespace,
@@ -152,6 +154,9 @@ DOCKER: tuple[Feature, ...] = (
     MaskedPaths(DOCKER_MASKED),
     ReadonlyPaths(DOCKER_READONLY),
     Hostname(HOSTNAME),
+    HostnameFile(),
+    Hosts(),
+    ResolvConf(),
     Sysctl(NETWORK_SYSCTLS),
     Loopback(),
     Env(),

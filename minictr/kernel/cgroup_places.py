@@ -73,7 +73,7 @@ def hierarchies(*, fresh: bool = False) -> tuple[Hierarchy, ...]:
 
         lines = _bytes("/proc/self/mountinfo").splitlines()
         mounts = parse(b"\n".join(line for line in lines if b" - cgroup" in line))
-        found = tuple(hierarchy_of(line.split(":", 2), mounts) for line in os.fsdecode(text).splitlines())
+        found = tuple(_ours(hierarchy_of(line.split(":", 2), mounts)) for line in os.fsdecode(text).splitlines())
         homes: dict[str, Hierarchy] = {}
         for hierarchy in found:  # v1 lines come first: where a controller is on v1, v2 does not have it
             names = (*hierarchy.controllers, *V2_OWN) if hierarchy.version == 2 else hierarchy.controllers
@@ -81,6 +81,12 @@ def hierarchies(*, fresh: bool = False) -> tuple[Hierarchy, ...]:
                 homes.setdefault(name, hierarchy)
         _Seen.text, _Seen.hierarchies, _Seen.homes = text, found, homes
     return _Seen.hierarchies
+
+
+def _ours(hierarchy: Hierarchy) -> Hierarchy:
+    """HIERARCHY with the group that this process was in before it made room there: groups are made beside it."""
+    own, slash, last = hierarchy.own.rpartition("/")
+    return hierarchy.replace(own=own) if hierarchy.version == 2 and slash and last == ASIDE else hierarchy
 
 
 def hierarchy_of(row: list[str], mounts: Iterable[MountInfo]) -> Hierarchy:
@@ -106,6 +112,7 @@ def hierarchy_of(row: list[str], mounts: Iterable[MountInfo]) -> Hierarchy:
     return Hierarchy(1 if names else 2, controllers, mount, own)
 
 
+ASIDE = "minictr.self"  # where a process of ours goes that is in the way: cgroup_tasks.step_aside
 _OUR_NAMES = {"blkio": "io"}
 
 
@@ -152,6 +159,26 @@ def has(controller: str, *, seen: bool = False) -> bool:
     except Unsupported:
         return False
     return True
+
+
+def may_make(controller: str, parent: str = "", *, seen: bool = False) -> bool:
+    """Whether CONTROLLER is here, and this user may make a group below his own, or PARENT as :func:`locate` has it.
+
+    Root may wherever it is mounted writable, which only trying tells."""
+    try:
+        place = locate(controller, "a", parent, seen=seen)
+    except Unsupported:
+        return False
+    if os.geteuid() == 0:
+        return True
+    if place.version == 2 and controller not in V2_OWN:
+        try:
+            given = content(f"{place.base}/cgroup.controllers").split()
+        except OSError:
+            return False
+        if controller.encode() not in given:
+            return False
+    return os.access(place.base, os.W_OK)
 
 
 def _missing(controller: str) -> tuple[str, str]:

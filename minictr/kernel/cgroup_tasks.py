@@ -17,7 +17,7 @@ from time import monotonic, sleep
 
 from minictr.errors import StepFailed
 from minictr.kernel.cgroup_files import get, put, read, refused, write
-from minictr.kernel.cgroup_places import Hierarchy, Place
+from minictr.kernel.cgroup_places import ASIDE, Hierarchy, Place, home
 from minictr.kernel.cgroups import processes, refuse_own, tree
 from minictr.kernel.core import lib
 from minictr.kernel.handles import shut
@@ -79,7 +79,7 @@ def delegate(place: Place, uid: int, gid: int) -> None:
                 raise StepFailed(f"chown {path} to {uid}:{gid}", err.errno or 0, cure="this needs CAP_CHOWN") from err
 
 
-def step_aside(hierarchy: Hierarchy, name: str = "minictr.self") -> str:
+def step_aside(hierarchy: Hierarchy, name: str = ASIDE) -> str:
     """Move this process, and nothing else, from its v2 group into a new one below it; the new directory.
 
     A v2 group with processes cannot give controllers to groups below it (no internal processes). Where this process is
@@ -94,6 +94,19 @@ def step_aside(hierarchy: Hierarchy, name: str = "minictr.self") -> str:
         raise refused(directory, "", "", err.errno or 0) from err
     write(directory, "cgroup.procs", "0")
     return directory
+
+
+def make_room(place: Place) -> bool:
+    """Step aside, where PLACE's group cannot be made because this process, and no other, is in the v2 group above it.
+
+    Whether that was so: what was refused may be tried again then. Raises StepFailed."""
+    above = place.directory.rpartition("/")[0]
+    if place.version != 2 or above == place.mount or not place.direct:
+        return False
+    if get(above, "cgroup.procs").split() != [str(os.getpid())]:
+        return False
+    step_aside(home(place.controller))
+    return True
 
 
 # --- stand still ---

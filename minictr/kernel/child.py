@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import select
+import time
 
 from minictr.kernel.core import lib
 from minictr.kernel.handles import Handle, shut
@@ -26,6 +27,13 @@ __all__ = ["Child"]
 
 SIGKILL = 9
 ESRCH, EPIPE, ETIMEDOUT = 3, 32, 110  # what a child that died or hung amid an op is reported as
+
+
+def is_over(pidfd: int) -> bool:
+    """Whether the process of PIDFD has ended."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 class Child(Handle):
@@ -77,12 +85,30 @@ class Child(Handle):
         poll = select.poll()
         poll.register(self.pidfd, select.POLLIN)
         late = not poll.poll(timeout * 1000)
-        data = os.pread(self._region, HEADER_SIZE + OP.size * len(self._calls), 0)
+        failed = self._failed(len(self._calls), ETIMEDOUT if late else EPIPE)
         self.close()
-        for place, call in enumerate(self._calls):
+        return failed
+
+    def halt(self, *, timeout: float = 10) -> tuple[str, int] | None:
+        """As :meth:`attempt`, but for the last op, at which it is left to wait (a barrier of the caller's).
+
+        It lives, and what it has made can be looked at through its /proc files until it is closed."""
+        os.write(self._go, b"g")
+        deadline = time.monotonic() + timeout
+        while True:
+            over = is_over(self.pidfd)
+            failed = self._failed(len(self._calls) - 1, EPIPE if over else ETIMEDOUT)
+            if failed is None or over or failed[1] != ETIMEDOUT or time.monotonic() > deadline:
+                return failed
+            time.sleep(0.0005)
+
+    def _failed(self, count: int, unfinished: int) -> tuple[str, int] | None:
+        """The first of COUNT calls that failed, with its errno; UNFINISHED for one that has not ended."""
+        data = os.pread(self._region, HEADER_SIZE + OP.size * count, 0)
+        for place, call in enumerate(self._calls[:count]):
             *_, result, end_ns = OP.unpack_from(data, HEADER_SIZE + place * OP.size)
             if result < 0 or not end_ns:
-                return call, -result or (ETIMEDOUT if late else EPIPE)
+                return call, -result or unfinished
         return None
 
     def _close(self) -> None:

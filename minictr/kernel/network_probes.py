@@ -21,6 +21,19 @@ TABLE = """table inet minictr-probe {
   chain forward { type filter hook forward priority filter; ct state established accept; }
 }
 """
+# what egress stands on: keys of intervals, an answer before routing, frames of bridges by their device
+LIMITS = """table inet minictr-probe {
+  set allowed { type ipv4_addr . ipv4_addr . inet_proto . inet_service; flags interval; }
+  chain in {
+    type filter hook prerouting priority mangle;
+    ip saddr . ip daddr . meta l4proto . th dport @allowed return; reject with icmpx admin-prohibited;
+  }
+}
+table bridge minictr-probe {
+  set bound { type ifname . ipv4_addr; }
+  chain in { type filter hook prerouting priority -300; iifname . arp saddr ip @bound return; }
+}
+"""
 # feature -> what it takes
 NEEDED = {
     "veth": ("veth",),
@@ -28,7 +41,10 @@ NEEDED = {
     "bridge_netfilter": ("veth", "bridge"),
     "conntrack": ("veth", "nftables"),
     "nat": ("veth", "nftables"),
+    "egress": ("veth", "nftables", "bridge_rules"),
     "publish": ("veth", "nftables"),
+    "macvlan": ("macvlan",),
+    "ipvlan": ("ipvlan",),
 }
 
 
@@ -53,10 +69,14 @@ def _on_veth(create: Callable[..., None]) -> None:
 
 
 def nftables_probe() -> dict[str, Support]:
-    """nftables: nft, maps, address translation, connection tracking."""
+    """nftables: nft, maps, address translation, connection tracking. bridge_rules: what egress takes beyond that."""
     from minictr.kernel import nftables
 
-    return {"nftables": _tried("nftables", lambda: nftables.apply(TABLE))}
+    trials: dict[str, Callable[[], None]] = {
+        "nftables": lambda: nftables.apply(TABLE),
+        "bridge_rules": lambda: nftables.apply(LIMITS),
+    }
+    return {name: _tried(name, trial) for name, trial in trials.items()}
 
 
 def supports() -> dict[str, Support]:

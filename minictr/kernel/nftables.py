@@ -2,7 +2,8 @@
 
 ``apply`` gives nft a text that the kernel takes whole or not at all; ``listed`` reads tables back as nft's JSON
 (libnftables-json(5)). What comes and goes with a container is an element, and one netlink message
-(``add_elements``, ``remove_elements``): no process, no rule changed. An element's comment says whose it is.
+(``add_elements``, ``remove_elements``): no process, no rule changed. An element's comment says whose it is. A table is
+of the family inet where its name has no other before it: ``"lab"``, ``"bridge lab"``.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ DELTABLE, NEWSETELEM, DELSETELEM, DESTROYSETELEM = (
 )  # linux/netfilter/nf_tables.h: enum nf_tables_msg_types
 TABLE_NAME = 1  # NFTA_TABLE_NAME
 LIST_TABLE, LIST_SET, LIST_ELEMENTS, LIST_ELEM = 1, 2, 3, 1
-ELEM_KEY, ELEM_DATA, ELEM_USERDATA, DATA_VALUE = 1, 2, 6, 1
-NFPROTO_INET = 1
+ELEM_KEY, ELEM_DATA, ELEM_USERDATA, ELEM_KEY_END, DATA_VALUE = 1, 2, 6, 10, 1
+FAMILIES = {"inet": 1, "ip": 2, "arp": 3, "netdev": 5, "bridge": 7, "ip6": 10}  # linux/netfilter.h: NFPROTO_*
 NLM_F_CREATE = 0x400
 COMMENT = 0  # libnftnl's udata: NFTNL_UDATA_SET_ELEM_COMMENT
 COMMENT_MAX = 128  # bytes: NFTNL_UDATA_COMMENT_MAXLEN
@@ -51,13 +52,15 @@ NEEDS_ADMIN = "needs CAP_NET_ADMIN over this network namespace"
 class Element(Value):
     """What is in a set, or in a map: ``key`` and ``data`` (none in a set) as bytes, each field padded to four.
 
-    ``comment`` at most 127 bytes.
+    ``comment`` at most 127 bytes. ``end``: in a set of intervals the last key of this one, each field at its last;
+    intervals of one set do not overlap. Linux 5.6.
     """
 
     set: str
     key: bytes
     data: bytes = b""
     comment: str = ""
+    end: bytes = b""
 
 
 def program() -> str:
@@ -121,6 +124,8 @@ MARKS = ((ENOENT, "No such file or directory"), (EPERM, "Operation not permitted
 
 def _element(item: Element) -> bytes:
     parts = [nest(ELEM_KEY, attribute(DATA_VALUE, item.key))]
+    if item.end:
+        parts.append(nest(ELEM_KEY_END, attribute(DATA_VALUE, item.end)))
     if item.data:
         parts.append(nest(ELEM_DATA, attribute(DATA_VALUE, item.data)))
     if item.comment:
@@ -132,19 +137,25 @@ def _element(item: Element) -> bytes:
 def _requests(verb: str, kind: int, flags: int, table: str, elements: Sequence[Element]) -> list[Request]:
     """A request for each run of elements of one set."""
     found: list[Request] = []
-    begin = 0
+    begin, (family, table) = 0, _family(table)
     while begin < len(elements):
         name, end = elements[begin].set, begin
         while end < len(elements) and elements[end].set == name and end - begin < CHUNK:
             end += 1
         inside = nest(LIST_ELEMENTS, *map(_element, elements[begin:end]))
-        body = GENERAL.pack(NFPROTO_INET, 0, 0) + text(LIST_TABLE, table) + text(LIST_SET, name) + inside
-        found.append(request(f"{verb} set {name} of table inet {table}", SUBSYSTEM << 8 | kind, flags, body))
+        body = GENERAL.pack(FAMILIES[family], 0, 0) + text(LIST_TABLE, table) + text(LIST_SET, name) + inside
+        found.append(request(f"{verb} set {name} of table {family} {table}", SUBSYSTEM << 8 | kind, flags, body))
         begin = end
     return found
 
 
 GENERAL = struct.Struct(">BBH")  # struct nfgenmsg
+
+
+def _family(table: str) -> tuple[str, str]:
+    """("bridge", "lab") of "bridge lab"; inet where no family is named."""
+    family, space, name = table.partition(" ")
+    return (family, name) if space else ("inet", table)
 
 
 _using = allocate_lock()
@@ -181,7 +192,7 @@ def _transact(socket: Netlink, requests: list[Request]) -> None:
 
 
 def add_elements(table: str, elements: Iterable[Element]) -> None:
-    """ELEMENTS into sets and maps of the table ``inet TABLE``, all or none. One that is there already is no mistake, in
+    """ELEMENTS into sets and maps of TABLE, all or none. One that is there already is no mistake, in
     a map only with the same data. Raises StepFailed: ENOENT for a table or set that is not there, EEXIST for a key that
     stands for other data."""
     requests = _requests("add to", NEWSETELEM, NLM_F_CREATE, table, list(elements))
@@ -212,10 +223,11 @@ def remove_elements(table: str, elements: Iterable[Element]) -> None:
 
 
 def delete_table(table: str) -> None:
-    """The table ``inet TABLE`` goes with all that is in it; none is not missed. Raises StepFailed."""
-    body = GENERAL.pack(NFPROTO_INET, 0, 0) + text(TABLE_NAME, table)
+    """TABLE goes with all that is in it; none is not missed. Raises StepFailed."""
+    family, name = _family(table)
+    body = GENERAL.pack(FAMILIES[family], 0, 0) + text(TABLE_NAME, name)
     try:
-        _batch([request(f"remove table inet {table}", SUBSYSTEM << 8 | DELTABLE, 0, body)])
+        _batch([request(f"remove table {family} {name}", SUBSYSTEM << 8 | DELTABLE, 0, body)])
     except StepFailed as err:
         if err.errno != ENOENT:
             raise

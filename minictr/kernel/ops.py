@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 # flags of mount, attach, remount and chdir (enum mc_path_flag)
 MKDIR, MKFILE, RECURSIVE, NOFOLLOW = 1, 2, 4, 8
+ETC_TREE, ETC_SEALED = 1, 2  # flags of etc_file (enum mc_etc_flag)
 NARROW = 1  # flag of landlock_path (enum mc_landlock_flag)
 
 SIGNATURES: dict[str, tuple[str, ...]] = {
@@ -73,6 +74,9 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     "symlink": ("target:s", "path:s"),
     "write_file": ("path:s", "data:b", "magic:i"),  # magic: the file system it must be on (fstatfs), 0 for any
     "boot_id": ("path:s",),  # a random one over procfs' boot_id, from a new file at PATH
+    # PATH is the file DATA, or what SOURCE has, made in the directory DIR ("": a tmpfs); flags: ETC_* above;
+    # BESIDE: names of all that may be missing where PATH is
+    "etc_file": ("path:s", "data:b", "dir:s", "source:f", "flags:i", "beside:l"),
     # --- host name, network, process attributes ---
     "sethostname": ("hostname:s",),
     "setdomainname": ("domainname:s",),

@@ -27,12 +27,13 @@ EBADF = 9
 _MFD = 0x3  # MFD_CLOEXEC | MFD_ALLOW_SEALING, linux/memfd.h
 _MFD_EXEC = 0x10  # Linux 6.3: where vm.memfd_noexec=1 is set, a program must ask
 _F_ADD_SEALS, _ALL_SEALS = 1033, 0xF  # linux/fcntl.h
-_sealed: dict[str, tuple[int, int]] = {}  # descriptor and inode of this process's stub and monitor
+_sealed: dict[str, tuple[int, int]] = {}  # descriptor and inode of this process's programs
 _making = allocate_lock()
-STUB, MONITOR = "minictr-init", "minictr-mon"  # as ps shows them
+STUB, MONITOR, PROXY = "minictr-init", "minictr-mon", "minictr-proxy"  # as ps shows them
 _PROGRAMS = {
     STUB: lambda: bytes(ffi.buffer(lib.mc_stub(), lib.mc_stub_size())),
     MONITOR: lambda: bytes(ffi.buffer(lib.mc_monitor_program(), lib.mc_monitor_program_size())),
+    PROXY: lambda: bytes(ffi.buffer(lib.mc_proxy_program(), lib.mc_proxy_program_size())),
 }
 
 
@@ -94,6 +95,11 @@ def sealed_stub() -> int:
 def sealed_monitor() -> int:
     """As :func:`sealed_stub`, of the monitor."""
     return _program(MONITOR)
+
+
+def sealed_proxy() -> int:
+    """As :func:`sealed_stub`, of the proxy of published ports."""
+    return _program(PROXY)
 
 
 def _program(name: str) -> int:

@@ -92,6 +92,12 @@ def set_attributes(tree: int, on: int, off: int, *, recursive: bool, what: str) 
     check(result, f"set attributes of {what}", cure.get(result, ""))
 
 
+def make_private(tree: int, on: int, *, what: str) -> None:
+    """As :func:`set_attributes` sets ON, and nothing that is mounted on the mount at TREE reaches another."""
+    result = lib.mc_mount_setattr(tree, b"", AT_EMPTY_PATH, on, 0, PROPAGATION["private"], -1)
+    check(result, f"make {what} private")
+
+
 def set_idmap(tree: int, userns: int, *, recursive: bool, what: str) -> None:
     """Show owners on the mount TREE through the map of USERNS. Linux 5.12, mount_setattr(2)."""
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)

@@ -146,6 +146,8 @@ def notification() -> str:
     return "; ".join(filter(None, ("notify" if found else "without notify", found.reason)))
 
 
+HOSTS = {"path": "/hosts", "data": b"\n", "dir": "/", "source": -1, "flags": 0, "beside": []}
+OVER_A_FILE = in_empty_root(("etc_file", HOSTS))
 TRIALS: dict[str, dict[str, Trial]] = {
     "namespaces": {
         "mnt": Trial([("propagation", {"path": "/", "flags": MS_REC_PRIVATE})], NEWNS, since="2.4.19"),
@@ -280,6 +282,10 @@ TRIALS: dict[str, dict[str, Trial]] = {
             refused=FILTERED,
             told=landlock_abi,
         ),
+    },
+    "names": {
+        **dict.fromkeys(("hosts", "resolv_conf", "hostname_file"), Trial(OVER_A_FILE, NEWNS, since="5.12")),
+        "names": Trial([]),
     },
     "network": {"loopback": Trial([("loopback_up", {})], NEWNET, since="2.6.29", config="CONFIG_NET_NS")},
 }

@@ -10,12 +10,14 @@ from __future__ import annotations
 from minictr.features.check import size
 from minictr.features.tables import signal_number as signal
 from minictr.parse.mounts import mount, tmpfs, volume
+from minictr.parse.names import add_host
 from minictr.parse.namespaces import id_map, id_maps, namespace, time_offset
 from minictr.parse.network import expose, network_words, publish
 from minictr.parse.numbers import duration, mode, seconds
 from minictr.parse.settings import capabilities, env, env_file, securebits, sysctl, ulimit, user
 
 __all__ = [
+    "add_host",
     "capabilities",
     "duration",
     "env",

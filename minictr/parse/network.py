@@ -9,23 +9,37 @@ from minictr.features.network import PORT_MAX, PROTOCOLS, Publish
 __all__ = ["expose", "network_words", "publish"]
 
 KEYS = ("ip", "ip6", "mac", "mtu", "interface_name", "interface")  # podman's words, and docker's interface name
+UPON_KEYS = (*KEYS, "mode", "subnet", "subnet6", "gateway", "gateway6")
+PASTA_KEYS = (*KEYS, "prefix", "gateway", "gateway6", "template", "tcp_ns", "udp_ns", "dns")
+PASTA_FLAGS = ("ipv4_only", "ipv6_only", "map_gw")
 
 
 def network_words(text: str) -> tuple[str, str, dict[str, str]]:
     """(kind, name, settings) of ``KIND[:NAME][:KEY=VALUE,...]``, as ``bridge:lan:ip=10.1.0.5,mac=...``."""
     kind, _, rest = text.partition(":")
+    if kind == "pasta":  # podman's commas, and no name
+        return kind, "", _settings(text, rest, PASTA_KEYS, PASTA_FLAGS)
     name, _, more = rest.partition(":")
     if "=" in name:  # bridge:ip=10.1.0.5
         name, more = "", rest
+    return kind, name, _settings(text, more, UPON_KEYS if kind in ("macvlan", "ipvlan") else KEYS)
+
+
+def _settings(text: str, words: str, keys: tuple[str, ...], flags: tuple[str, ...] = ()) -> dict[str, str]:
     settings: dict[str, str] = {}
-    for part in more.split(",") if more else ():
+    for part in words.split(",") if words else ():
         key, equals, value = part.partition("=")
-        if key not in KEYS or not equals:
-            raise SpecError(f"network {shown(text)}: {shown(part)} is not one of {'=, '.join(KEYS)}= with a value")
+        if part in flags:
+            key, equals, value = part, "=", "yes"
+        if (key not in keys and part not in flags) or not equals:
+            known = ", ".join((*flags, *(f"{key}=" for key in keys)))
+            raise SpecError(f"network {shown(text)}: {shown(part)} is not one of {known} with a value")
+        if not value:
+            raise SpecError(f"network {shown(text)}: {key}= without a value")
         if key in settings:
             raise SpecError(f"network {shown(text)}: {key} is given twice")
         settings[key] = value
-    return kind, name, settings
+    return settings
 
 
 def publish(text: str) -> Publish:

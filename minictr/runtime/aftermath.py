@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from minictr.runtime.identity import ProcessIdentity
     from minictr.runtime.leases import Lease
     from minictr.runtime.network.attachment import Attachment
+    from minictr.runtime.network.pasta import PastaNetwork
     from minictr.runtime.program import Program
     from minictr.runtime.record import Record
 
@@ -33,7 +34,7 @@ def state_text(
     program: Program,
     process: ProcessIdentity,
     places: Mapping[str, Place],
-    network: Attachment | None = None,
+    network: Attachment | PastaNetwork | None = None,
 ) -> str:
     """The state of PROGRAM that runs as PROCESS, from now on."""
     spec, now = program.plan.spec, time.time_ns()
@@ -66,7 +67,7 @@ class Aftermath:
         places: Mapping[str, Place],
         name: str = "",
         lease: Lease | None = None,
-        network: Attachment | None = None,
+        network: Attachment | PastaNetwork | None = None,
     ) -> None:
         """OWN: the journal is this container's alone, and its record; else the process's ledger."""
         self.journal, self.own, self.places, self.name, self.lease = journal, own, tuple(places.values()), name, lease

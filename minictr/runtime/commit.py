@@ -30,7 +30,7 @@ from minictr.runtime.copying.owners import NO_MAP, IdMap, recorded
 from minictr.runtime.copying.roots import merged_root
 from minictr.runtime.copying.tarout import TarWriter
 from minictr.runtime.copying.walk import PINNED, Notes, Walk
-from minictr.runtime.layerdiff import USER_MARKS, Marks
+from minictr.runtime.layerdiff import USER_MARKS, Marks, is_place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -116,7 +116,8 @@ class _Commit:
     def directory(self, tree: Tree) -> None:
         """As a directory."""
         with self._top() as fd:
-            walk = Walk(self.notes, stay=self._whole) if self._whole else Walk(self.notes, keep=self._keep)
+            walk = _OwnWalk(self.notes, stay=True) if self._whole else _OwnWalk(self.notes, keep=self._keep)
+            walk.lowers = self._lowers
             transfer(walk.tree(fd, ()), _IntoTree(tree), self._rule, self.notes, self.count)
 
     def archive(self, stream: IO[bytes]) -> None:
@@ -124,10 +125,12 @@ class _Commit:
         writer = TarWriter(stream)
         with self._top() as fd:
             if self._whole:
-                entries = Walk(self.notes, stay=True).tree(fd, ())
-                transfer(entries, writer, self._rule, self.notes, self.count)
+                walk = _OwnWalk(self.notes, stay=True)
+                walk.lowers = self._lowers
+                transfer(walk.tree(fd, ()), writer, self._rule, self.notes, self.count)
                 return
             layer = _LayerWalk(self.notes, self._marks, (self._upper, *self._lowers), self._keep)
+            layer.lowers = self._lowers
             try:
                 sink = _IntoLayer(writer, self._marks.prefix, self.notes)
                 transfer(layer.tree(fd, ()), sink, self._rule, self.notes, self.count)
@@ -159,7 +162,18 @@ class _IntoTree:
         self._tree.hardlink(parts, source)
 
 
-class _LayerWalk(Walk):
+class _OwnWalk(Walk):
+    """What the program made: not the empty files that a start made in the layer, for its own to lie over."""
+
+    lowers: Sequence[str] = ()
+
+    def _left_out(self, fd: int, parts: Parts, device: int) -> bool:
+        if is_place(parts, os.fstat(fd)) and not any(os.path.lexists(os.path.join(top, *parts)) for top in self.lowers):
+            return True
+        return super()._left_out(fd, parts, device)
+
+
+class _LayerWalk(_OwnWalk):
     """A layer, with what only the layers below can tell taken from the merged tree: renamed directories, and files of
     which the layer has no more than the metadata (metacopy)."""
 

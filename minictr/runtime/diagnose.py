@@ -63,6 +63,11 @@ CURES: dict[tuple[str, int], str] = {
     ("attach", errno.ENOENT): "the mount point could not be made: a symbolic link on the way leads nowhere in the root",
     ("attach", errno.EINVAL): "a directory can only be mounted on a directory, a file on a file",
     ("attach", errno.ENOTDIR): "a directory can only be mounted on a directory, a file on a file",
+    ("etc_file", errno.ELOOP): "/etc is a symbolic link in the root: make it a directory, or leave this feature out",
+    ("etc_file", errno.ENOENT): "/etc is missing, and the root is read-only: make it in the image, or use --overlay",
+    ("etc_file", errno.ENOTDIR): "it, or /etc, is no such thing in the root: make it a file, or leave this feature out",
+    ("etc_file", errno.EINVAL): "it is a directory in the root: make it a file, or leave this feature out",
+    ("etc_file", errno.EROFS): "it is missing, and the root is read-only: make it in the image, or use --overlay",
     ("mkdir", errno.EROFS): "the root is read-only: make the directory in the image, or use --overlay",
     ("open_tree", errno.ENOENT): "the source does not exist on the host",
     ("open_tree", errno.EINVAL): "the source lies below a mount that the kernel does not let be cloned",
@@ -74,6 +79,11 @@ CURES: dict[tuple[str, int], str] = {
         "overlay",
         errno.EACCES,
     ): "root of the user namespace may not walk there: add idmap (--with idmap), or let others search the directories",
+    (
+        "overlay",
+        errno.EPERM,
+    ): "this kernel lets no ordinary user mount one: mount it by fuse-overlayfs and give its directory as --rootfs, "
+    "or give a copy (cp -a)",
     ("overlay", errno.ENODEV): "this kernel has no overlay file system",
     ("pivot_root", errno.EINVAL): "the root must not be shared, nor be an initramfs: use the chroot feature there",
     ("rlimit", errno.EPERM): "raising a hard limit needs CAP_SYS_RESOURCE: ask for less",
@@ -170,6 +180,10 @@ def clone_failed(err: StepFailed, words: Sequence[str]) -> StepFailed:
         errno.ENOSYS: "clone3 needs Linux 5.5; an outer container's seccomp filter may also hide it",
         errno.EINVAL: "this kernel was built without one of these namespaces",
     }.get(err.errno or 0, "")
+    if os.geteuid() and "userns" in words:
+        from minictr.runtime.restricted import cure_of_clone
+
+        cure = cure_of_clone(err.errno or 0) or cure
     made = f" (new {' '.join(words)})" if words else ""
     return StepFailed(f"{err.what}{made}", err.errno or 0, cure=cure)
 
@@ -193,14 +207,12 @@ def child_failed(program: Program, outcome: Outcome, status: int) -> MinictrErro
     if step.call == "exec" and outcome.error != errno.EPIPE:
         return exec_failed(program.plan.spec, tuple(step.args["paths"]), outcome.error, index, program.total)
     what = what_failed(step.call, outcome.failed_nr, step.about)
-    return StepFailed(
-        what,
-        outcome.error,
-        index=index,
-        total=program.total,
-        feature=step.feature,
-        cure=_cure(step.call, outcome.error),
-    )
+    cure = _cure(step.call, outcome.error)
+    if os.geteuid() and "userns" in program.plan.spec.names:
+        from minictr.runtime.restricted import cure_of_privilege
+
+        cure = cure_of_privilege(outcome.error) or cure
+    return StepFailed(what, outcome.error, index=index, total=program.total, feature=step.feature, cure=cure)
 
 
 def exec_failed(spec: Spec, paths: tuple[str, ...], number: int, index: int, total: int) -> StepFailed:

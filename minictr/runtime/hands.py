@@ -11,13 +11,14 @@ import os
 from minictr.errors import StepFailed, Unsupported
 from minictr.features.namespaces import AUTO, LEASED
 
-ESRCH, EXDEV = 3, 18
+ESRCH, EBUSY, EXDEV = 3, 16, 18
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from minictr.kernel.cgroups import Place
     from minictr.runtime.launch import Start
 
 
@@ -218,7 +219,7 @@ def cgroup(
     start.journal.write_ahead(("cgroup", place.version, controller, place.directory))
     start.on_failure.push(remove_cgroup, place.directory)
     shared = any(place.directory == other.directory for other in start.places.values())  # cpu,cpuacct; all of v2
-    if not cgroups.create(place) and not shared:
+    if not _made(place) and not shared:
         raise StepFailed(f"mkdir {place.directory}", 17, cure="somebody made a group of that name: try again")
     cgroups.write(place, **dict(settings))
     if owner:
@@ -226,6 +227,20 @@ def cgroup(
         cgroups.delegate(place, *((leased.uid, leased.gid) if leased is not None else owner))
     start.places[controller] = place
     open_cgroup(start, controller=controller, version=place.version, directory=place.directory)
+
+
+def _made(place: Place) -> bool:
+    """:func:`cgroups.create`; a process of ours that alone is in the way goes aside, as under systemd-run --scope."""
+    from minictr.kernel import cgroups
+
+    try:
+        return cgroups.create(place)
+    except StepFailed as err:
+        from minictr.kernel.cgroup_tasks import make_room
+
+        if err.errno != EBUSY or not make_room(place):
+            raise
+        return cgroups.create(place)
 
 
 IMPLIED = frozenset({"cpuacct"})  # controllers of v1 that come with another, and are part of it on v2
@@ -261,18 +276,25 @@ def oom_score_adj(start: Start, *, value: int) -> None:
     set_oom_score_adj(start.pid, value)
 
 
-def of_network(call: str) -> Callable[..., None]:
-    """The hand CALL of :mod:`minictr.runtime.network.hands`, imported when a start needs it."""
+def of_network(call: str, module: str) -> Callable[..., None]:
+    """The hand CALL of a module of :mod:`minictr.runtime.network`, imported when a start needs it."""
 
     def hand(start: Start, **options: Any) -> None:
-        from minictr.runtime.network import hands
-
-        getattr(hands, call)(start, **options)
+        found = __import__(f"minictr.runtime.network.{module}", fromlist=[call])  # importlib is not on the hot path
+        getattr(found, call)(start, **options)
 
     return hand
 
 
-NETWORK = ("lease", "port", "bridge", "bridge_netfilter", "forwarding", "veth", "conntrack", "nat", "publish")
+NETWORK = dict.fromkeys(
+    (
+        *("lease", "port", "bridge", "bridge_netfilter", "forwarding", "veth", "egress", "conntrack", "nat"),
+        *("publish", "publish_proxy", "proxy_bound"),
+    ),
+    "hands",
+)
+NETWORK |= dict.fromkeys(("hosts", "resolv_conf", "announce"), "names")
+NETWORK |= {"lease_upon": "upon", "upon": "upon", "pasta_ports": "pasta", "pasta": "pasta"}
 HANDS: dict[str, Callable[..., None]] = {
     function.__name__: function
     for function in (
@@ -293,4 +315,4 @@ HANDS: dict[str, Callable[..., None]] = {
         gid_map,
         oom_score_adj,
     )
-} | {call: of_network(call) for call in NETWORK}
+} | {call: of_network(call, module) for call, module in NETWORK.items()}

@@ -8,6 +8,7 @@ import time
 from minictr.errors import MinictrError
 from minictr.features.plain import plain_feature
 from minictr.kernel.cgroup_in_force import in_force
+from minictr.runtime.store import SHORT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def inspect(instance: Instance) -> dict[str, Any]:
         "Mounts": [_mount(feature) for feature in map(plain_feature, spec.features) if feature["feature"] in MOUNTS],
         "Namespaces": _namespaces(pid),
         "IDMappings": _id_mappings(spec, pid),
+        "HostConfig": _names(spec),
+        "HostsPath": _hosts_path(instance) if pid else "",
         "NetworkSettings": _network(state, pid),
         "Cgroups": {group.controller: group.directory for group in state.groups},
         "Limits": in_force(state.groups) if pid else {},
@@ -158,6 +161,8 @@ def _network(state: State, pid: int) -> dict[str, Any]:
     """What it has of networks while it runs: docker's names."""
     devices: dict[str, Any] = {}
     ports: dict[str, list[dict[str, str]]] = {}
+    names = state.spec.get("names")
+    aliases = getattr(names, "aliases", ())
     for network, inside, address, address6, gateway, mac, link in state.nics if pid else ():
         (ip, _, length), (ip6, _, length6) = (text.partition("/") for text in (address, address6))
         devices[network] = {
@@ -169,10 +174,32 @@ def _network(state: State, pid: int) -> dict[str, Any]:
             "GlobalIPv6PrefixLen": int(length6 or 0),
             "Gateway": gateway,
             "MacAddress": mac,
+            "Aliases": list(aliases),
+            "DNSNames": [*filter(None, (state.name,)), *aliases, state.id[:SHORT]] if names is not None else [],
         }
     for protocol, ip, host, there in state.ports if pid else ():
         ports.setdefault(f"{there}/{protocol}", []).append({"HostIp": ip or "0.0.0.0", "HostPort": str(host)})
     return {"Networks": devices, "Ports": ports}
+
+
+def _names(spec: Spec) -> dict[str, Any]:
+    """What it was asked to know of names: docker's names."""
+    resolver, hosts = spec.get("resolv_conf"), spec.get("hosts")
+    return {
+        "Dns": list(getattr(resolver, "servers", ())),
+        "DnsSearch": list(getattr(resolver, "search", ())),
+        "DnsOptions": list(getattr(resolver, "options", ())),
+        "ExtraHosts": [f"{name}:{at}" for name, at in getattr(hosts, "entries", ())],
+    }
+
+
+def _hosts_path(instance: Instance) -> str:
+    """The file that is its /etc/hosts, where the runtime keeps it current."""
+    if not instance.state.nics:
+        return ""
+    from minictr.runtime.network.names import hosts_path
+
+    return hosts_path(instance.store, instance.id)
 
 
 def _id_mappings(spec: Spec, pid: int) -> dict[str, list[str]]:

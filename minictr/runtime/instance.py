@@ -297,6 +297,10 @@ class Instance:
                 raise
             self.store.drop_name(state.name, self.id)
             self.take(state.replace(spec=spec))
+            if state.nics and "names" in spec.names and self.alive:
+                from minictr.runtime.network.names import renamed
+
+                renamed(self.store, self.id, state.name, name)
         self._tell("rename", old=state.name)
 
     def remove(self, *, force: bool = False) -> None:

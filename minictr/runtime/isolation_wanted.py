@@ -20,7 +20,8 @@ __all__ = ["NOTHING", "PROMISES", "rows_of"]
 NOTHING = frozenset(
     "env cwd umask hostname domainname sysctl boot_id keyring pdeathsig tty overlay bind tmpfs proc dev device devpts"
     " idmap disable_userns landlock securebits shm mqueue loopback rdma misc cgroup_conf cgroup_parent"
-    " veth bridge bridge_netfilter conntrack nat publish".split()
+    " veth bridge bridge_netfilter conntrack nat egress publish publish_proxy macvlan ipvlan pasta"
+    " hosts resolv_conf hostname_file names".split()
 )
 
 

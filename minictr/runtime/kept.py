@@ -13,7 +13,7 @@ from minictr.boot import booting, is_init
 from minictr.errors import SpecError, StateError, StepFailed, WrongStatus
 from minictr.features.cgroup_devices import Io
 from minictr.features.cgroups import Cpu, Freezer, Memory
-from minictr.kernel.cgroup_places import has
+from minictr.kernel.cgroup_places import has, may_make
 from minictr.plan import BARRIER, HOLD, plan
 from minictr.runtime import events
 from minictr.runtime.detached import LOG_FILES, LOG_SIZE, Keeping, start_detached
@@ -45,9 +45,13 @@ STOP_SIGNALS = {"systemd": 37, "busybox": 12, "init": 2}
 
 
 def accounted(spec: Spec, without: tuple[str, ...] = ()) -> Spec:
-    """SPEC with the groups of a kept container, but for those WITHOUT, and what this host has not."""
+    """SPEC with the groups of a kept container, but for those WITHOUT, what this host has not, and what an ordinary
+    user has no group of his own for: nobody has asked for them."""
     left = spec.names.union(without)
     wanted = [one for one in ACCOUNTING if one.name not in left]
+    if os.geteuid():
+        parent = getattr(spec.get("cgroup_parent"), "path", "")
+        wanted = [one for one in wanted if may_make(one.name, parent)]
     return spec.with_(*(one for place, one in enumerate(wanted) if has(one.name, seen=place > 0)))
 
 

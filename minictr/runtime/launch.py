@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from minictr.runtime.identity import ProcessIdentity
     from minictr.runtime.leases import Lease
     from minictr.runtime.network.attachment import Attachment
+    from minictr.runtime.network.pasta import PastaNetwork
     from minictr.runtime.observed.start import Observer
     from minictr.runtime.record import Record
     from minictr.runtime.supervisor import Supervisor
@@ -43,7 +44,9 @@ if TYPE_CHECKING:
 SIGKILL = 9
 CLONE_NEWPID = 0x20000000  # linux/sched.h
 START_TIMEOUT = 10.0
-RECORDED = frozenset({"cgroup", "lease", "lease_ids"})  # steps whose work outlives a killed parent: written down before
+RECORDED = frozenset(
+    {"cgroup", "lease", "lease_ids", "lease_upon", "pasta"}
+)  # steps whose work outlives a killed parent: written down before
 REAP_TIMEOUT = 5.0
 PAGE = 4096
 
@@ -102,7 +105,7 @@ class Start:
         self.group = ""  # the name of the container's cgroups
         self.places: dict[str, Place] = {}  # controller -> the container's own cgroup
         self.lease: Lease | None = None  # ids of the host that it has for itself
-        self.network: Attachment | None = None  # its cables, addresses and ports
+        self.network: Attachment | PastaNetwork | None = None  # its cables, addresses and ports
         self.identity: ProcessIdentity | None = None
         self.cgroup_fd = -1  # of the cgroup v2 directory that the child is born in
         if console is not None:
@@ -149,8 +152,9 @@ class Start:
             shut(self._open.pop())
 
     def remaining(self) -> float:
-        """Seconds until the deadline, at least 0."""
-        return max(0.0, self.timeout - (_now() - self.clock.begin_ns) / 1e9)
+        """Seconds until the deadline, at least 0; those for which others had the lock of the networks do not count."""
+        waited = self.network.waited if self.network is not None else 0.0
+        return max(0.0, self.timeout + waited - (_now() - self.clock.begin_ns) / 1e9)
 
     def prepare(self) -> None:
         """Check what the caller gave, and do the PREPARE and CLONE steps."""
@@ -324,6 +328,10 @@ class Start:
             if not said:
                 self._judge(True)
         self._judge(False)
+
+    def told_of_death(self) -> None:
+        """The child died before its time, as somebody else noticed first: what the region says is raised."""
+        self._judge(self._poll(0))
 
     def _judge(self, ended: bool) -> None:
         """What the region says of a start whose report pipe ENDED, or whose time is over."""

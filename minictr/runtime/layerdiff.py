@@ -11,6 +11,7 @@ import os
 import stat
 
 from minictr.errors import SpecError, StepFailed
+from minictr.features.names import PLACES
 from minictr.images.staging import DIRECTORY
 from minictr.images.tree import MAX_DEPTH, show, split
 from minictr.runtime.copying.roots import merged_root
@@ -38,6 +39,12 @@ class Change(Value):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.path}"
+
+
+def is_place(parts: Parts, found: os.stat_result) -> bool:
+    """Whether that may be the empty file that a start made for one of its own to lie over: no change of the program's,
+    if no layer below has it."""
+    return parts in PLACES and stat.S_ISREG(found.st_mode) and not found.st_size
 
 
 class Marks:
@@ -119,6 +126,8 @@ class _Difference:
                 if was is not None:
                     self._add(DELETED, parts)
             elif not stat.S_ISDIR(found.st_mode):
+                if was is None and is_place(parts, found):
+                    return
                 self._add(ADDED if was is None else CHANGED, parts)
             elif redirect := self._marks.redirect(fd):
                 self._add(ADDED, parts)

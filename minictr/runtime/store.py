@@ -7,8 +7,8 @@
     ROOT/events            see runtime/events.py
 
 ROOT is what :func:`choose_root` said (``--root``), else ``MINICTR_ROOT``, else /run/minictr for root, and for others
-``XDG_RUNTIME_DIR``/minictr. All of it is the user's alone: who could write here could make us kill or remove
-what is not ours.
+``XDG_RUNTIME_DIR``/minictr, or without one ``XDG_STATE_HOME``, ~/.local/state. All of it is the user's alone: who could
+write here could make us kill or remove what is not ours.
 """
 
 from __future__ import annotations
@@ -250,11 +250,17 @@ def is_id(text: str) -> bool:
 
 
 def default_root() -> str:
-    """Where state lives when nobody says: lost at the next boot, as the containers are."""
+    """Where state lives when nobody says. For root, and where an ordinary user has a directory for it, lost at the next
+    boot, as the containers are; else in his state directory (XDG base directory specification)."""
     uid = os.geteuid()
     if uid == 0:
         return "/run/minictr"
     for place in (os.environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{uid}"):
         if place.startswith("/") and os.access(place, os.W_OK):
             return os.path.join(place, "minictr")
+    state, home = os.environ.get("XDG_STATE_HOME", ""), os.environ.get("HOME", "")
+    if state.startswith("/"):
+        return os.path.join(state, "minictr")
+    if home.startswith("/") and os.access(home, os.W_OK):
+        return os.path.join(home, ".local/state/minictr")
     return os.path.join(os.environ.get("TMPDIR", "/tmp"), f"minictr-{uid}")

@@ -11,16 +11,20 @@ if TYPE_CHECKING:
 __all__ = ["support", "supports"]
 
 # the modules of minictr.kernel with trials for probe(), named like those of minictr.features
-MODULES = ("namespaces", "rootfs", "mounts", "process", "users", "capabilities", "seccomp", "landlock", "network")
+MODULES = (
+    *("namespaces", "rootfs", "mounts", "process", "users", "capabilities", "seccomp", "landlock"),
+    *("network", "names"),
+)
 ALONE = (
     "apparmor",
     "selinux",
     "idmap",
+    "publish_proxy",
 )  # features, and the modules of the same names, which try them in a way of their own
 # feature -> the controller that a group is made of to find out
 GROUPS = {name: name for name in "memory cpu cpuset pids io devices hugetlb rdma misc freezer".split()}
 # features that need more than one child: a network namespace, tables
-NETWORK = ("veth", "bridge", "bridge_netfilter", "conntrack", "nat", "publish")
+NETWORK = tuple("veth bridge bridge_netfilter conntrack nat egress publish macvlan ipvlan pasta".split())
 GROUPS |= {"named_cgroup": "named:systemd", "cgroup_conf": "raw"}
 
 
@@ -47,10 +51,14 @@ def _group(name: str) -> Support:
 
 
 def _network() -> dict[str, Support]:
-    """What a container can have of networks."""
+    """What a container can have of networks; ports by pasta, where rules are not this user's."""
     from minictr.kernel.network_probes import supports as found
+    from minictr.kernel.pasta import probe
 
-    return found()
+    answers = {**found(), **probe()}
+    if not answers["publish"] and answers["pasta"]:
+        answers["publish"] = answers["pasta"]
+    return answers
 
 
 def support(feature: str | Feature | type[Feature]) -> Support:

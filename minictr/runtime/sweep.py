@@ -234,7 +234,14 @@ def _nothing(row: Row) -> bool:
     return False
 
 
-NETWORK = frozenset({"lease", "port", "link", "element"})  # rows that are taken back together
+def end_pasta(row: Row) -> bool:
+    """The process that carried its network; whether there was one."""
+    from minictr.kernel.pasta import end
+
+    return end(row[1])
+
+
+NETWORK = frozenset({"lease", "port", "link", "element", "proxy"})  # rows that are taken back together
 # kind of a journal row -> what takes it back
 RESOURCES: dict[str, Callable[[Row], bool]] = {
     "name": _nothing,
@@ -244,4 +251,5 @@ RESOURCES: dict[str, Callable[[Row], bool]] = {
     "directory": remove_directory,
     **dict.fromkeys(NETWORK, _nothing),
     "ids": give_back_ids,
+    "pasta": end_pasta,
 }

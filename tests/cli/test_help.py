@@ -82,7 +82,7 @@ def test_verbs_and_options_are_completed(run_cli):
     assert complete(run_cli, "bash", "pl") == ["plan"]
     assert complete(run_cli, "bash", "run", "--cap-") == ["--cap-add", "--cap-drop"]
     assert complete(run_cli, "bash", "run", "--profile", "d") == ["docker", "default"]
-    assert complete(run_cli, "bash", "run", "--without", "hostn") == ["hostname"]
+    assert complete(run_cli, "bash", "run", "--without", "hostn") == ["hostname", "hostname_file"]
     assert complete(run_cli, "bash", "run", "--net", "h") == ["host"]
     assert "NET_RAW" in complete(run_cli, "bash", "run", "--cap-add", "net")
     assert complete(run_cli, "fish", "run", "--profile", "lx") == ["lxc"]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -293,6 +295,74 @@ class Gc(Remove):
         return self.kinds(told, point, self.found, left)
 
 
+class Networked(Run):
+    """In a network of the try's own: a bridge, a way out, ports by dnat and by a proxy, and limits.
+
+    nft's own calls are not tried: it is another's program, and what it could not do it did not."""
+
+    name = "minictr run --network bridge -p"
+    within = ("unshare", "-n", "sh", "-c", 'ip link set lo up; exec "$@"', "sh")
+
+    @property
+    def options(self) -> list[str]:
+        ports = ["-p", "8080:80", "-p", "8080:80/udp", "--publish-proxy"]
+        return [*super().options, "--network", "bridge", *ports, "--egress", "allow=10.0.0.0/8:53"]
+
+    @property
+    def payloads(self) -> list[str]:
+        return [*super().payloads, os.path.realpath(shutil.which("nft", path="/usr/sbin:/sbin:/usr/bin") or "")]
+
+    def kinds(self, told: Told, point: Point | None, found: State | None, left: list[str]) -> Outcome:
+        return super().kinds(told, point, found, [*left, *self.left_of_networks()])
+
+    def left_of_networks(self, patience: float = 3.0) -> list[str]:
+        """What there is in the try's network but its loopback device, a line each."""
+        deadline = time.monotonic() + patience
+        while found := self.look_at_networks():
+            if time.monotonic() > deadline:
+                self.clear_networks()
+                break
+            time.sleep(0.02)
+        return found
+
+    def inside(self, *words: str) -> str:
+        command = ["nsenter", f"--net=/proc/{self.starter.process.pid}/ns/net", "--", *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    def look_at_networks(self) -> list[str]:
+        found = [
+            f"link {row['ifname']}" for row in json.loads(self.inside("ip", "-j", "link")) if row["ifname"] != "lo"
+        ]
+        found += self.inside("nft", "list", "tables").splitlines()
+        if self.inside("cat", "/proc/sys/net/ipv4/ip_forward").strip() != "0":
+            found.append("ip_forward is 1")
+        return found
+
+    def clear_networks(self) -> None:
+        """For the tries that follow."""
+        self.inside("nft", "flush", "ruleset")
+        self.inside("sh", "-c", "echo 0 >/proc/sys/net/ipv4/ip_forward")
+        for row in json.loads(self.inside("ip", "-j", "link")):
+            if row["ifname"] != "lo":
+                subprocess.run(
+                    ["nsenter", f"--net=/proc/{self.starter.process.pid}/ns/net", "ip", "link", "del", row["ifname"]],
+                    check=False,
+                    capture_output=True,
+                )
+
+
+class NetworkedDetached(Networked, Detached):
+    name = "minictr run -d --network bridge -p"
+
+
+class NetworkedRemove(Networked, Remove):
+    name = "minictr rm -f, of a network"
+
+
+class NetworkedGc(Networked, Gc):
+    name = "minictr gc, of a network"
+
+
 def is_kill(point: Point | None) -> bool:
     return point is not None and not point.error
 
@@ -300,3 +370,4 @@ def is_kill(point: Point | None) -> bool:
 DRIVES: dict[str, type[Drive]] = {
     drive.name: drive for drive in (Run, Mapped, Undone, Detached, Started, Exec, ExecAgain, Remove, Gc, End)
 }
+DRIVES |= {drive.name: drive for drive in (Networked, NetworkedDetached, NetworkedRemove, NetworkedGc)}

@@ -60,7 +60,7 @@ _GROUPS = {
     "sendmsg sendto": "ENOBUFS EPIPE",
     "recvmsg recvfrom": "ENOMEM ECONNRESET",
     "getsockopt setsockopt getsockname getpeername shutdown": "ENOBUFS",
-    "poll ppoll select pselect6 epoll_ctl": "ENOMEM EINTR",
+    "poll ppoll select pselect6 epoll_ctl epoll_pwait": "ENOMEM EINTR",
     "clone clone3 fork vfork": "EAGAIN ENOMEM",
     "execve execveat": "EACCES ENOMEM ETXTBSY",
     "wait4 waitid": "EINTR ECHILD",

@@ -28,7 +28,7 @@ __all__ = ["Place", "cli"]
 
 SHORT = 12  # digits of an id in the name of a cgroup
 MNT_DETACH = 2
-SETTLED = ("containers", "names", "ids", "events", "events.1")  # what a store makes, and keeps
+SETTLED = ("containers", "names", "ids", "events", "events.1", "network")  # what a store makes, and keeps
 SHARED = ("/tmp", "/var/tmp", "/dev/shm", "/run", "/run/netns")  # where other sessions have things too
 
 
@@ -174,6 +174,9 @@ class Place:
             yield self.root / "names" / name
         if not besides:
             yield from (self.root / "ids" / name for name in listing(self.root / "ids"))
+            network = self.root / "network"
+            yield from (network / name for name in set(listing(network)) - {"ports", "sysctls"})
+            yield from (path for name in ("ports", "sysctls") for path in (network / name).glob("*"))
 
     # --- the end ---
 

@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,10 +41,10 @@ class Told(NamedTuple):
 
 
 class Starter:
-    """starter.py as a process: see there."""
+    """starter.py as a process: see there. WITHIN: the beginning of a command line that executes it."""
 
-    def __init__(self) -> None:
-        command = [sys.executable, "-P", str(HERE / "starter.py")]
+    def __init__(self, within: Iterable[str] = ()) -> None:
+        command = [*within, sys.executable, "-P", str(HERE / "starter.py")]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def ask(self, **request: Any) -> Told:
@@ -78,10 +79,11 @@ class Drive:
     minictr = True
     asserted = True  # a fault of it fails the test; else it is told
     to_the_end = False  # not the command alone is followed, but all it started
+    within: tuple[str, ...] = ()  # where its starts are made: see Starter
     runs = True  # whether the program runs where nothing is wrong
 
     def __init__(self, lab: Lab) -> None:
-        self.lab, self.starter = lab, Starter()
+        self.lab, self.starter = lab, Starter(self.within)
         self.renew()
 
     # --- where ---
@@ -125,6 +127,11 @@ class Drive:
         """The program whose first call is the first that counts; "" where a mark says so (starter.py)."""
         return ""
 
+    @property
+    def payloads(self) -> list[str]:
+        """Programs whose calls are not its own."""
+        return [str(self.lab.program), os.path.realpath(sys.executable)]
+
     def tries(self, call: Call) -> bool:
         """Whether CALL is one of those that are hit."""
         return True
@@ -150,7 +157,7 @@ class Drive:
             minictr=self.minictr,
             environment=self.place.environment,
             limit=self.place.limit,
-            payloads=[str(self.lab.program), os.path.realpath(sys.executable)],
+            payloads=self.payloads,
             seconds=DEADLINE,
             to_the_end=self.to_the_end,
             begins=self.begins,

@@ -11,7 +11,13 @@ import pytest
 # What runs in which guest; each row names a file, or several, that must be there. A file that runs on this machine as
 # well asks the kernel what it has, as on any machine. v2 is nowhere else; v1 is on most machines that run these tests.
 GUEST_TESTS = {
-    "unified": ("tests/guests/inside.py", "tests/kernel/test_cgroup*.py", "tests/kernel/test_isolation.py"),
+    "unified": (
+        "tests/guests/inside.py",
+        "tests/kernel/test_cgroup*.py",
+        "tests/kernel/test_isolation.py",
+        "tests/rootless/test_limits.py",
+        "tests/network/test_ipvlan.py",
+    ),
     "v1": ("tests/guests/inside.py", "tests/kernel/test_cgroups.py", "tests/security/test_calls.py"),
     "hybrid": ("tests/guests/inside.py", "tests/runtime/test_cgroups.py"),
     "apparmor": ("tests/guests/inside_apparmor.py", "tests/kernel/test_labels.py"),

@@ -19,11 +19,11 @@ KEPT_BY_A_STORE = ("containers", "names", "ids", "events", "events.1", "network"
 
 Look = dict[str, frozenset[str]]
 
-# The library keeps one sealed copy of its start program, and one of the monitor, per process: the same at the end as
-# after the first start.
+# The library keeps one sealed copy of its start program, and one of monitor and proxy each, per process: the same at
+# the end as after the first start.
 # And one ledger: the directory of its record, and the journal in it.
 KEPT_DESCRIPTOR = re.compile(
-    r"(/memfd:minictr-init|/memfd:minictr-mon|/containers/[0-9a-f]{64}(?:/journal)?)(?: \(deleted\))?$"
+    r"(/memfd:minictr-(?:init|mon|proxy)|/containers/[0-9a-f]{64}(?:/journal)?)(?: \(deleted\))?$"
 )
 
 TRY = re.compile(r"minictr-try-(\d+)-")  # and the pid of the session

@@ -164,7 +164,7 @@ def test_an_ordinary_user_is_told(net: World) -> None:
     with tempfile.TemporaryDirectory() as root:  # one that an ordinary user may reach
         said = python(net, ORDINARY, root)
     assert len(said) == 4, said
-    assert all("needs CAP_NET_ADMIN over both; be root" in line for line in said[:3]), said
+    assert all("needs CAP_NET_ADMIN over both; use --network pasta" in line for line in said[:3]), said
     assert "network" not in said[3]
     net.minictr("gc")  # the first run's, by root, whose process was an ordinary user's at its end
     net.nothing_left()

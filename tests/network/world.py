@@ -41,7 +41,7 @@ while True:
             continue
         c, peer = s.accept()
         with c:
-            c.settimeout(20)
+            c.settimeout(120)
             data = c.recv(1 << 16)
             if data.startswith(b"take "):
                 import hashlib
@@ -61,14 +61,14 @@ kind = socket.SOCK_DGRAM if sys.argv[1] == "udp" else socket.SOCK_STREAM
 address, port = sys.argv[2], int(sys.argv[3])
 s = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind); s.settimeout(float(sys.argv[4]))
 try:
-    s.connect((address, port)); s.send(b"hello"); print(s.recv(1 << 16).decode())
+    s.connect(socket.getaddrinfo(address, port)[0][4]); s.send(b"hello"); print(s.recv(1 << 16).decode())
 except OSError as err:
     print(type(err).__name__)
 """
 STREAM = """
 import hashlib, os, socket, sys
 size = int(sys.argv[3]); block = os.urandom(1 << 20); digest = hashlib.sha256()
-s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 60)
+s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 120)
 s.sendall(b"take %11d" % size)
 for _ in range(size >> 20):
     digest.update(block); s.sendall(block)
@@ -92,16 +92,15 @@ class World:
             self.inside(pid or self.host, [str(word) for word in command]),
             capture_output=True,
             text=True,
-            timeout=60,
             check=False,
             env=self.environment,
-            **options,
+            **{"timeout": 60, **options},
         )
         assert done.returncode == 0 or not check, f"{command}: {done.returncode}: {done.stdout}{done.stderr}"
         return done.stdout.strip() if check else f"{done.returncode} {done.stdout}{done.stderr}".strip()
 
-    def minictr(self, *words: object, check: bool = True) -> str:
-        return self.run(*self.cli, *words, check=check)
+    def minictr(self, *words: object, check: bool = True, **options: Any) -> str:
+        return self.run(*self.cli, *words, check=check, **options)
 
     def start(self, name: str, *options: object, command: Sequence[str] = ("sleep", "1000")) -> int:
         """A container in the background: the pid of its first process."""
@@ -118,7 +117,13 @@ class World:
     @contextmanager
     def server(self, pid: int, port: int) -> Iterator[None]:
         """SERVER in the network of PID."""
-        command = self.inside(pid, [sys.executable, "-c", SERVER, str(port)])
+        with self.program(pid, SERVER, str(port)):
+            yield
+
+    @contextmanager
+    def program(self, pid: int, source: str, *words: str) -> Iterator[None]:
+        """A program of Python's in the network of PID, that says when it is ready."""
+        command = self.inside(pid, [sys.executable, "-c", source, *words])
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
             try:
                 assert process.stdout is not None
@@ -133,8 +138,9 @@ class World:
         answer = self.run(sys.executable, "-c", CLIENT, kind, address, port, seconds, pid=pid)
         return answer.removesuffix(" hello")
 
-    def stream(self, pid: int, address: str, port: int, size: int) -> bool:
-        return self.run(sys.executable, "-c", STREAM, address, port, size, pid=pid) == "True"
+    def stream(self, pid: int, address: str, port: int, size: int, seconds: float = 60) -> bool:
+        """SIZE bytes to the server at ADDRESS: whether it got them all as they were."""
+        return self.run(sys.executable, "-c", STREAM, address, port, size, pid=pid, timeout=seconds) == "True"
 
     def nft(self, *words: str) -> list[dict[str, Any]]:
         found = json.loads(self.run("nft", "-j", "list", *words))["nftables"]
@@ -147,12 +153,13 @@ class World:
         return self.run("cat", f"/proc/sys/{name.replace('.', '/')}")
 
     def elements(self) -> dict[str, list[Any]]:
-        """Set or map -> its elements, of our table."""
+        """Set or map -> its elements, of our tables; those of bridges have "bridge " in front."""
         found = {}
         for row in self.nft("ruleset"):
             for kind in ("set", "map"):
                 if kind in row and row[kind]["table"].startswith("minictr"):
-                    found[row[kind]["name"]] = row[kind].get("elem", [])
+                    family = "bridge " if row[kind]["family"] == "bridge" else ""
+                    found[family + row[kind]["name"]] = row[kind].get("elem", [])
         return found
 
     def tracked(self) -> int:
@@ -196,7 +203,8 @@ def world(state: Path, cli: list[str], rootfs: Path) -> Iterator[World]:
         made.run("ip", "link", "add", "wire0", "type", "veth", "peer", "name", "wire0", "netns", remote)
         for pid, four, six in ((host, HERE, HERE6), (remote, THERE, THERE6)):
             made.run("ip", "address", "add", f"{four}/24", "dev", "wire0", pid=pid)
-            made.run("ip", "address", "add", f"{six}/64", "dev", "wire0", "nodad", pid=pid)
+            if os.path.exists("/proc/sys/net/ipv6"):  # User-mode Linux has none
+                made.run("ip", "address", "add", f"{six}/64", "dev", "wire0", "nodad", pid=pid)
             made.run("ip", "link", "set", "wire0", "up", pid=pid)
         try:
             yield made

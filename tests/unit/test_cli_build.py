@@ -12,6 +12,7 @@ from minictr.cli import create as create_module
 from minictr.cli import given as given_module
 from minictr.cli import landlock as landlock_module
 from minictr.cli import limits as limits_module
+from minictr.cli import names as names_module
 from minictr.cli import network as network_module
 from minictr.cli import options
 from minictr.cli import plan as plan_module
@@ -87,7 +88,7 @@ def test_what_is_built_can_be_planned(line):
 def test_every_option_is_read():
     """No option of the table is parsed and then forgotten."""
     modules = (build_module, given_module, settings_module, plan_module, limits_module, landlock_module)
-    modules += (run_module, create_module, network_module)
+    modules += (run_module, create_module, network_module, names_module)
     code = "".join(Path(module.__file__ or "").read_text() for module in modules)
     unread = {row[1] for row in options.PLAN_OPTIONS + RUN if f'"{row[1]}"' not in code}
     unread -= {f"device_{rate}" for rate in RATES}  # a loop reads them
@@ -155,6 +156,7 @@ def test_every_feature_can_be_left_out_by_name(name):
 
 NEED_SETTINGS = {"bind", "tmpfs", "hostname", "domainname", "cwd", "oom_score_adj"}
 NEED_SETTINGS |= {"device", "cgroup_conf", "cgroup_parent", "landlock", "apparmor", "selinux", "securebits", "publish"}
+NEED_SETTINGS |= {"macvlan", "ipvlan"}
 
 
 @pytest.mark.parametrize("name", sorted(REGISTRY.keys() - NEED_SETTINGS))

@@ -64,7 +64,7 @@ def test_network_words() -> None:
 def test_ports_as_ps_shows_them() -> None:
     rows = (("udp", "::1", 9, 9), ("tcp", "", 8001, 81), ("tcp", "", 8000, 80), ("tcp", "", 8002, 99))
     shown = ports(Glance("", "", ports=rows))
-    assert shown == "0.0.0.0:8000-8001->80-81/tcp, 0.0.0.0:8002->99/tcp, [::1]:9->9/udp"
+    assert shown == "[::1]:9->9/udp, 0.0.0.0:8000->80/tcp, 0.0.0.0:8001->81/tcp, 0.0.0.0:8002->99/tcp"
 
 
 def test_addresses() -> None:

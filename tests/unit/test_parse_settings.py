@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from minictr.errors import SpecError
 from minictr.features.capabilities import CAPABILITIES
 from minictr.features.check import ID_MAX
+from minictr.features.names import Hosts
 from minictr.features.namespaces import NetNamespace, TimeNamespace, UserNamespace
 from minictr.features.process import Env, Rlimits, Sysctl
 from minictr.features.tables import RESOURCES, SIGNALS
@@ -301,6 +302,7 @@ FUNCTIONS = {
     "env": lambda text: (pair := parse.env(text, {"HERE": "1"})) and Env((pair,)),
     "env_file": lambda text: Env(parse.env_file(text, {"HERE": "1"})),
     "user": lambda text: parse.user(text),
+    "add_host": lambda text: Hosts(parse.add_host(text)),
     "id_map": lambda text: parse.id_map(text),
     "id_maps": lambda text: UserNamespace(maps := parse.id_maps(text), maps),
     "capabilities": lambda text: parse.capabilities((), [text], [text]),

@@ -103,6 +103,8 @@ CONTRADICTIONS: list[tuple[Spec, tuple[str, ...]]] = [
     (BOX.with_(f.Bridged()), ("bridge needs veth", "leave bridge out")),
     (BOX.with_(f.Veth(), f.BridgeNetfilter()), ("bridge_netfilter needs bridge",)),
     (BOX.with_(f.Publish(80, 80)), ("publish needs veth",)),
+    (BOX.with_(f.Names()), ("names needs veth",)),
+    (BOX.with_(f.Hosts((("gw", "host-gateway"),))), ("no network that the host is in", "--network bridge")),
     (BOX.replace(features=(*BOX.features, f.Veth(), f.Veth())), ("veth eth0 is given twice",)),
     (BOX.with_(f.Veth(), f.Publish(1, 1, count=4096), f.Publish(5000, 1)), ("more than 4096 ports",)),
 ]

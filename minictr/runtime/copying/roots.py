@@ -9,7 +9,7 @@ import os
 
 from minictr.errors import StepFailed
 from minictr.kernel import trees
-from minictr.kernel.layers import Layers
+from minictr.kernel.layers import Layers, overlay_of_user
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,5 +95,8 @@ def _overlay(lower: Sequence[str], upper: str, work: str, options: Sequence[str]
         try:
             return trees.create("overlay", ["source=overlay", *words, *options], trees.attribute_bits(flags), what)
         except StepFailed as err:
+            if err.errno == EPERM and os.geteuid():
+                bits = trees.attribute_bits(flags)
+                return overlay_of_user(layers, os.path.abspath(lower[0]), [*words, *options], bits, what)
             cure = "only root can look into layers" if err.errno == EPERM else err.cure
             raise StepFailed(err.what, err.errno or 0, cure=cure) from err

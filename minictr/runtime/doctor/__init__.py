@@ -35,7 +35,12 @@ GROUPS = {
     "seccomp": "privilege",
     "landlock": "privilege",
     "lsm": "privilege",
+    "names": "files",
     "network": "network",
+    "egress": "network",
+    "publish_proxy": "network",
+    "upon": "network",
+    "pasta": "network",
     "device": "files",  # a node; its cgroup rule goes with it
 }
 LIMITS = "limits"

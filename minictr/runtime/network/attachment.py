@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import time
 
 from minictr.addresses import packed
 from minictr.errors import MinictrError
 from minictr.kernel import links, nftables
 from minictr.kernel.nftables import Element
-from minictr.runtime.network import rules, sysctls
-from minictr.runtime.network.networks import Networks, host_end, own_netns
+from minictr.runtime.network import egress, proxy, rules, sysctls
+from minictr.runtime.network.networks import NOT_NETWORKS, Networks, host_end, own_netns
 from minictr.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from minictr.features.egress import Egress
+    from minictr.runtime.identity import ProcessIdentity
     from minictr.runtime.network.networks import Network
     from minictr.runtime.record import Record
     from minictr.runtime.store import Store
@@ -57,23 +60,33 @@ class Attachment:
         self.store, self.journal, self.owner, self.whose = journal.store, journal, owner, f"minictr {whose}"
         self.parts = parts
         self.table = rules.table(self.store)
-        self.nics: list[Nic] = []
+        self.nics: list[Nic] = []  # cables
+        self.upon: list[Nic] = []  # devices on one of the host's
+        self.order: list[str] = []  # names of all, as they were wished for
+        self.default = ""  # the first that leads anywhere: it has the default route
         self.ports: list[tuple[str, str, int, int]] = []  # protocol, address, port here, port there
-        self.elements: list[Element] = []
+        self.egress: Egress | None = None  # what it may reach
+        self.proxied = False  # a proxy serves its ports too
+        self.proxy: ProcessIdentity | None = None
+        self.elements: list[tuple[str, Element]] = []  # by table
         self.leased: list[tuple[str, str]] = []  # network, address
         self.netns = own_netns()
+        self.waited = 0.0  # seconds, for the lock
 
     def networks(self) -> Networks:
-        """The lock."""
-        return Networks(self.store)
+        """The lock. That others had it is no time of this start's."""
+        begin = time.monotonic()
+        networks = Networks(self.store)
+        self.waited += time.monotonic() - begin
+        return networks
 
     def join(
         self, name: str, inside: str, *, bridge: bool, ip: str = "", ip6: str = "", mac: str = "", mtu: int = 0
     ) -> None:
         """An address of the network NAME, for the device INSIDE. Nothing of the kernel's is touched yet."""
         with self.networks() as networks:
-            network = networks.ensure(name, bridge=bridge)
             try:
+                network = networks.ensure(name, bridge=bridge)
                 host, address, address6 = networks.lease(network, self.owner, self.journal, ip, ip6)
             except BaseException:
                 for one in networks.leases(name):
@@ -97,6 +110,13 @@ class Attachment:
                 mtu or network.mtu,
             )
         )
+        self.added(inside, routes=True)
+
+    def added(self, inside: str, *, routes: bool) -> None:
+        """The device INSIDE is one of its; ROUTES: there is a way out by it."""
+        self.order.append(inside)
+        if routes and not self.default:
+            self.default = inside
 
     def rows(self) -> tuple[tuple[str, ...], ...]:
         """The devices as a state has them."""
@@ -104,13 +124,13 @@ class Attachment:
             (
                 nic.network,
                 nic.inside,
-                f"{nic.address}/{nic.prefix}",
+                f"{nic.address}/{nic.prefix}" if nic.address else "",
                 f"{nic.address6}/{nic.prefix6}" if nic.address6 else "",
                 nic.gateway,
                 nic.mac,
                 nic.link,
             )
-            for nic in self.nics
+            for nic in sorted((*self.nics, *self.upon), key=lambda nic: self.order.index(nic.inside))
         )
 
     def wanted(self, part: str) -> list[Element]:
@@ -125,6 +145,12 @@ class Attachment:
                 for protocol, ip, port, to_port in self.ports
                 if not ip or (":" in ip) == (":" in to)
             )
+            if self.proxied:
+                found += (
+                    rules.proxied_element(protocol, ip, port, whose)
+                    for protocol, ip, port, _ in self.ports
+                    if not ip or ip.startswith("127.")
+                )
             return sorted(found, key=lambda item: item.set)
         if part == "nat":
             found = [rules.device(nic.outside, whose) for nic in self.nics]
@@ -133,22 +159,36 @@ class Attachment:
         kind = "nat" if part == "nat" else "tracked"
         return found + [item for nic in self.nics for item in rules.address_elements(kind, nic.addresses, whose)]
 
-    def add(self, elements: list[Element]) -> None:
-        """ELEMENTS into the table; those that are this container's alone are its own."""
+    def add(self, elements: list[Element], table: str = "") -> None:
+        """ELEMENTS into the table, or TABLE; those that are this container's alone are its own."""
+        table = table or self.table
         shared = frozenset({"inside", "neighbours"})
         own = [item for item in elements if item.set not in shared or not self._of_bridge(item)]
-        rows = [("element", self.netns, self.table, item.set, item.key.hex()) for item in own]
-        self.journal.write_ahead(*rows)
-        self.elements += own
-        rules.put(self.table, self.parts, elements)
+        self.journal.write_ahead(*(("element", self.netns, table, item.set, _written(item)) for item in own))
+        self.elements += ((table, item) for item in own)
+        rules.put(table, self.parts, elements)
+
+    def limit(self) -> None:
+        """What the wish ``egress`` says is in force; cables are bound to their addresses first."""
+        for table, bridge in ((rules.of_bridges(self.table), True), (self.table, False)):
+            nics = [nic for nic in self.nics if nic.bridge is bridge]
+            if nics:
+                self.add(egress.own_addresses(nics, self.whose), table)
+        if self.egress is not None:
+            addresses = [address for nic in self.nics for address in nic.addresses]
+            self.add(egress.limits(self.egress, addresses, self.whose))
 
     def _of_bridge(self, item: Element) -> bool:
         return item.key.rstrip(b"\0").split(b"\0")[0].decode() in {nic.network for nic in self.nics if nic.bridge}
 
     def close(self) -> None:
         """All of it goes; the cables with the container's network namespace. A second call does nothing."""
+        if self.proxy is not None:
+            proxy.end(self.proxy)
+            self.proxy = None
         elements, self.elements = self.elements, []
-        nftables.remove_elements(self.table, elements)
+        for table in dict.fromkeys(table for table, _ in elements):
+            nftables.remove_elements(table, [item for other, item in elements if other == table])
         if not self.leased and not self.ports:
             return
         with self.networks() as networks:
@@ -159,6 +199,11 @@ class Attachment:
             self.ports.clear()
             tear_down(networks, *dict.fromkeys(name for name, _ in self.leased))
             self.leased.clear()
+
+
+def _written(item: Element) -> str:
+    """The key of ITEM in a journal."""
+    return f"{item.key.hex()}-{item.end.hex()}" if item.end else item.key.hex()
 
 
 def ensure_bridge(networks: Networks, network: Network) -> None:
@@ -185,7 +230,12 @@ def tear_down(networks: Networks, *names: str) -> None:
             network = networks.load(name)
         except MinictrError:
             continue  # damaged: network rm says so
-        if network is None or network.netns != own_netns() or network.kept or networks.leases(name):
+        if name in NOT_NETWORKS or networks.leases(name):
+            continue
+        if network is None:
+            networks.forget(name)  # the rest of one that was being forgotten
+            continue
+        if network.netns != own_netns() or network.kept:
             continue
         if network.bridge and links.index(name):
             links.delete(name, missing_ok=True)
@@ -193,7 +243,9 @@ def tear_down(networks: Networks, *names: str) -> None:
             nftables.remove_elements(rules.table(networks.store), shared)
         networks.forget(name)
     if not networks.in_use():
-        nftables.delete_table(rules.table(networks.store))
+        name = rules.table(networks.store)
+        for table in (name, rules.of_bridges(name)):
+            nftables.delete_table(table)
         sysctls.put_back(networks)
 
 
@@ -217,8 +269,12 @@ def release(record: Record, rows: list[tuple[str, ...]]) -> list[str]:
     told, here = [], str(own_netns())
     tables: dict[str, list[Element]] = {}
     for kind, *words in rows:
+        if kind == "proxy" and proxy.end(proxy.identity(words)):
+            told.append(f"process {words[0]}")
         if kind == "element" and words[0] == here:
-            tables.setdefault(words[1], []).append(Element(words[2], bytes.fromhex(words[3])))
+            key, _, end = words[3].partition("-")
+            found = Element(words[2], bytes.fromhex(key), end=bytes.fromhex(end))
+            tables.setdefault(words[1], []).append(found)
         if kind == "link" and words[0] == here and links.index(words[1]):
             links.delete(words[1], missing_ok=True)
             told.append(f"link {words[1]}")

@@ -271,10 +271,17 @@ class Bridge(Made):
         tear_down(networks, self.name)
         ledger.close_entry(journal)
 
-    def features(self, *, ip: str = "", ip6: str = "", mac: str = "", device: str = "eth0") -> tuple[Feature, ...]:
-        """What a container in it is given: a cable, the wall, and with ``nat`` the way out."""
+    def features(
+        self, *, ip: str = "", ip6: str = "", mac: str = "", device: str = "eth0", names: bool = True
+    ) -> tuple[Feature, ...]:
+        """What a container in it is given: a cable, the wall, with ``nat`` the way out, and with ``names`` the files
+        that names are looked up in, for which it needs a mount namespace and a host name of its own."""
         cable = wishes.Veth(device, self.name, ip, ip6, mac)
-        more = (wishes.Nat(),) if self.nat else ()
+        more: tuple[Feature, ...] = (wishes.Nat(),) if self.nat else ()
+        if names:
+            from minictr.features.names import HostnameFile, Hosts, Names, ResolvConf
+
+            more += (Hosts(), ResolvConf(), HostnameFile(), Names())
         return (cable, wishes.Bridged(), wishes.Conntrack(), *more)
 
     def _close(self) -> None:

@@ -6,21 +6,18 @@ the child waits at the barrier, makes what is the container's own, in its networ
 
 from __future__ import annotations
 
-import os
-
-from minictr.errors import SpecError, StepFailed
+from minictr.errors import MinictrError, SpecError
 from minictr.kernel import links
 from minictr.kernel.handles import shut
 from minictr.runtime.network import ports, rules, sysctls
 from minictr.runtime.network.attachment import Attachment, Nic, ensure_bridge
+from minictr.runtime.network.child import namespace_of
 from minictr.runtime.network.networks import Exhausted, must_be_admin
 from minictr.runtime.process import is_over
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from minictr.runtime.launch import Start
-
-ESRCH = 3
 
 
 def attachment(start: Start) -> Attachment:
@@ -33,6 +30,7 @@ def attachment(start: Start) -> Attachment:
         parts = tuple(part for part in rules.PARTS if part in start.program.plan.spec.names)
         start.network = Attachment(start.journal, owner, name or owner[:12], parts)
         start.on_failure.push(start.network.close)
+    assert isinstance(start.network, Attachment)
     return start.network
 
 
@@ -88,7 +86,7 @@ def veth(start: Start, *, inside: str) -> None:
     """The cable: one end here, the other, with addresses and routes, in the container."""
     own = attachment(start)
     nic = next(nic for nic in own.nics if nic.inside == inside)
-    netns = _namespace_of(start)
+    netns = namespace_of(start)
     try:
         own.journal.write_ahead(("link", own.netns, nic.link))
         master = links.index(nic.network) if nic.bridge else 0
@@ -100,21 +98,9 @@ def veth(start: Start, *, inside: str) -> None:
             index = links.index(inside, via=via)
             addresses = [f"{nic.address}/{nic.prefix}"]
             addresses += [f"{nic.address6}/{nic.prefix6}"] if nic.address6 else []
-            links.configure(via, index, addresses, _routes(nic, first=nic is own.nics[0]))
+            links.configure(via, index, addresses, _routes(nic, first=own.default == inside))
     finally:
         shut(netns)
-
-
-def _namespace_of(start: Start) -> int:
-    """The child's network namespace; its pid is not another's as long as it runs."""
-    try:
-        netns = os.open(f"/proc/{start.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as err:
-        raise StepFailed(f"open /proc/{start.pid}/ns/net", err.errno or 0) from err
-    if is_over(start.pidfd, 0):
-        shut(netns)
-        raise StepFailed("give the container its network", ESRCH, cure="it is over already")
-    return netns
 
 
 def _routes(nic: Nic, *, first: bool) -> list[tuple[str, str]]:
@@ -141,6 +127,15 @@ def _remove_link(name: str) -> None:
     links.delete(name, missing_ok=True)
 
 
+def egress(start: Start, *, allow: tuple[str, ...], deny: tuple[str, ...]) -> None:
+    """What the container begins must be allowed; its program does not run yet."""
+    from minictr.features.egress import Egress
+
+    own = attachment(start)
+    own.egress = Egress(allow, deny)
+    own.limit()
+
+
 def nat(start: Start) -> None:
     """What leaves the container for elsewhere gets the host's address."""
     own = attachment(start)
@@ -157,7 +152,30 @@ def publish(start: Start) -> None:
     """What comes for the ports goes to the container."""
     own = attachment(start)
     nic = own.nics[0]
-    sysctls.route_localnet(nic.outside)
+    if not own.proxied:
+        sysctls.route_localnet(nic.outside)
     if nic.bridge:
         links.set_hairpin(links.index(nic.link))
     own.add(own.wanted("publish"))
+
+
+def publish_proxy(start: Start, *, only: bool) -> None:
+    """A process that binds the ports; it ends when the container's first process does."""
+    from minictr.runtime.network import proxy
+
+    own = attachment(start)
+    own.proxied = True
+    try:
+        own.proxy, report = proxy.start(own, start.pidfd)
+    except MinictrError:
+        if is_over(start.pidfd, 0):
+            start.told_of_death()  # and so the proxy was
+        raise
+    start.own("proxy", report)
+
+
+def proxy_bound(start: Start) -> None:
+    """It has them, and no right any more."""
+    from minictr.runtime.network import proxy
+
+    proxy.until_bound(attachment(start), start.fds["proxy"], start.remaining())

@@ -6,7 +6,7 @@ import os
 
 from minictr.errors import MinictrError, SpecError, StateError, StepFailed, Unsupported
 from minictr.kernel import links
-from minictr.runtime.network import rules, sysctls
+from minictr.runtime.network import proxy, rules, sysctls
 from minictr.runtime.network.attachment import Attachment, Nic, ensure_bridge, tear_down
 from minictr.runtime.network.networks import Network, Networks, must_be_admin, own_netns
 from minictr.runtime.record import Record
@@ -98,13 +98,16 @@ def _plain(network: Network, containers: int) -> dict[str, Any]:
 
 
 def inspect(name: str, root: str = "") -> dict[str, Any]:
-    """All that is known of the network NAME: :func:`listing`'s, Containers as address -> owner, its Device and Ports as
-    the kernel has them (``kernel.iproute``), the Table its rules are in, and what is InTheWay."""
+    """All that is known of the network NAME: :func:`listing`'s, Containers as address -> owner, Names as address ->
+    what its neighbours call it, its Device and Ports as the kernel has them (``kernel.iproute``), the Table its rules
+    are in, and what is InTheWay."""
     from minictr.kernel.iproute import interfaces
+    from minictr.runtime.network.names import names_of
 
     with Networks(Store(root)) as networks:
         network = existing(networks, name)
         found = _plain(network, 0) | {"Containers": dict(sorted(networks.leases(name).items()))}
+        found["Names"] = {at: words for at, (_, *words) in names_of(networks, name).items()}
         table = rules.table(networks.store)
     devices = interfaces()
     found["Device"] = next((row for row in devices if row["name"] == name and network.bridge), None)
@@ -121,10 +124,28 @@ def obstacles() -> list[str]:
         with open("/proc/sys/net/ipv4/ip_forward", encoding="ascii") as file:
             if file.read().strip() != "1":
                 found.append("net.ipv4.ip_forward is 0: set with the first container that has nat or publishes a port")
+        found += crowded(*map(_number, ("nf_conntrack_count", "nf_conntrack_max")))
         found += rules.in_the_way()
     except (Unsupported, StepFailed, OSError):
         pass
     return found
+
+
+def _number(name: str) -> int:
+    """A setting of connection tracking; 0 in a kernel without."""
+    try:
+        with open(f"/proc/sys/net/netfilter/{name}", encoding="ascii") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return 0
+
+
+def crowded(count: int, most: int) -> list[str]:
+    """A line when of MOST connections that can be tracked nine in ten are: the kernel drops what begins beyond that."""
+    if count * 10 < most * 9 or not most:
+        return []
+    cure = f"sysctl -w net.netfilter.nf_conntrack_max={most * 2}, on the host"
+    return [f"{count} connections are tracked, of {most}: what begins beyond that is dropped: {cure}"]
 
 
 # --- repair ---
@@ -165,6 +186,8 @@ def _running(store: Store) -> Iterator[tuple[Record, State]]:
 
 def _restore(networks: Networks, record: Record, state: State) -> list[str]:
     """One container's ports of bridges and elements of the table."""
+    from minictr.features.egress import Egress
+
     names = state.spec.names
     parts = tuple(part for part in rules.PARTS if part in names)
     own = Attachment(record, record.id, state.name or record.id[:SHORT], parts)
@@ -179,14 +202,29 @@ def _restore(networks: Networks, record: Record, state: State) -> list[str]:
         if masters[nic.link] != master:
             links.set_master(links.index(nic.link), master)
             told.append(f"container {state.name or record.id[:SHORT]}: {nic.link} is a port of {nic.network} again")
+    if "bridge_netfilter" in names:
+        for name in {nic.network for nic in own.nics if nic.bridge}:
+            links.set_netfilter(links.index(name))
     if parts and own.nics:
         if {"nat", "publish"} & set(parts):
             sysctls.forwarding(networks, ipv6=any(nic.address6 for nic in own.nics))
+        own.proxied = "publish_proxy" in names
+        if own.proxied and proxy.restart(own, state.process):
+            told.append(f"container {state.name or record.id[:SHORT]}: its proxy runs again")
         if "publish" in parts:
-            sysctls.route_localnet(own.nics[0].outside)
+            if not own.proxied:
+                sysctls.route_localnet(own.nics[0].outside)
+            if own.nics[0].bridge:
+                links.set_hairpin(links.index(own.nics[0].link))
         rules.apply_parts(own.table, parts)
+        if "egress" in parts:
+            own.egress = next(wish for wish in state.spec.features if isinstance(wish, Egress))
+            if any(nic.bridge for nic in own.nics):
+                rules.apply_parts(rules.of_bridges(own.table), parts)
+            own.limit()
         for part in parts:
-            rules.put(own.table, parts, own.wanted(part))
+            if part != "egress":
+                rules.put(own.table, parts, own.wanted(part))
         told.append(f"container {state.name or record.id[:SHORT]}: rules ({', '.join(parts)})")
     return told
 

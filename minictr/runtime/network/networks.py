@@ -5,6 +5,7 @@
     ROOT/network/             its flock is taken for every change: short, and by one process at a time
         NAME/config           what the network is; written before its bridge is made
         NAME/leases/ADDRESS   symbolic link to the owner: making it is what takes the address
+        NAME/names, hosts     who is called what, and who is told (names.py)
         NAME/next             the host number that is tried first: an address is not given out again at once
         ports/PROTO:IP:PORT   symbolic link to the owner (ports.py)
         sysctls/KEY           symbolic link to the value that KEY had before us (sysctls.py)
@@ -37,7 +38,8 @@ __all__ = ["DEFAULT", "ROUTED", "Exhausted", "Network", "Networks", "host_end"]
 DEFAULT, ROUTED = "minictr0", "routed"  # names of the networks nobody named: with a bridge, and without
 POOL = "10.90.{}.0/24"  # where subnets are taken from that nobody named
 IFNAMSIZ = 16  # linux/if.h, the closing NUL included
-LOCK_TIMEOUT = 10.0  # seconds
+LOCK_TIMEOUT = 60.0  # seconds: a hundred may start at once, and each has it for some milliseconds
+PAUSE, PAUSES = 0.0005, 0.02  # seconds between two tries, at first and at most
 EAGAIN, EEXIST, ENOENT, EINVAL = 11, 17, 2, 22
 CONFIG_MAX = 1 << 16
 NOT_NETWORKS = frozenset({"ports", "sysctls", "users"})
@@ -116,7 +118,7 @@ def must_be_admin(feature: str) -> None:
 
     if "NET_ADMIN" not in capabilities.get().effective:
         reason = "a link between two networks needs CAP_NET_ADMIN over both"
-        raise Unsupported(feature, reason, "be root, or share the host's network (--network host)")
+        raise Unsupported(feature, reason, "use --network pasta, which needs none, or be root")
 
 
 def own_netns() -> int:
@@ -149,7 +151,7 @@ class Networks(Handle):
         except OSError as err:
             raise StateError(f"make {self.path}: {os.strerror(err.errno or 0)}") from err
         self._open = True
-        deadline = time.monotonic() + LOCK_TIMEOUT
+        deadline, pause = time.monotonic() + LOCK_TIMEOUT, PAUSE
         while True:
             try:
                 fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -159,7 +161,8 @@ class Networks(Handle):
                     self.close()
                     why = "another process holds it" if err.errno == EAGAIN else os.strerror(err.errno or 0)
                     raise StateError(f"lock {self.path}: {why}") from err
-                time.sleep(0.0005)
+                time.sleep(pause)
+                pause = min(pause * 2, PAUSES)
 
     def _close(self) -> None:
         shut(self.fd)
@@ -186,6 +189,7 @@ class Networks(Handle):
     def save(self, network: Network) -> None:
         """Write NETWORK down."""
         path = os.path.join(self.path, network.name)
+        is_new = not os.path.isdir(path)
         try:
             os.makedirs(f"{path}/leases", 0o700, exist_ok=True)
             replace_text(
@@ -194,11 +198,16 @@ class Networks(Handle):
                 dumps({name: getattr(network, name) for name in network._fields}) + "\n",
             )
         except OSError as err:
+            if is_new:
+                self.forget(network.name)
             raise StateError(f"write {path}/config: {os.strerror(err.errno or 0)}") from err
 
     def forget(self, name: str) -> None:
         """What is written of the network NAME goes."""
+        from minictr.runtime.network import names
+
         path = os.path.join(self.path, name)
+        names.forget(self, name)
         for entry in ("leases", "config", "next", "config.new", "next.new"):
             try:
                 os.rmdir(f"{path}/{entry}") if entry == "leases" else os.unlink(f"{path}/{entry}")
@@ -210,6 +219,8 @@ class Networks(Handle):
             os.rmdir(path)
         except FileNotFoundError:
             pass
+        except OSError as err:
+            raise StateError(f"remove {path}: {os.strerror(err.errno or 0)}") from err
 
     def ensure(self, name: str, *, bridge: bool = True) -> Network:
         """The network NAME: as it is written down, or a new one with a subnet that nobody here uses.
@@ -327,7 +338,7 @@ class Networks(Handle):
         found = self.leases(name)
         for address, owner in list(found.items()):
             if not self.store.has(owner[:ID_DIGITS]):
-                os.unlink(f"{self.path}/{name}/leases/{address}")
+                self.release(name, address, owner)
                 del found[address]
         return found
 
@@ -357,7 +368,10 @@ class Networks(Handle):
             raise StepFailed(f"write {self.path}/{name}", err.errno or 0) from err
 
     def release(self, name: str, address: str, owner: str) -> bool:
-        """ADDRESS of the network NAME is free again, if it was OWNER's; whether it was."""
+        """ADDRESS of the network NAME is free again, if it was OWNER's, and its names with it; whether it was."""
+        from minictr.runtime.network import names
+
+        names.withdraw(self, name, address, owner)
         return self.drop(f"{name}/leases/{address}", owner)
 
     def drop(self, name: str, owner: str) -> bool:

@@ -79,7 +79,8 @@ def try_to_bind(protocol: str, ip: str, port: int) -> int:
                 continue  # a host without IPv6
             where = f"--publish {told(ip, port, protocol)}"
             if err.errno == EADDRINUSE:
-                cure = f"another program has it (ss -lnp 'sport = {port}'): publish another port, or end that program"
+                whose = f"another program has it (EADDRINUSE; ss -lnp 'sport = {port}')"
+                cure = f"{whose}: publish another port, or end that program"
                 raise SpecError(f"{where}: {cure}") from err
             if err.errno == EADDRNOTAVAIL:
                 raise SpecError(f"{where}: {ip} is no address of this host") from err

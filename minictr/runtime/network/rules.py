@@ -6,6 +6,8 @@
     conntrack  to an address in tracked4, tracked6 goes only what answers, was published, or comes from its own bridge
     publish    what comes for a port in ports4, ports6 (or one address of this host: ports4_at, ports6_at) is sent on to
                a container, from elsewhere, from this host and 127.0.0.1 too, and from other containers
+    egress     what an address in egress4, egress6 begins must be allowed (egress.py); a table of the family bridge
+               beside this one has the cables of such containers
 
 Chains are made when their first element is, by nft and whole or not at all; sending them again repairs them. Nothing of
 any other table is touched, and what others' tables drop stays dropped: see :func:`in_the_way`.
@@ -20,6 +22,7 @@ from minictr.addresses import packed
 from minictr.errors import StepFailed
 from minictr.kernel import nftables
 from minictr.kernel.nftables import Element
+from minictr.runtime.network import egress
 from minictr.runtime.store import default_root
 
 TYPE_CHECKING = False
@@ -77,6 +80,8 @@ PARTS: dict[str, tuple[tuple[str, ...], tuple[tuple[str, str], ...]]] = {
             f"map ports6 {{ type {DNAT6}; }}",
             f"map ports4_at {{ type ipv4_addr . {DNAT4}; }}",
             f"map ports6_at {{ type ipv6_addr . {DNAT6}; }}",
+            'set proxied { type inet_proto . inet_service; comment "on 127.0.0.0/8 a process is there for them"; }',
+            "set proxied_at { type ipv4_addr . inet_proto . inet_service; }",
             "chain published",
             "chain published_martians { type filter hook prerouting priority raw; }",
             "chain published_in { type nat hook prerouting priority dstnat; }",
@@ -92,6 +97,8 @@ PARTS: dict[str, tuple[tuple[str, ...], tuple[tuple[str, str], ...]]] = {
             ("published_martians", 'iifname != "lo" ip daddr 127.0.0.0/8 drop'),
             ("published_in", "fib daddr type local jump published"),
             ("published_here", "ip6 daddr ::1 return"),  # the kernel lets nothing from ::1 leave: ip6_route_me_harder()
+            ("published_here", "ip daddr 127.0.0.0/8 meta l4proto . th dport @proxied return"),
+            ("published_here", "ip daddr 127.0.0.0/8 ip daddr . meta l4proto . th dport @proxied_at return"),
             ("published_here", "fib daddr type local jump published"),
             # the answer must come back here to be translated again: from 127.0.0.1, and among containers of one bridge
             ("published_out", "oifname @inside ct status dnat ip saddr 127.0.0.0/8 masquerade"),
@@ -101,7 +108,9 @@ PARTS: dict[str, tuple[tuple[str, ...], tuple[tuple[str, str], ...]]] = {
             ("published_out", "iifname @inside oifname @inside ct status dnat masquerade"),
         ),
     ),
+    "egress": egress.PART,
 }
+BRIDGE_PARTS = {"egress": egress.BRIDGE_PART}  # what stands in the table of the family bridge
 
 
 def table(store: Store) -> str:
@@ -109,16 +118,24 @@ def table(store: Store) -> str:
     return "minictr" if store.path == default_root() else f"minictr-{crc32(store.path.encode()):08x}"
 
 
+def of_bridges(name: str) -> str:
+    """The table beside the table NAME that sees frames of bridges."""
+    return f"bridge {name}"
+
+
 def apply_parts(name: str, parts: Iterable[str]) -> None:
     """The sets and chains of PARTS in the table NAME, as they are to be, whatever they were. Elements stay."""
     lines: list[str] = []
+    texts, name = (BRIDGE_PARTS, name) if " " in name else (PARTS, f"inet {name}")
     for part in parts:
-        declared, rules = PARTS[part]
-        lines.append(f"table inet {name} {{")
+        if part not in texts:
+            continue
+        declared, rules = texts[part]
+        lines.append(f"table {name} {{")
         lines += (f"  {line if line.endswith('}') else line + ' { }'}" for line in declared)
         lines.append("}")
-        lines += (f"flush chain inet {name} {line.split()[1]}" for line in declared if line.startswith("chain"))
-        lines += (f'add rule inet {name} {chain} {rule} comment "minictr {part}"' for chain, rule in rules)
+        lines += (f"flush chain {name} {line.split()[1]}" for line in declared if line.startswith("chain"))
+        lines += (f'add rule {name} {chain} {rule} comment "minictr {part}"' for chain, rule in rules)
     nftables.apply("\n".join(lines) + "\n")
 
 
@@ -157,6 +174,12 @@ def port_element(protocol: str, ip: str, port: int, to: str, to_port: int, whose
     key = (packed(ip)[1] if ip else b"") + struct.pack(">B3xH2x", PROTOCOLS[protocol], port)
     name = f"ports{6 if ':' in to else 4}" + ("_at" if ip else "")
     return Element(name, key, packed(to)[1] + struct.pack(">H2x", to_port), whose)
+
+
+def proxied_element(protocol: str, ip: str, port: int, whose: str) -> Element:
+    """On the loopback device PORT, of the address IP or ("") all, is the proxy's."""
+    key = (packed(ip)[1] if ip else b"") + struct.pack(">B3xH2x", PROTOCOLS[protocol], port)
+    return Element("proxied_at" if ip else "proxied", key, b"", whose)
 
 
 # --- others ---

@@ -68,9 +68,15 @@ def put_back(networks: Networks) -> None:
         if not entry.startswith(here):
             continue
         link = f"{networks.path}/sysctls/{entry}"
+        key, before = entry.removeprefix(here).replace("+", "/"), os.readlink(link)
         try:
-            write(entry.removeprefix(here).replace("+", "/"), os.readlink(link))
+            write(key, before)
         except StepFailed as err:
-            if err.errno != ENOENT:  # a device that is gone
+            if err.errno != ENOENT:
                 raise
+            try:
+                write(key, before)  # a device that is gone: believed when it is said twice
+            except StepFailed as again:
+                if again.errno != ENOENT:
+                    raise
         os.unlink(link)

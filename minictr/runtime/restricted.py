@@ -1,0 +1,52 @@
+"""What keeps ordinary users from user namespaces on this host, looked up once one was refused."""
+
+from __future__ import annotations
+
+__all__ = ["cure_of_clone", "cure_of_privilege"]
+
+EPERM, ENOSPC, ENOSYS = 1, 28, 38
+# file below /proc/sys -> (its value that forbids, cure)
+SWITCHES = (
+    ("kernel/unprivileged_userns_clone", "0", "as root: sysctl kernel.unprivileged_userns_clone=1"),
+    ("user/max_user_namespaces", "0", "as root: sysctl user.max_user_namespaces=63000"),
+)
+APPARMOR = "kernel/apparmor_restrict_unprivileged_userns"
+APPARMOR_CURE = (
+    "AppArmor takes all privilege from user namespaces of programs without a profile: as root: "
+    "sysctl kernel.apparmor_restrict_unprivileged_userns=0, or give the interpreter a profile with the rule userns"
+)
+
+
+def cure_of_clone(number: int, proc: str = "/proc") -> str:
+    """Why clone3 refused a user namespace with errno NUMBER, and what helps; "" where nothing is known."""
+    for name, value, cure in SWITCHES:
+        if _setting(proc, name) == value:
+            return f"this host gives ordinary users no user namespace ({name.replace('/', '.')}={value}): {cure}"
+    if number == ENOSPC:
+        return "a limit of user namespaces is reached: user.max_user_namespaces, or 32 nested ones"
+    if number == EPERM and _setting(proc, APPARMOR) == "1":
+        return APPARMOR_CURE
+    if number in (EPERM, ENOSYS) and _filtered(proc):
+        return "a seccomp filter over this process refuses it, an outer container's: allow clone3 and unshare there"
+    return ""
+
+
+def cure_of_privilege(number: int, proc: str = "/proc") -> str:
+    """Why something that root of a user namespace may do was refused all the same."""
+    return APPARMOR_CURE if number in (EPERM, 13) and _setting(proc, APPARMOR) == "1" else ""
+
+
+def _setting(proc: str, name: str) -> str:
+    try:
+        with open(f"{proc}/sys/{name}", encoding="ascii") as file:
+            return file.read().strip()
+    except (OSError, ValueError):
+        return ""  # this kernel has it not
+
+
+def _filtered(proc: str) -> bool:
+    try:
+        with open(f"{proc}/self/status", encoding="utf-8", errors="replace") as file:
+            return any(line.split() == ["Seccomp:", "2"] for line in file)
+    except OSError:
+        return False
