@@ -20,3 +20,8 @@ def net(tmp_path: Path, minictr_cli: list[str], rootfs: Path, requires: Any) -> 
     with world(tmp_path / "state", minictr_cli, rootfs) as made:
         yield made
     # the containers and networks are removed by now
+
+
+@pytest.fixture
+def etc(own_rootfs: Path) -> Path:
+    return own_rootfs / "etc"

@@ -182,6 +182,32 @@ class World:
         assert not [path for path in (self.state / "containers").glob("*") if path.is_dir()]
 
 
+def hosts(net: World, name: str) -> dict[str, set[str]]:
+    """Name -> addresses, as the container's file says."""
+    found: dict[str, set[str]] = {}
+    for line in net.minictr("exec", name, "cat", "/etc/hosts").splitlines():
+        address, *words = line.partition("#")[0].split() or ("",)
+        for word in words:
+            found.setdefault(word, set()).add(address)
+    return found
+
+
+def mounts(net: World, pid: int) -> dict[str, list[str]]:
+    """Path below /etc -> its fields of mountinfo."""
+    rows = [line.split() for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines()]
+    return {row[4]: row for row in rows if row[4].startswith("/etc")}
+
+
+def listing(root: Path) -> list[tuple[str, int, int, int, bytes]]:
+    """All that can be told of a tree."""
+    found = []
+    for path in sorted(root.rglob("*")):
+        stat = path.lstat()
+        data = os.readlink(path).encode() if path.is_symlink() else path.read_bytes() if path.is_file() else b""
+        found.append((str(path), stat.st_mode, stat.st_mtime_ns, stat.st_nlink, data))
+    return found
+
+
 @contextmanager
 def namespace() -> Iterator[int]:
     """A pid in a network namespace of its own, lo up."""
