@@ -228,7 +228,7 @@ def tear_down(networks: Networks, *names: str) -> None:
         if network.netns != own_netns() or network.kept:
             continue
         if network.bridge:
-            links.delete(name, missing_ok=True)  # not asked for first: an answer that fails is one that it is not there
+            links.delete(name, missing_ok=True)  # not looked for first: that it is not there may be a failure
             shared = [rules.device(name, ""), rules.neighbours(name, "")]
             nftables.remove_elements(rules.table(networks.store), shared)
         networks.forget(name)
