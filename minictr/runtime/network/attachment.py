@@ -172,7 +172,7 @@ class Attachment:
         return item.key.rstrip(b"\0").split(b"\0")[0].decode() in {nic.network for nic in self.nics if nic.bridge}
 
     def close(self) -> None:
-        """All of it goes; the cables with the container's network namespace. A second call does what the first did not."""
+        """All of it goes; the cables with the container's network namespace. A second call does what is left to do."""
         if self.proxy is not None:
             proxy.end(self.proxy)
             self.proxy = None
