@@ -102,10 +102,19 @@ class Aftermath:
             return None
 
     def _take_back(self) -> None:
+        if self.network is None:
+            self._remove_groups()
+            return
+        from minictr.runtime.undo import Undo
+
+        undo = Undo()  # neither keeps the other from going
+        undo.push(self._remove_groups)
+        undo.push(self.network.close)
+        undo.close()
+
+    def _remove_groups(self) -> None:
         from minictr.kernel import cgroups
 
-        if self.network is not None:
-            self.network.close()
         for place in reversed(self.places):
             try:
                 os.rmdir(place.directory)

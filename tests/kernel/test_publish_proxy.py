@@ -187,7 +187,7 @@ def test_many_connections_and_few_descriptors() -> None:
     """More clients than the proxy has descriptors for: the others wait, all are served, and none is left open."""
     port = free()
     with socket.create_server((LOOPBACK, 0), backlog=1024) as server:
-        words = [sys.executable, "-c", FEW, str(port), str(server.getsockname()[1])]
+        words = [sys.executable, "-P", "-c", FEW, str(port), str(server.getsockname()[1])]
         command = ["sh", "-c", 'ulimit -n 400; exec "$@"', "sh", *words]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as starter:
             assert starter.stdin is not None and starter.stdout is not None

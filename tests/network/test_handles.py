@@ -22,8 +22,8 @@ def serve(netns, address, port):
     def answer():
         with server:
             peer, who = server.accept()
-            with peer:
-                peer.sendall(who[0].encode())
+        with peer:  # who has read this can bind the port again
+            peer.sendall(who[0].encode())
     threading.Thread(target=answer, daemon=True).start()
 
 def ask(address, port, say=b""):

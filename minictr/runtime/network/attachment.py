@@ -182,13 +182,13 @@ class Attachment:
         return item.key.rstrip(b"\0").split(b"\0")[0].decode() in {nic.network for nic in self.nics if nic.bridge}
 
     def close(self) -> None:
-        """All of it goes; the cables with the container's network namespace. A second call does nothing."""
+        """All of it goes; the cables with the container's network namespace. A second call does what is left to do."""
         if self.proxy is not None:
             proxy.end(self.proxy)
             self.proxy = None
-        elements, self.elements = self.elements, []
-        for table in dict.fromkeys(table for table, _ in elements):
-            nftables.remove_elements(table, [item for other, item in elements if other == table])
+        for table in dict.fromkeys(table for table, _ in self.elements):
+            nftables.remove_elements(table, [item for other, item in self.elements if other == table])
+        self.elements.clear()
         if not self.leased and not self.ports:
             return
         with self.networks() as networks:
@@ -237,8 +237,8 @@ def tear_down(networks: Networks, *names: str) -> None:
             continue
         if network.netns != own_netns() or network.kept:
             continue
-        if network.bridge and links.index(name):
-            links.delete(name, missing_ok=True)
+        if network.bridge:
+            links.delete(name, missing_ok=True)  # not looked for first: that it is not there may be a failure
             shared = [rules.device(name, ""), rules.neighbours(name, "")]
             nftables.remove_elements(rules.table(networks.store), shared)
         networks.forget(name)

@@ -19,6 +19,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from minictr.runtime.launch import Start
 
+ENODEV = 19
+
 
 def attachment(start: Start) -> Attachment:
     """What the start has of networks so far."""
@@ -90,6 +92,8 @@ def veth(start: Start, *, inside: str) -> None:
     try:
         own.journal.write_ahead(("link", own.netns, nic.link))
         master = links.index(nic.network) if nic.bridge else 0
+        if nic.bridge and not master:
+            raise StepFailed(f"find the bridge {nic.network}", ENODEV, cure="somebody removed it: try again")
         start.on_failure.push(_remove_link, nic.link)
         links.create_veth(nic.link, inside, netns=netns, master=master, peer_mac=nic.mac, mtu=nic.mtu)
         if not nic.bridge:
