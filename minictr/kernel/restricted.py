@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["cure_of_clone", "cure_of_privilege"]
+__all__ = ["closed_switch", "cure_of_clone", "cure_of_privilege"]
 
 EPERM, ENOSPC, ENOSYS = 1, 28, 38
 # file below /proc/sys -> (its value that forbids, cure)
 SWITCHES = (
     ("kernel/unprivileged_userns_clone", "0", "as root: sysctl kernel.unprivileged_userns_clone=1"),
-    ("user/max_user_namespaces", "0", "as root: sysctl user.max_user_namespaces=63000"),
+    ("user/max_user_namespaces", "0", "as root: sysctl user.max_user_namespaces=10000"),
 )
 APPARMOR = "kernel/apparmor_restrict_unprivileged_userns"
 APPARMOR_CURE = (
@@ -17,11 +17,19 @@ APPARMOR_CURE = (
 )
 
 
-def cure_of_clone(number: int, proc: str = "/proc") -> str:
-    """Why clone3 refused a user namespace with errno NUMBER, and what helps; "" where nothing is known."""
+def closed_switch(proc: str = "/proc") -> str:
+    """The switch that gives ordinary users no user namespace at all, with its cure; "" where none is closed."""
     for name, value, cure in SWITCHES:
         if _setting(proc, name) == value:
             return f"this host gives ordinary users no user namespace ({name.replace('/', '.')}={value}): {cure}"
+    return ""
+
+
+def cure_of_clone(number: int, proc: str = "/proc") -> str:
+    """Why clone3 refused a user namespace with errno NUMBER, and what helps; "" where nothing is known."""
+    closed = closed_switch(proc)
+    if closed:
+        return closed
     if number == ENOSPC:
         return "a limit of user namespaces is reached: user.max_user_namespaces, or 32 nested ones"
     if number == EPERM and _setting(proc, APPARMOR) == "1":
