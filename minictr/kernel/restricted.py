@@ -45,16 +45,18 @@ def cure_of_privilege(number: int, proc: str = "/proc") -> str:
 
 
 def _setting(proc: str, name: str) -> str:
-    try:
-        with open(f"{proc}/sys/{name}", encoding="ascii") as file:
-            return file.read().strip()
-    except (OSError, ValueError):
-        return ""  # this kernel has it not
+    return b" ".join(_content(f"{proc}/sys/{name}").split()).decode("latin-1")
 
 
 def _filtered(proc: str) -> bool:
+    return any(line.split() == [b"Seccomp:", b"2"] for line in _content(f"{proc}/self/status").splitlines())
+
+
+def _content(path: str) -> bytes:
+    """What a file has, nothing where this kernel has none. No text file: its codec may be out of an ordinary user's
+    reach by now."""
     try:
-        with open(f"{proc}/self/status", encoding="utf-8", errors="replace") as file:
-            return any(line.split() == ["Seccomp:", "2"] for line in file)
+        with open(path, "rb", buffering=0) as file:
+            return file.read(1 << 16) or b""
     except OSError:
-        return False
+        return b""
