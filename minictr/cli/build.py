@@ -37,8 +37,7 @@ ENOENT = 2
 MAX_PROFILE = 1 << 20  # bytes of a seccomp profile's file
 LANDLOCKED = frozenset(row[1] for row in RUN_OPTIONS if row[5] == LANDLOCK)
 NETWORKED = frozenset(row[1] for row in RUN_OPTIONS if row[5] == NETWORK)
-LIMITS = frozenset(row[1] for row in RUN_OPTIONS if row[5] == RESOURCES)
-LIMITS |= {"device", "device_cgroup_rule", "privileged"}
+LIMITS = {"device", "device_cgroup_rule", "privileged", *(row[1] for row in RUN_OPTIONS if row[5] == RESOURCES)}
 # option -> feature
 NAMESPACES = {
     "pid": "pid",
@@ -122,10 +121,10 @@ def privileged(spec: Spec, opts: Options) -> Spec:
 
 def namespaces(spec: Spec, opts: Options) -> Spec:
     """``--pid``, ``--uts`` and so on: host, private, ns:PATH, pid:N; maps and offsets make their namespace."""
-    if os.geteuid() and not {"userns", "uidmap", "gidmap"} & opts.keys():
+    if os.geteuid():
         from minictr.cli.ordinary import of_ordinary_user
 
-        spec = of_ordinary_user(spec)
+        spec = of_ordinary_user(spec, opts)
     for dest, name in NAMESPACES.items():
         if dest in opts:
             spec = namespace(spec, f"--{dest}", name, opts[dest])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from minictr.errors import MinictrError, StepFailed, errno_name
-from minictr.kernel import procfs, users
+from minictr.kernel import users
 from minictr.kernel.child import Child
 from minictr.kernel.trials import CLONE_NEWUSER, TRIALS, Trial
 from minictr.steps import Support
@@ -97,19 +97,6 @@ def limits(flags: int) -> list[str]:
 
 def user_namespace_cure() -> str:
     """Which switch keeps user namespaces from ordinary users, by looking at each."""
-    switches = (
-        ("kernel/unprivileged_userns_clone", "0", "sysctl kernel.unprivileged_userns_clone=1"),
-        ("user/max_user_namespaces", "0", "sysctl user.max_user_namespaces=10000"),
-        (
-            "kernel/apparmor_restrict_unprivileged_userns",
-            "1",
-            "sysctl kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile with 'userns,'",
-        ),
-    )
-    for path, closed, words in switches:
-        try:
-            if procfs.read("sys", path).strip() == closed:
-                return words
-        except StepFailed:
-            continue  # this kernel has no such switch
-    return OUTER
+    from minictr.kernel.restricted import closed_switch, cure_of_privilege
+
+    return closed_switch() or cure_of_privilege(EPERM) or OUTER

@@ -181,7 +181,7 @@ def clone_failed(err: StepFailed, words: Sequence[str]) -> StepFailed:
         errno.EINVAL: "this kernel was built without one of these namespaces",
     }.get(err.errno or 0, "")
     if os.geteuid() and "userns" in words:
-        from minictr.runtime.restricted import cure_of_clone
+        from minictr.kernel.restricted import cure_of_clone
 
         cure = cure_of_clone(err.errno or 0) or cure
     made = f" (new {' '.join(words)})" if words else ""
@@ -209,7 +209,7 @@ def child_failed(program: Program, outcome: Outcome, status: int) -> MinictrErro
     what = what_failed(step.call, outcome.failed_nr, step.about)
     cure = _cure(step.call, outcome.error)
     if os.geteuid() and "userns" in program.plan.spec.names:
-        from minictr.runtime.restricted import cure_of_privilege
+        from minictr.kernel.restricted import cure_of_privilege
 
         cure = cure_of_privilege(outcome.error) or cure
     return StepFailed(what, outcome.error, index=index, total=program.total, feature=step.feature, cure=cure)

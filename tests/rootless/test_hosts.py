@@ -14,7 +14,7 @@ sys.path.append(str(Path(__file__).resolve().parent))
 from lab import UID, Lab
 
 from minictr.kernel import users
-from minictr.runtime.restricted import cure_of_clone, cure_of_privilege
+from minictr.kernel.restricted import cure_of_clone, cure_of_privilege
 
 EPERM, ENOSPC, ENOSYS = 1, 28, 38
 

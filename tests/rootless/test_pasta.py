@@ -100,8 +100,20 @@ def test_what_gets_out(lab: Lab, served: int) -> None:
 
 def test_a_stream_each_way(lab: Lab, served: int) -> None:
     with lab.server(lab.remote, 5000):
-        assert lab.stream(lab.remote, HERE, 8080, 32 << 20)
-        assert lab.stream(served, THERE, 5000, 32 << 20)
+        assert arrives(lab, lab.remote, HERE, 8080)
+        assert arrives(lab, served, THERE, 5000)
+
+
+def arrives(lab: Lab, pid: int, address: str, port: int) -> bool:
+    """Whether 32 MiB are there as they were sent. Debian 12's pasta resets a connection now and then where the machine
+    is overloaded: that is tried again, a wrong byte is not."""
+    for _ in range(3):
+        try:
+            return lab.stream(pid, address, port, 32 << 20)
+        except AssertionError as err:
+            if "ConnectionResetError" not in str(err):
+                raise
+    return False
 
 
 def test_names_by_the_hosts_resolver(lab: Lab, served: int) -> None:

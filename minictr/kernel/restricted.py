@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["cure_of_clone", "cure_of_privilege"]
+__all__ = ["closed_switch", "cure_of_clone", "cure_of_privilege"]
 
 EPERM, ENOSPC, ENOSYS = 1, 28, 38
 # file below /proc/sys -> (its value that forbids, cure)
 SWITCHES = (
     ("kernel/unprivileged_userns_clone", "0", "as root: sysctl kernel.unprivileged_userns_clone=1"),
-    ("user/max_user_namespaces", "0", "as root: sysctl user.max_user_namespaces=63000"),
+    ("user/max_user_namespaces", "0", "as root: sysctl user.max_user_namespaces=10000"),
 )
 APPARMOR = "kernel/apparmor_restrict_unprivileged_userns"
 APPARMOR_CURE = (
@@ -17,11 +17,19 @@ APPARMOR_CURE = (
 )
 
 
-def cure_of_clone(number: int, proc: str = "/proc") -> str:
-    """Why clone3 refused a user namespace with errno NUMBER, and what helps; "" where nothing is known."""
+def closed_switch(proc: str = "/proc") -> str:
+    """The switch that gives ordinary users no user namespace at all, with its cure; "" where none is closed."""
     for name, value, cure in SWITCHES:
         if _setting(proc, name) == value:
             return f"this host gives ordinary users no user namespace ({name.replace('/', '.')}={value}): {cure}"
+    return ""
+
+
+def cure_of_clone(number: int, proc: str = "/proc") -> str:
+    """Why clone3 refused a user namespace with errno NUMBER, and what helps; "" where nothing is known."""
+    closed = closed_switch(proc)
+    if closed:
+        return closed
     if number == ENOSPC:
         return "a limit of user namespaces is reached: user.max_user_namespaces, or 32 nested ones"
     if number == EPERM and _setting(proc, APPARMOR) == "1":
@@ -37,16 +45,18 @@ def cure_of_privilege(number: int, proc: str = "/proc") -> str:
 
 
 def _setting(proc: str, name: str) -> str:
-    try:
-        with open(f"{proc}/sys/{name}", encoding="ascii") as file:
-            return file.read().strip()
-    except (OSError, ValueError):
-        return ""  # this kernel has it not
+    return b" ".join(_content(f"{proc}/sys/{name}").split()).decode("latin-1")
 
 
 def _filtered(proc: str) -> bool:
+    return any(line.split() == [b"Seccomp:", b"2"] for line in _content(f"{proc}/self/status").splitlines())
+
+
+def _content(path: str) -> bytes:
+    """What a file has, nothing where this kernel has none. No text file: its codec may be out of an ordinary user's
+    reach by now."""
     try:
-        with open(f"{proc}/self/status", encoding="utf-8", errors="replace") as file:
-            return any(line.split() == ["Seccomp:", "2"] for line in file)
+        with open(path, "rb", buffering=0) as file:
+            return file.read(1 << 16) or b""
     except OSError:
-        return False
+        return b""
