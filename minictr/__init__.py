@@ -29,6 +29,7 @@ _HOMES = {
     "minictr.runtime.observed.denials": "Denial",
     "minictr.runtime.observed.record": "Recording",
     "minictr.runtime.support": "support supports",
+    "minictr.runtime.doctor": "Check Checkup doctor",
     "minictr.runtime.effort": "LeftOut best_effort",
     "minictr.runtime.front": "profiles",
     "minictr.runtime.isolation": "Isolation isolation",

@@ -114,11 +114,15 @@ class Feature(Value):
 
 
 class Support(Value):
-    """Whether this kernel and this user can have a feature: performed, not guessed."""
+    """Whether this kernel and this user can have a feature: performed, not guessed.
+
+    ``errno``: what the kernel answered, 0 where nothing was asked of it or it said yes.
+    """
 
     ok: bool
     reason: str = ""
     cure: str = ""
+    errno: int = 0
 
     def __bool__(self) -> bool:
         return self.ok

@@ -8,7 +8,7 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
     "Look": ("ps", "top", "stats", "logs", "inspect", "events", "diff"),
     "Change": ("update", "rename", "pause", "unpause", "cp", "commit"),
     "End": ("wait", "stop", "kill", "rm", "gc"),
-    "Prepare": ("plan", "record", "features", "rootfs", "network", "generate", "completion", "version"),
+    "Prepare": ("plan", "record", "features", "doctor", "rootfs", "network", "generate", "completion", "version"),
 }
 
 # verb -> (line of the overview, words after the options, what help says)
@@ -137,6 +137,7 @@ ABOUT: dict[str, tuple[str, str, str]] = {
     ),
     "cleanup": ("", "NAME", "What a container's monitor executes at its end. For people there is gc."),
     "features": ("List every feature, and whether it can be had here.", "", ""),
+    "doctor": ("Try what containers need here, and say who refuses the rest.", "", ""),
     "rootfs": ("Make a root file system.", "", ""),
     "network": ("Make, list, repair and remove networks.", "", ""),
     "cp": ("Copy files between a container and the host.", "", ""),

@@ -117,6 +117,7 @@ def parsed(params: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
 # Verbs that click reads itself: verb -> (module, attribute), imported when asked for.
 COLD = {
     "features": ("minictr.cli.features", "features"),
+    "doctor": ("minictr.cli.doctor", "doctor"),
     "rootfs": ("minictr.cli.rootfs", "rootfs"),
     "cp": ("minictr.cli.cp", "cp"),
     "diff": ("minictr.cli.diff", "diff"),

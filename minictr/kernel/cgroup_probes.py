@@ -37,7 +37,8 @@ def support(controller: str, parent: str = "") -> Support:
     except Unsupported as err:
         return Support(False, err.reason, err.cure)
     except StepFailed as err:
-        return Support(False, f"{err.what}: {errno_name(err.errno or 0)} ({os.strerror(err.errno or 0)})", err.cure)
+        number = err.errno or 0
+        return Support(False, f"{err.what}: {errno_name(number)} ({os.strerror(number)})", err.cure, number)
     except MinictrError as err:
         return Support(False, str(err))
     return Support(True)

@@ -54,11 +54,11 @@ def kinds() -> dict[str, bool]:
 def probe() -> dict[str, Support]:
     """Whether the feature ``idmap`` can be had: for which of the file systems that are mounted."""
     if os.geteuid():
-        return {"idmap": Support(False, "it needs privilege over the file system", "be root")}
+        return {"idmap": Support(False, "it needs privilege over the file system", "be root", 1)}
     try:
         found = kinds()
     except MinictrError as err:
-        return {"idmap": Support(False, str(err))}
+        return {"idmap": Support(False, str(err), errno=getattr(err, "errno", 0) or 0)}
     able, unable = (sorted(name for name, can in found.items() if can is wanted) for wanted in (True, False))
     if not able:
         return {"idmap": Support(False, f"none of {', '.join(unable) or 'what is mounted here'} can be mapped", KNOWN)}

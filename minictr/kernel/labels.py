@@ -68,4 +68,4 @@ def tried(module: str, order: str, label: str, cures: dict[int, str]) -> Support
         return Support(True)
     call, number = failed
     words = f"{call.replace('_', ' ')}: {errno_name(number)} ({os.strerror(number)})"
-    return Support(False, words, cures.get(number, ""))
+    return Support(False, words, cures.get(number, ""), number)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from minictr.errors import MinictrError, StepFailed, Unsupported
+import os
+
+from minictr.errors import MinictrError, StepFailed, Unsupported, errno_name
 from minictr.steps import Support
 
 TYPE_CHECKING = False
@@ -75,8 +77,9 @@ def _tried(name: str, trial: Callable[[], None]) -> Support:
     except Unsupported as err:
         return Support(False, err.reason, err.cure)
     except StepFailed as err:
-        cure = "be root: a link between two networks needs privilege over both" if err.errno == 1 else err.cure
-        return Support(False, str(err), cure)
+        number = err.errno or 0
+        cure = "be root: a link between two networks needs privilege over both" if number == 1 else err.cure
+        return Support(False, f"{err.what}: {errno_name(number)} ({os.strerror(number)})", cure, number)
     except MinictrError as err:
         return Support(False, str(err))
     return Support(True)

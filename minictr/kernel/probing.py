@@ -44,9 +44,9 @@ def support(trial: Trial) -> Support:
             return Support(True, "with a user namespace", "add the userns feature, or be root")
         if attempt(TRIALS["namespaces"]["userns"], own_user=True) is not None:
             words = f"be root, or let users have user namespaces: {user_namespace_cure()}"
-            return Support(False, reason(*failed), words)
+            return Support(False, reason(*failed), words, failed[1])
         failed = inside  # privilege is to be had: it is something else that refuses
-    return Support(False, reason(*failed), cure(trial, *failed))
+    return Support(False, reason(*failed), cure(trial, *failed), failed[1])
 
 
 def reason(call: str, number: int) -> str:
