@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages minictr needs, and says nothing when they are all there.
 #
-#     scripts/bootstrap.sh [run|test|bench|report]...    default: run
+#     scripts/bootstrap.sh [run|test|matrix|bench|report]...    default: run
 #     scripts/bootstrap.sh --python               prints the first python3 in PATH that will do (3.11 or later)
 #
 # apt is not called when nothing is missing; its lists are fetched only when it knows no such package.
@@ -12,6 +12,7 @@ use='iproute2 libcap2-bin libseccomp2 mmdebstrap ncurses-base ncurses-bin nftabl
 check='bzip2 clang-format mount strace tmux xz-utils zstd'
 cross='gcc-aarch64-linux-gnu libc6-dev-arm64-cross'
 guest='apparmor kmod secilc user-mode-linux' # tests/guests; Debian has it for x86 only
+cloud='busybox-static cpio e2fsprogs qemu-system-x86' # tests/guests as well; virtiofsd is a package since Debian 13
 peers='bubblewrap crun lxc runc'
 
 say() { printf 'bootstrap: %s\n' "$*" >&2; }
@@ -38,10 +39,14 @@ wanted() {
                 echo "$build $use $check $peers"
                 case $(uname -m) in x86_64) echo "$cross $guest" ;; esac
                 ;;
+            matrix)
+                echo "$build $use $check $peers"
+                case $(uname -m) in x86_64) echo "$cross $guest $cloud $(apt-cache show virtiofsd >/dev/null 2>&1 && echo virtiofsd)" ;; esac
+                ;;
             bench) echo "$build $use $peers" ;;
             report) echo "$build $use $peers docker.io" ;;
             *)
-                say "no such set: $set (run, test, bench, report)"
+                say "no such set: $set (run, test, matrix, bench, report)"
                 return 2
                 ;;
         esac

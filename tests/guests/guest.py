@@ -14,7 +14,6 @@ kernel that runs as an ordinary process of whoever starts it, and QEMU without K
 from __future__ import annotations
 
 import contextlib
-import os
 import shlex
 import signal
 import subprocess
@@ -97,8 +96,11 @@ def run(
         shared = exchange / "shared"
         shared.mkdir()
         settings = {
-            **{"MODE": mode, "CGROUPS": machine.cgroups, "DEADLINE": str(deadline)},
-            **{"DIRECTORY": str(ROOT), "VISIBLE": f"{ROOT} {sys.prefix}"},
+            "MODE": mode,
+            "CGROUPS": machine.cgroups,
+            "DEADLINE": str(deadline),
+            "DIRECTORY": str(ROOT),
+            "VISIBLE": f"{ROOT} {sys.prefix}",
         }
         lines = [f"{key}={shlex.quote(value)}" for key, value in {**settings, **kind.SETTINGS}.items()]
         (shared / "settings").write_text("\n".join([*lines, f"set -- {shlex.join(command)}", ""]))

@@ -104,9 +104,13 @@ def unpack(suite: str, stage: Path) -> None:
             (place / directory).mkdir(parents=True)
         (place / "sources" / "debian.sources").write_text(paragraphs[0].rstrip("\n") + f"\n{keys}")
         settings = {
-            **{"Dir::Etc::sourcelist": "/dev/null", "Dir::Etc::sourceparts": place / "sources"},
-            **{"Dir::State::lists": place / "lists", "Dir::Cache": place, "Acquire::Languages": "none"},
-            **{"APT::Sandbox::User": "root", "Acquire::Retries": 2},
+            "Dir::Etc::sourcelist": "/dev/null",
+            "Dir::Etc::sourceparts": place / "sources",
+            "Dir::State::lists": place / "lists",
+            "Dir::Cache": place,
+            "Acquire::Languages": "none",
+            "APT::Sandbox::User": "root",
+            "Acquire::Retries": 2,
         }
         options = [word for key, value in settings.items() for word in ("-o", f"{key}={value}")]
         call("apt-get", *options, "update", "-q", "--error-on=any")

@@ -1,4 +1,4 @@
-"""QEMU with a kernel of Debian's: two processors, all controllers, nftables, PSI, Landlock; the host's files by virtiofs.
+"""QEMU with a kernel of Debian's: two processors, all controllers, nftables, PSI; the host's files by virtiofs.
 
 virtiofsd hands out the host's root, which bwrap(1) has made read-only for it, and the guest's temporary files are on a
 disk with ext4. KVM is used where a guest boots with it; where /dev/kvm is there but no guest does, as inside some
@@ -14,12 +14,11 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from kernels import Kernel, NoKernel, call, kernel
-from watching import Guard
+from watching import Guard, watch
 
 __all__ = ["BOOTING", "SETTINGS", "NoKernel", "booted", "place"]
 
@@ -69,9 +68,7 @@ def accelerator(chosen: Kernel) -> str:
         console = Path(name) / "console"
         line = command(chosen, "kvm", console, "PROBE=1")
         with guard.started(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-            end = time.monotonic() + PROBING
-            while time.monotonic() < end and os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
-                time.sleep(0.05)
+            watch(process, console, PROBING)
         return "kvm" if console.exists() and b"minictr-guest-alive" in console.read_bytes() else "tcg"
 
 

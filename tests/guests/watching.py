@@ -69,7 +69,7 @@ class Guard:
 
 
 def watch(
-    process: subprocess.Popen[bytes], output: Path, seconds: float, follow: Callable[[str], object] | None
+    process: subprocess.Popen[bytes], output: Path, seconds: float, follow: Callable[[str], object] | None = None
 ) -> None:
     """Waits until the guest has ended, or its time is over; hands the new part of ``output`` on meanwhile."""
     end, told = time.monotonic() + seconds, 0

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path += [str(ROOT / "tests" / "life"), str(ROOT / "tests" / "guests")]
+sys.path.append(str(ROOT / "tests" / "life"))
+sys.path.append(str(ROOT / "tests" / "guests"))
 
 import debianroots
 from kernels import made_once

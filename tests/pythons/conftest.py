@@ -1,0 +1,41 @@
+"""What the tests of other Pythons share: the containers they live in, and what this session installed for each."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.append(str(Path(__file__).resolve().parent))
+
+import pythons
+
+
+@pytest.fixture(scope="session")
+def inside(
+    request: pytest.FixtureRequest, requires: Any, minictr_cli: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], tuple[pythons.Inside, list[str]]]:
+    """``inside("3.13")``: its containers, and the options with which one has minictr installed. Skips without it."""
+    requires.root()
+    requires("mmdebstrap")
+    made: dict[str, tuple[pythons.Inside, list[str]]] = {}
+
+    def progress(line: str) -> None:
+        plugins = request.config.pluginmanager
+        with plugins.getplugin("capturemanager").global_and_fixture_disabled():
+            plugins.getplugin("terminalreporter").write_line(f"  {line}")
+
+    def find(version: str) -> tuple[pythons.Inside, list[str]]:
+        if version not in made:
+            try:
+                python = pythons.find(version, progress)
+                found = pythons.Inside(python, minictr_cli, tmp_path_factory.mktemp(f"python-{version}"))
+                made[version] = (found, found.installed(progress))
+            except pythons.NoPython as err:
+                pytest.skip(str(err))
+        return made[version]
+
+    return find
