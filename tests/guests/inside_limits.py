@@ -1,4 +1,4 @@
-"""Runs inside guests, and only there: limits of what is this test's own (a disk, pages, processors), and who is told."""
+"""Runs inside guests, and only there: limits of what is the test's own (disk, pages, processors), and who is told."""
 
 from __future__ import annotations
 

@@ -75,8 +75,7 @@ def runs(request: pytest.FixtureRequest) -> Runs:
             wanted[mode] = (*table[mode], *wanted.get(mode, ()))
     with ThreadPoolExecutor(min(len(wanted), os.cpu_count() or 1)) as pool:
         order = [mode for mode in MATRIX_TESTS if mode in wanted]
-        found = {mode: pool.submit(boot, mode, wanted[mode]) for mode in order}
-    return found
+        return {mode: pool.submit(boot, mode, wanted[mode]) for mode in order}
 
 
 def judge(mode: str, runs: Runs, told: list[str]) -> None:

@@ -17,13 +17,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path.append(str(ROOT / "tests" / "life"))
-sys.path.append(str(ROOT / "tests" / "guests"))
+sys.path.append(str(Path(__file__).resolve().parent.parent / "life"))
+sys.path.append(str(Path(__file__).resolve().parent.parent / "guests"))
 
 import debianroots
 from kernels import made_once
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 PYTHONS = {
     "3.11": "python-bookworm",
     "3.12": "python-bookworm",  # of no Debian release: this machine's
