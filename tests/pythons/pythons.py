@@ -93,7 +93,7 @@ class Inside:
     def run(self, *command: str, options: Sequence[str] = (), seconds: float = 300) -> Any:
         """COMMAND in a container of its own, whose root is thrown away; ``options`` are of ``minictr run``."""
         prefix = self.python.prefix
-        words = ["--rootfs", str(self.python.rootfs), "--overlay", "--tmpfs", "/tmp:exec,mode=1777", *options]
+        words = ["--rootfs", str(self.python.rootfs), "--overlay", "--tmpfs", "/tmp:exec,suid,dev,mode=1777", *options]
         words += ["-v", f"{prefix}:{prefix}:ro"] if prefix else []
         return subprocess.run(
             [*self.cli, "run", *words, "--", *command],

@@ -16,16 +16,19 @@ KERNEL = (
     *("tests/kernel/test_namespaces.py", "tests/kernel/test_mounts.py", "tests/kernel/test_rootfs.py"),
     *("tests/kernel/test_process.py", "tests/kernel/test_child.py", "tests/kernel/test_capabilities.py"),
     *("tests/kernel/test_seccomp.py", "tests/kernel/test_landlock.py", "tests/kernel/test_users.py"),
-    *("tests/kernel/test_links.py", "tests/kernel/test_nftables.py", "tests/kernel/test_cgroup_limits.py"),
+    *("tests/kernel/test_links.py", "tests/kernel/test_nftables.py"),
 )
 NESTED = (
     *("tests/runtime/test_run.py", "tests/runtime/test_exit.py", "tests/runtime/test_streams.py"),
-    *("tests/runtime/test_async.py", "tests/runtime/test_threads.py", "tests/cli/test_run.py"),
+    *("tests/runtime/test_async.py", "tests/runtime/test_exec.py", "tests/cli/test_run.py"),
     *("tests/cli/test_life_end.py", "tests/cli/test_hot_path.py"),
 )
 SAMPLE = ("tests/unit/test_values.py", "tests/kernel/test_child.py", "tests/runtime/test_run.py")
-# Groups of its own for the containers inside: what it has a limit of, it can limit.
-OUTER = ("--privileged", "-m", "4g", "--cpus", "2", "--pids-limit", "4000", "--ulimit", "nofile=4096:4096")
+# On v1 each of these is a hierarchy in the container, for the containers inside: what it has a group of, it can limit.
+GROUPS = ("--with", "freezer", "--with", "named_cgroup", "--with", "cpuset", "--with", "io", "-m", "4g", "--cpus", "2")
+# every device, as --privileged gives them, but by a list: then there is a group for it
+DEVICES = ("--device-cgroup-rule", "c *:* rwm", "--device-cgroup-rule", "b *:* rwm")
+OUTER = ("--privileged", "--pids-limit", "4000", *GROUPS, *DEVICES)
 
 pytestmark = pytest.mark.slow
 
