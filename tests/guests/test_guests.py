@@ -38,7 +38,7 @@ MATRIX_TESTS = {
     "apparmor": GUEST_TESTS["apparmor"],
     "selinux": GUEST_TESTS["selinux"],
 }
-DEADLINES = {"uml": 210, "qemu": 420}  # seconds for pytest in a guest
+DEADLINES = {"uml": 210, "qemu": 600}  # seconds for pytest in a guest
 EACH = {"uml": 30, "qemu": 120}  # and for each test there, unless it says more itself
 
 Runs = dict[str, "Future[guest.Outcome]"]

@@ -15,27 +15,20 @@ import pythons
 
 
 @pytest.fixture(scope="session")
-def inside(
+def make(
     request: pytest.FixtureRequest, requires: Any, minictr_cli: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], tuple[pythons.Inside, list[str]]]:
-    """``inside("3.13")``: its containers, and the options with which one has minictr installed. Skips without it."""
+    """``make("3.13")``: its containers, and the options with which one has minictr installed. Raises NoPython."""
     requires.root()
     requires("mmdebstrap")
-    made: dict[str, tuple[pythons.Inside, list[str]]] = {}
 
     def progress(line: str) -> None:
         plugins = request.config.pluginmanager
         with plugins.getplugin("capturemanager").global_and_fixture_disabled():
             plugins.getplugin("terminalreporter").write_line(f"  {line}")
 
-    def find(version: str) -> tuple[pythons.Inside, list[str]]:
-        if version not in made:
-            try:
-                python = pythons.find(version, progress)
-                found = pythons.Inside(python, minictr_cli, tmp_path_factory.mktemp(f"python-{version}"))
-                made[version] = (found, found.installed(progress))
-            except pythons.NoPython as err:
-                pytest.skip(str(err))
-        return made[version]
+    def found(version: str) -> tuple[pythons.Inside, list[str]]:
+        inside = pythons.Inside(pythons.find(version, progress), minictr_cli, tmp_path_factory.mktemp("python"))
+        return inside, inside.installed(progress)
 
-    return find
+    return found

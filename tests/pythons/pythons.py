@@ -32,6 +32,7 @@ PYTHONS = {
 }
 REPOSITORY = ("bench", "docs", "examples", "minictr", "scripts", "tests")  # and the files beside them
 TOOLS = ("hypothesis", "pytest")  # of the extra "test"; the linters are the same whatever runs them
+PROXY = ("http_proxy", "https_proxy", "no_proxy")
 HOST_ONLY = ("/etc/resolv.conf", "/etc/ssl/certs/ca-certificates.crt")  # pip in the container goes the host's way
 OWN = {"python-bookworm": "3.11", "python-trixie": "3.13", "python-forky": "3.14"}
 
@@ -121,7 +122,7 @@ class Inside:
                 progress(f"building {path}, once for this machine")
                 network = [word for file in HOST_ONLY if os.path.exists(file) for word in ("-v", f"{file}:{file}:ro")]
                 options = ["--network", "host", "-v", f"{stage}:/venv", *network, "-e", "PIP_CONFIG_FILE=/dev/null"]
-                for key in ("PIP_INDEX_URL", "PIP_PROXY", "http_proxy", "https_proxy", "no_proxy"):
+                for key in ("PIP_INDEX_URL", "PIP_PROXY", *PROXY):
                     options += ["-e", key] if key in os.environ else []
                 self.checked(self.python.program, "-m", "venv", "/venv", options=options)
                 self.checked("/venv/bin/python", "-m", "pip", "install", "-q", *requirements(), options=options)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 import pythons
 
-Find = Callable[[str], tuple[pythons.Inside, list[str]]]
+Make = Callable[[str], tuple[pythons.Inside, list[str]]]
 
 # Needs no kernel: text, values, plans. Needs one: what the C core and its bindings do. Nested: whole containers.
 PURE = ("tests/unit",)
@@ -31,42 +34,69 @@ DEVICES = ("--device-cgroup-rule", "c *:* rwm", "--device-cgroup-rule", "b *:* r
 OUTER = ("--privileged", "--pids-limit", "4000", *GROUPS, *DEVICES)
 
 pytestmark = pytest.mark.slow
+PYTEST = ("/venv/bin/python", "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--color=no")
+CONTAINER = """
+import sys
+import minictr as mc
+from minictr.images.minimal import minimal
+minimal("/tmp/root", ["sh"])
+done = mc.Container("/tmp/root").run(["sh", "-c", "echo $$; exit 7"], capture_output=True, text=True)
+print("%d.%d" % sys.version_info[:2], done.returncode, done.stdout.strip())
+"""
+Done = subprocess.CompletedProcess[str]
+Runs = dict[str, Future[tuple[Done, Done]]]
 
 
-def tests(found: tuple[pythons.Inside, list[str]], files: tuple[str, ...], seconds: float) -> str:
-    """pytest's last line, of a session in which nothing failed."""
-    inside, options = found
-    command = ("/venv/bin/python", "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--color=no", *files)
-    done = inside.run(*command, options=[*OUTER, *options], seconds=seconds)
+def passed(done: Done) -> None:
+    """pytest ran something, and nothing failed."""
     assert done.returncode == 0, f"{done.stdout[-12000:]}\n{done.stderr[-3000:]}"
     assert re.search(r"\d+ passed", done.stdout), done.stdout
-    return str(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def runs(request: pytest.FixtureRequest, make: Make) -> Runs:
+    """For each Python that this session asks for: a container, and the tests. As many at once as processors."""
+
+    def run(version: str) -> tuple[Done, Done]:
+        inside, options = make(version)
+        options = [*OUTER, *options]
+        one = inside.run("/venv/bin/python", "-P", "-c", CONTAINER, options=options)
+        return one, inside.run(*PYTEST, *PURE, *KERNEL, *NESTED, options=options, seconds=700)
+
+    items = (item for item in request.session.items if item.path == request.path and "matrix" in item.keywords)
+    versions = dict.fromkeys(item.callspec.params["version"] for item in items if isinstance(item, pytest.Function))
+    with ThreadPoolExecutor(min(len(versions), os.cpu_count() or 1)) as pool:
+        return {version: pool.submit(run, version) for version in versions}
+
+
+def had(runs: Runs, version: str) -> tuple[Done, Done]:
+    try:
+        return runs[version].result()
+    except pythons.NoPython as err:
+        pytest.skip(str(err))
 
 
 @pytest.mark.matrix
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)  # the first time on a machine, roots and environments are made: 10 minutes
 @pytest.mark.parametrize("version", pythons.PYTHONS)
-def test_the_projects_tests_in_its_own_containers(version: str, inside: Find) -> None:
-    tests(inside(version), (*PURE, *KERNEL, *NESTED), seconds=600)
-
-
-@pytest.mark.matrix
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("version", pythons.PYTHONS)
-def test_a_container_in_a_container(version: str, inside: Find) -> None:
+def test_a_container_in_a_container(version: str, runs: Runs) -> None:
     """The interpreter is the one that was asked for, and a container that it starts is one."""
-    found, options = inside(version)
-    script = (
-        "import minictr as mc, sys; from minictr.images.minimal import minimal;"
-        "minimal('/tmp/root', ['sh', 'true']);"
-        "r = mc.Container('/tmp/root').run(['sh', '-c', 'echo $$; exit 7'], capture_output=True, text=True);"
-        "print('%d.%d' % sys.version_info[:2], r.returncode, r.stdout.strip())"
-    )
-    done = found.run("/venv/bin/python", "-P", "-c", script, options=[*OUTER, *options])
+    done, _ = had(runs, version)
     assert (done.stdout, done.stderr, done.returncode) == (f"{version} 7 2\n", "", 0)
 
 
+@pytest.mark.matrix
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("version", pythons.PYTHONS)
+def test_the_projects_tests_in_its_own_containers(version: str, runs: Runs) -> None:
+    passed(had(runs, version)[1])
+
+
 @pytest.mark.timeout(600)  # the first time on a machine the root is made: two minutes
-def test_a_sample_in_a_container_of_this_release(inside: Find) -> None:
-    """Of what the matrix runs; on the machine's own Debian the root is that of the tests/life."""
-    tests(inside("3.11"), SAMPLE, seconds=200)
+def test_a_sample_in_a_container_of_debian_12(make: Make) -> None:
+    """Of what the matrix runs."""
+    try:
+        inside, options = make("3.11")
+    except pythons.NoPython as err:
+        pytest.skip(str(err))
+    passed(inside.run(*PYTEST, *SAMPLE, options=[*OUTER, *options], seconds=200))
