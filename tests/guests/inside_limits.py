@@ -69,7 +69,8 @@ def test_the_disk_is_as_fast_as_it_may_be(group: Any) -> None:
     assert returncode == 0, slow
     assert float(slow) > 1.5  # the kernel lets some of the first second through at once
     assert float(slow) > float(quick)
-    for place in (free, limited):
+    # v1 counts where there is a limit
+    for place in (free, limited) if limited.version == 2 else (limited,):
         used = cgroups.usage([place]).io
         assert used is not None and used.write_bytes >= 3 << 20
 
@@ -81,14 +82,14 @@ def test_one_huge_page_and_no_more(group: Any) -> None:
     returncode, output = outcome(PAGES, place)
     assert returncode != 0 and output.count("touched") <= 1, output
     (row,) = (row for row in cgroups.usage([place]).hugetlb or () if row.page_size == "2MB")
-    assert row.limit == 2 << 20
+    assert row.limit_hits
 
 
 def test_one_processor_of_two(group: Any) -> None:
     """What it may use is what it used: the other's counter stands still."""
     if (os.cpu_count() or 1) < 2:
         pytest.skip("this guest has one processor")
-    place = group("cpuset", cpus=(1,))
+    place = group("cpuset", cpus="1")
     code = "import os; print(sorted(os.sched_getaffinity(0)))"
     assert outcome(code, place) == (0, "[1]\n")
     refused = "import os\ntry: os.sched_setaffinity(0, {0})\nexcept OSError as err: print(err.errno)"
