@@ -20,7 +20,7 @@ say() { printf 'bootstrap: %s\n' "$*" >&2; }
 find_python() {
     IFS=:
     for directory in $PATH; do
-        for name in python3 python3.13 python3.12 python3.11; do
+        for name in python3 python3.14 python3.13 python3.12 python3.11; do
             [ -x "$directory/$name" ] || continue
             "$directory/$name" -I -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue
             printf '%s\n' "$directory/$name"

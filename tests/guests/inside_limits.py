@@ -76,7 +76,7 @@ def test_the_disk_is_as_fast_as_it_may_be(group: Any) -> None:
 
 
 def test_one_huge_page_and_no_more(group: Any) -> None:
-    """The second one is a bus error, as hugetlb_cgroup has it; without the limit both are there."""
+    """Two cannot be reserved: ENOMEM (before Linux 5.7 a bus error at the second). Without the limit both are there."""
     assert outcome(PAGES, group("hugetlb", "free")) == (0, "touched\ntouched\n")
     place = group("hugetlb", "limited", limits=(("2MB", 2 << 20),))
     returncode, output = outcome(PAGES, place)
