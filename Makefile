@@ -14,7 +14,8 @@ SOURCES := pyproject.toml setup.py MANIFEST.in $(wildcard scripts/minictr) \
            $(shell find minictr -name __pycache__ -prune -o \( -type d -o -name '*.py' -o -name '*.[chS]' \
              -o -name '*.pyi' -o -name py.typed \) -print)
 
-.PHONY: help install demo test test-bench test-faults lint guest bench security-report clean packages packages-test packages-bench packages-report
+.PHONY: help install demo test test-bench test-faults test-matrix lint guest bench security-report clean
+.PHONY: packages packages-test packages-matrix packages-bench packages-report
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\): .*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -34,6 +35,8 @@ test-faults: packages-test $(VENV)/.test-tools ## every system call fails, and i
 
 test-bench: packages-test packages-bench $(VENV)/.test-tools ## the bench's environments that need daemons, or a whole Debian: docker, podman
 	$(PYTEST) -m bench tests/bench $(ARGS)
+test-matrix: packages-matrix $(VENV)/.test-tools ## other kernels (User-mode Linux, QEMU) and other Pythons (docs/testing.md): 15 minutes
+	$(PYTEST) -m matrix tests/guests tests/pythons $(ARGS)
 
 lint: packages-test $(VENV)/.test-tools ## formatting, types, import rules, lengths, C syntax: a part of `make test`
 	$(PYTEST) -m lint tests/house $(ARGS)
@@ -56,6 +59,8 @@ packages:
 	@scripts/bootstrap.sh run
 packages-test:
 	@scripts/bootstrap.sh test
+packages-matrix:
+	@scripts/bootstrap.sh matrix
 packages-bench:
 	@scripts/bootstrap.sh bench
 packages-report:

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages minictr needs, and says nothing when they are all there.
 #
-#     scripts/bootstrap.sh [run|test|bench|report]...    default: run
+#     scripts/bootstrap.sh [run|test|matrix|bench|report]...    default: run
 #     scripts/bootstrap.sh --python               prints the first python3 in PATH that will do (3.11 or later)
 #
 # apt is not called when nothing is missing; its lists are fetched only when it knows no such package.
@@ -12,6 +12,7 @@ use='iproute2 libcap2-bin libseccomp2 mmdebstrap ncurses-base ncurses-bin nftabl
 check='bzip2 clang-format fuse-overlayfs fuse3 mount strace tmux xz-utils zstd'
 cross='gcc-aarch64-linux-gnu libc6-dev-arm64-cross'
 guest='apparmor kmod secilc user-mode-linux' # tests/guests; Debian has it for x86 only
+cloud='busybox-static cpio e2fsprogs qemu-system-x86' # tests/guests as well; virtiofsd is a package since Debian 13
 peers='bubblewrap crun lxc runc'
 daemons='docker.io podman systemd-container'
 client='bzip2 openssh-client openssl socat wget xz-utils zstd' # the far end of the bench's workloads, and the check of results
@@ -22,7 +23,7 @@ say() { printf 'bootstrap: %s\n' "$*" >&2; }
 find_python() {
     IFS=:
     for directory in $PATH; do
-        for name in python3 python3.13 python3.12 python3.11; do
+        for name in python3 python3.14 python3.13 python3.12 python3.11; do
             [ -x "$directory/$name" ] || continue
             "$directory/$name" -I -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue
             printf '%s\n' "$directory/$name"
@@ -41,13 +42,17 @@ wanted() {
                 echo "$build $use $check $peers $client"
                 case $(uname -m) in x86_64) echo "$cross $guest" ;; esac
                 ;;
+            matrix)
+                echo "$build $use $check $peers $client"
+                case $(uname -m) in x86_64) echo "$cross $guest $cloud $(apt-cache show virtiofsd >/dev/null 2>&1 && echo virtiofsd)" ;; esac
+                ;;
             bench)
                 echo "$build $use $peers $daemons $client $draw"
                 case $(uname -m) in x86_64) echo qemu-system-x86 ;; esac
                 ;;
             report) echo "$build $use $peers docker.io" ;;
             *)
-                say "no such set: $set (run, test, bench, report)"
+                say "no such set: $set (run, test, matrix, bench, report)"
                 return 2
                 ;;
         esac

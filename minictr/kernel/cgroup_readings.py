@@ -38,7 +38,9 @@ FINAL: dict[tuple[int, str], str] = {
     (1, "pids"): "pids.current pids.peak pids.events pids.max",
     (1, "io"): "blkio.throttle.io_service_bytes_recursive blkio.throttle.io_serviced_recursive",
     (2, "io"): "io.stat",
-    (1, "hugetlb"): "hugetlb.{}.usage_in_bytes hugetlb.{}.max_usage_in_bytes hugetlb.{}.failcnt",
+    (1, "hugetlb"): (
+        "hugetlb.{}.usage_in_bytes hugetlb.{}.max_usage_in_bytes hugetlb.{}.failcnt hugetlb.{}.rsvd.failcnt"
+    ),
     (2, "hugetlb"): "hugetlb.{}.current hugetlb.{}.events",
     (1, "rdma"): "rdma.current",
     (1, "misc"): "misc.current",

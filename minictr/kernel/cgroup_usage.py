@@ -294,8 +294,11 @@ def _devices(rows: Iterable[tuple[str, Mapping[str, int]]]) -> IoUsage:
 
 def hugetlb1(files: Files) -> tuple[HugetlbUsage, ...]:
     def one(size: str) -> HugetlbUsage:
-        names = (f"hugetlb.{size}.{name}" for name in ("usage_in_bytes", "max_usage_in_bytes", "failcnt"))
-        return HugetlbUsage(size, *map(files.number, names))
+        names = ("usage_in_bytes", "max_usage_in_bytes", "failcnt", "rsvd.failcnt")
+        current, peak, *failures = (files.number(f"hugetlb.{size}.{name}") for name in names)
+        # reservations are limited to the same, and theirs is the limit that an mmap(2) meets first (Linux 5.7)
+        counts = [count for count in failures if count is not None]
+        return HugetlbUsage(size, current, peak, sum(counts) if counts else None)
 
     return tuple(map(one, files.pages("usage_in_bytes")))
 

@@ -37,14 +37,16 @@ def fingerprint(rootfs: str) -> tuple[int, ...]:
 def frozen(groups: Iterable[Any]) -> bool:
     """Whether one of GROUPS (rows of controller, version, directory) is frozen, or about to be.
 
-    freezer.state, cgroup.freeze: read here, for the cgroup modules cost more to import than ps does all in all.
+    freezer.state, cgroup.freeze: read here, for the cgroup modules cost more to import than ps does all in all. On a
+    hybrid host a container may have both, and pause writes one of them.
     """
     for controller, version, directory in groups:
         if controller == "freezer" or version == 2:
             name, marks = ("cgroup.freeze", ("1",)) if version == 2 else ("freezer.state", ("FROZEN", "FREEZING"))
             try:
                 with open(f"{directory}/{name}", "rb", buffering=0) as file:
-                    return (file.read(16) or b"").decode().strip() in marks
+                    if (file.read(16) or b"").decode().strip() in marks:
+                        return True
             except OSError:
-                return False
+                continue
     return False

@@ -1,19 +1,19 @@
-"""Another kernel to test on: boots User-mode Linux on this machine's own files and runs one command in it.
+"""Another kernel to test on: boots a guest on this machine's own files and runs one command in it.
 
 By hand::
 
     python tests/guests/guest.py unified tests/kernel/test_namespaces.py -k uts     pytest, with these arguments
     python tests/guests/guest.py v1 -- cat /proc/self/cgroup                        any command
+    python tests/guests/guest.py bookworm -- nft list ruleset                       Debian 12's own kernel, by QEMU
 
-User-mode Linux (Debian: user-mode-linux, here Linux 6.1) is a kernel that runs as an ordinary process of whoever
-starts it. The guest's root is the host's own file system, seen with the rights of that user, with a tmpfs overlaid:
-inside everything can be written, outside nothing changes. ``init.sh`` is the guest's first program.
+The guest's root is the host's own file system with another one overlaid: inside everything can be written, outside
+nothing changes. ``init.sh`` is the guest's first program. Two kinds of machine boot it: User-mode Linux (uml.py), a
+kernel that runs as an ordinary process of whoever starts it, and QEMU without KVM (qemu.py) with a kernel of Debian's.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import shlex
 import signal
 import subprocess
@@ -25,16 +25,38 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import qemu
+import uml
+from watching import Guard, watch
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-# unified: every controller on cgroup v2. v1: every one on v1. hybrid: cpu, devices, freezer on v1, the others on v2.
-# apparmor, selinux: as unified, with that security module live.
-MODES = ("unified", "v1", "hybrid", "apparmor", "selinux")
-SECURITY = ("apparmor", "selinux")  # by default this kernel would have SELinux, live and without a policy
 
-MEMORY = 768 << 20
-DISKS = (("ubda", 32 << 20), ("ubdb", 64 << 20))  # a scratch disk for io limits; swap
-BOOTING = 30.0  # seconds a boot and a halt may take on top of the command's deadline; measured: 2
+
+class Machine(NamedTuple):
+    """``cgroups``: all controllers on v2 (unified), all on v1, or some on either (hybrid).
+
+    ``security``: the module that is live, beside those that go with any. ``suite``: whose kernel it is, of Debian's;
+    "" is User-mode Linux.
+    """
+
+    cgroups: str
+    security: str = ""
+    suite: str = ""
+
+
+MODES = {
+    "unified": Machine("unified"),
+    "v1": Machine("v1"),
+    "hybrid": Machine("hybrid"),
+    "apparmor": Machine("unified", "apparmor"),
+    "selinux": Machine("unified", "selinux"),
+    "bookworm": Machine("unified", "apparmor", "bookworm"),
+    "bookworm-v1": Machine("v1", "apparmor", "bookworm"),
+    "bookworm-hybrid": Machine("hybrid", "apparmor", "bookworm"),
+    "bookworm-backports": Machine("unified", "apparmor", "bookworm-backports"),
+    "trixie-backports": Machine("unified", "apparmor", "trixie-backports"),
+}
 
 
 class Outcome(NamedTuple):
@@ -45,6 +67,7 @@ class Outcome(NamedTuple):
     console: str
     junit: str
     seconds: float
+    kernel: str
 
 
 class Report(NamedTuple):
@@ -61,81 +84,48 @@ def run(
     """Runs ``command`` as root of a fresh guest, in the repository's directory. An exit code of 124 is a time-out.
 
     ``mode`` is one of MODES, ``deadline`` in seconds without the boot, ``follow`` gets the output while it is written.
-    Nothing of the guest is left when this returns or raises. ValueError: a path cannot be told to the guest.
+    Nothing of the guest is left when this returns or raises, or when this process is killed. ValueError: a path
+    cannot be told to the guest. kernels.NoKernel: Debian's kernel cannot be had.
     """
     if len(f"{ROOT} {sys.prefix}".split()) != 2:
         raise ValueError(f"white space in a path: {ROOT}, {sys.prefix}")
-    with tempfile.TemporaryDirectory(prefix="minictr-guest-", dir=place()) as name:
+    machine = MODES[mode]
+    kind = qemu if machine.suite else uml
+    with tempfile.TemporaryDirectory(prefix="minictr-guest-", dir=kind.place()) as name, Guard(name) as guard:
         exchange, begun = Path(name), time.monotonic()
-        settings = {"MODE": mode, "DEADLINE": str(deadline), "DIRECTORY": str(ROOT), "VISIBLE": f"{ROOT} {sys.prefix}"}
-        lines = [f"{key}={shlex.quote(value)}" for key, value in settings.items()]
-        (exchange / "settings").write_text("\n".join([*lines, f"set -- {shlex.join(command)}", ""]))
-        for disk, size in DISKS:
-            with open(exchange / disk, "wb") as file:
-                file.truncate(size)
-        with booted(exchange, mode) as process:
-            watch(process, exchange / "output", deadline + BOOTING, follow)
-        code = text(exchange / "exit").strip()
+        shared = exchange / "shared"
+        shared.mkdir()
+        settings = {
+            "MODE": mode,
+            "CGROUPS": machine.cgroups,
+            "DEADLINE": str(deadline),
+            "DIRECTORY": str(ROOT),
+            "VISIBLE": f"{ROOT} {sys.prefix}",
+        }
+        lines = [f"{key}={shlex.quote(value)}" for key, value in {**settings, **kind.SETTINGS}.items()]
+        (shared / "settings").write_text("\n".join([*lines, f"set -- {shlex.join(command)}", ""]))
+        with booted(exchange, machine, guard) as process:
+            watch(process, shared / "output", deadline + kind.BOOTING, follow)
+        code = text(shared / "exit").strip()
         return Outcome(
             int(code) if code else None,
-            text(exchange / "output"),
+            text(shared / "output"),
             text(exchange / "console"),
-            text(exchange / "junit.xml"),
+            text(shared / "junit.xml"),
             time.monotonic() - begun,
+            text(shared / "kernel").strip(),
         )
-
-
-def place() -> str:
-    """Where the guest's memory is: a file, mapped executable. In /dev/shm where that is allowed and there is room."""
-    shm = "/dev/shm"
-    with contextlib.suppress(OSError):
-        there = os.statvfs(shm)
-        if os.access(shm, os.W_OK) and not there.f_flag & os.ST_NOEXEC and there.f_bavail * there.f_frsize > MEMORY:
-            return shm
-    return tempfile.gettempdir()
 
 
 @contextlib.contextmanager
-def booted(exchange: Path, mode: str) -> Iterator[subprocess.Popen[bytes]]:
-    """The guest's kernel; on leaving, it and every process that it made of itself on the host are killed."""
-    arguments = [
-        *("linux.uml", f"mem={MEMORY >> 20}M", f"uml_dir={exchange}", "umid=guest"),
-        *("root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro"),
-        f"security={mode if mode in SECURITY else 'none'}",
-        *(f"{disk}={exchange / disk}" for disk, _ in DISKS),
-        *("con=null", "con0=null,fd:1", "ssl=null", f"init={HERE / 'init.sh'}", f"EXCHANGE={exchange}"),
-    ]
-    environment = {**os.environ, "TMPDIR": str(exchange), "HOME": str(exchange)}
-    with open(exchange / "console", "wb") as console:
-        process = subprocess.Popen(
-            arguments,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=console,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        yield process
-    finally:
-        # The group's number is the kernel's pid: still its own here, since nobody has reaped it.
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def watch(
-    process: subprocess.Popen[bytes], output: Path, seconds: float, follow: Callable[[str], object] | None
-) -> None:
-    """Waits until the guest has ended, or its time is over; hands the new part of ``output`` on meanwhile."""
-    end, told = time.monotonic() + seconds, 0
-    while True:
-        ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
-        if follow and (new := text(output)[told:]):
-            follow(new)
-            told += len(new)
-        if ended or time.monotonic() > end:
-            return
-        time.sleep(0.05)
+def booted(exchange: Path, machine: Machine, guard: Guard) -> Iterator[subprocess.Popen[bytes]]:
+    """The process that is the guest; on leaving, it and every process that it made are killed."""
+    if machine.suite:
+        with qemu.booted(exchange, machine.suite, str(HERE / "init.sh"), guard) as process:
+            yield process
+    else:
+        with uml.booted(exchange, machine.security or "none", str(HERE / "init.sh"), guard) as process:
+            yield process
 
 
 def text(path: Path) -> str:
@@ -165,7 +155,7 @@ def report(junit: str) -> Report:
 
 
 def main(arguments: list[str]) -> int:
-    """The command line; the exit code is the command's, 125 when the guest died."""
+    """The command line; the exit code is the command's, 125 when the guest died or cannot be had."""
     if not arguments or arguments[0] not in MODES:
         print(f"usage: guest.py {'|'.join(MODES)} [pytest arguments | -- command]", file=sys.stderr)
         return 125
@@ -173,10 +163,14 @@ def main(arguments: list[str]) -> int:
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     mode, rest = arguments[0], arguments[1:]
     command = rest[1:] if rest[:1] == ["--"] else pytest_command(rest)
-    outcome = run(mode, command, deadline=600, follow=lambda new: print(new, end="", flush=True))
+    try:
+        outcome = run(mode, command, deadline=600, follow=lambda new: print(new, end="", flush=True))
+    except qemu.NoKernel as err:
+        print(f"guest.py: {err}", file=sys.stderr)
+        return 125
     if outcome.code is None:
         print(f"{outcome.console}\nguest.py: the guest died; above is its console", file=sys.stderr)
-    print(f"guest.py: {mode}, {outcome.seconds:.1f} s with the boot", file=sys.stderr)
+    print(f"guest.py: {mode}, Linux {outcome.kernel}, {outcome.seconds:.1f} s with the boot", file=sys.stderr)
     return 125 if outcome.code is None else outcome.code
 
 

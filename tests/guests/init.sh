@@ -1,8 +1,11 @@
 #!/bin/sh
-# PID 1 of a guest: makes an ordinary machine of a bare User-mode Linux kernel, runs one command, tells how it ended.
+# PID 1 of a guest: makes an ordinary machine of a bare kernel, runs one command, tells how it ended.
 #
-# The kernel's command line (guest.py) sets EXCHANGE, the one directory of the host that the guest writes to:
-#     settings        from the host: MODE, DEADLINE (s), DIRECTORY, VISIBLE (quoted words) and the command, as "$@"
+# The kernel's command line (uml.py, qemu.py) sets MODULES, what is to be /lib/modules, and for User-mode Linux EXCHANGE,
+# the one directory of the host that the guest writes to. Here it is /run/exchange:
+#     settings        from the host: MODE, CGROUPS, DEADLINE (s), DIRECTORY, VISIBLE (quoted words), SWAP (a disk),
+#                     TEMPORARY (a disk with a file system for /tmp, or nothing) and the command, as "$@"
+#     kernel          to the host: its release
 #     output, exit    to the host: what the command wrote on both streams, and its exit code
 set -eu
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 TERM=dumb
@@ -17,9 +20,8 @@ trap halt EXIT
 
 # --- the root: the host's files below, whatever is written to them in memory ---
 
-modules=/usr/lib/uml/modules
 mount -t proc proc /proc
-insmod "$modules/$(uname -r)/kernel/fs/overlayfs/overlay.ko"
+grep -qw overlay /proc/filesystems || insmod "$MODULES/$(uname -r)/kernel/fs/overlayfs/overlay.ko"
 mount -t tmpfs -o mode=755 upper /mnt
 mkdir /mnt/upper /mnt/work /mnt/root
 # xino: files and directories of both layers tell one device number, as those of any other file system do
@@ -43,10 +45,15 @@ mount -t mqueue mqueue /dev/mqueue
 ln -s /proc/self/fd /dev/fd
 mount -t tmpfs -o mode=755 run /run
 mkdir -p /lib/modules /run/exchange /run/visible
-mount --bind "$modules" /lib/modules
-# sync: each line is at the host when it is written, also when the guest dies of the next
-mount -t hostfs -o sync,"$EXCHANGE" exchange /run/exchange
+mount --bind "$MODULES" /lib/modules
+if [ -n "${EXCHANGE-}" ]; then
+    # sync: each line is at the host when it is written, also when the guest dies of the next
+    mount -t hostfs -o sync,"$EXCHANGE" exchange /run/exchange
+else
+    mount -t virtiofs exchange /run/exchange
+fi
 . /run/exchange/settings
+uname -r >/run/exchange/kernel
 
 # The host's temporary files are hidden: they come and go while the guest looks. What is needed of them stays.
 number=0
@@ -55,7 +62,13 @@ for directory in $VISIBLE; do
     mkdir "/run/visible/$number"
     mount --bind "$directory" "/run/visible/$number"
 done
-mount -t tmpfs -o mode=1777 tmp /tmp
+if [ -n "$TEMPORARY" ]; then
+    mount "$TEMPORARY" /tmp
+    chmod 1777 /tmp
+    rmdir /tmp/lost+found
+else
+    mount -t tmpfs -o mode=1777 tmp /tmp
+fi
 mount -t tmpfs -o mode=1777 tmp /var/tmp
 number=0
 for directory in $VISIBLE; do
@@ -68,8 +81,8 @@ done
 hostname guest
 echo 0 >/proc/sys/kernel/printk_ratelimit # what is denied is looked for in the kernel's log: all of it
 ip link set lo up
-mkswap /dev/ubdb >/dev/null
-swapon /dev/ubdb
+mkswap "$SWAP" >/dev/null
+swapon "$SWAP"
 
 # --- cgroups ---
 
@@ -78,22 +91,29 @@ version1() { # version1 DIRECTORY CONTROLLERS
     mount -t cgroup -o "$2" cgroup "/sys/fs/cgroup/$1"
 }
 
-case $MODE in
-    unified | apparmor | selinux) mount -t cgroup2 cgroup2 /sys/fs/cgroup ;;
+# Whether this kernel has that controller.
+known() { awk -v name="$1" '$1 == name { found = 1 } END { exit !found }' /proc/cgroups; }
+
+case $CGROUPS in
+    unified) mount -t cgroup2 cgroup2 /sys/fs/cgroup ;;
     v1)
         mount -t tmpfs -o mode=755 cgroup /sys/fs/cgroup
         version1 cpu,cpuacct cpu,cpuacct # together, as systemd has them, with a link for each
         ln -s cpu,cpuacct /sys/fs/cgroup/cpu
         ln -s cpu,cpuacct /sys/fs/cgroup/cpuacct
-        for controller in memory blkio pids devices freezer; do version1 $controller $controller; done
+        for controller in memory blkio pids devices freezer cpuset hugetlb; do
+            if known $controller; then version1 $controller $controller; fi
+        done
         version1 systemd none,name=systemd
         ;;
     hybrid) # not systemd's, which has no controller on v2: here each version has some of those that matter
         mount -t tmpfs -o mode=755 cgroup /sys/fs/cgroup
-        for controller in cpu cpuacct devices freezer; do version1 $controller $controller; done
+        for controller in cpu cpuacct devices freezer cpuset; do
+            if known $controller; then version1 $controller $controller; fi
+        done
         version1 systemd none,name=systemd
         mkdir /sys/fs/cgroup/unified
-        mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified # memory, io, pids
+        mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified # memory, io, pids; hugetlb where there is one
         ;;
 esac
 

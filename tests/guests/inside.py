@@ -6,27 +6,37 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import guest
 import pytest
 
+import minictr as mc
 from minictr.errors import StepFailed
 from minictr.images.minimal import minimal
 from minictr.kernel.child import Child
 
 MODE = os.environ["GUEST"]
 CGROUPS = Path("/sys/fs/cgroup")
+V1 = {"cpu,cpuacct", "memory", "blkio", "pids", "devices", "freezer", "name=systemd"}
+SOME = {"cpu", "cpuacct", "devices", "freezer", "name=systemd"}
+CLOUD = "cpuset cpu io memory hugetlb pids rdma misc"  # Debian's kernel; User-mode Linux has less
 # mode: controllers of each v1 hierarchy, and those of v2
 EXPECTED = {
     "unified": (set(), "cpu io memory pids"),
-    "v1": ({"cpu,cpuacct", "memory", "blkio", "pids", "devices", "freezer", "name=systemd"}, None),
+    "v1": (V1, None),
     "apparmor": (set(), "cpu io memory pids"),
     "selinux": (set(), "cpu io memory pids"),
-    "hybrid": ({"cpu", "cpuacct", "devices", "freezer", "name=systemd"}, "io memory pids"),
+    "hybrid": (SOME, "io memory pids"),
+    "bookworm": (set(), CLOUD),
+    "bookworm-v1": ({*V1, "cpuset", "hugetlb"}, None),
+    "bookworm-hybrid": ({*SOME, "cpuset"}, "io memory hugetlb pids rdma misc"),
+    "bookworm-backports": (set(), CLOUD),
+    "trixie-backports": (set(), CLOUD),
 }
-
-
+MACHINE = guest.MODES[MODE]
 LIMITS = frozenset({"cpu", "cpuset", "io", "memory", "pids", "devices", "freezer", "hugetlb", "rdma", "misc"})
 
 
@@ -87,7 +97,46 @@ def test_the_doctor_says_what_this_kernel_has(minictr_cli: list[str]) -> None:
     given = {name for names in (*v1, (v2 or "").replace(" ", ",")) for name in names.split(",")}
     given = {{"blkio": "io"}.get(name, name) for name in given} | ({"devices", "freezer"} if v2 else set())
     assert {name for name in LIMITS if works[name]} == given & LIMITS
-    assert works["apparmor"] == (MODE == "apparmor")
+    assert works["apparmor"] == (MACHINE.security == "apparmor")
     assert works["selinux"] is False  # no policy is loaded yet: inside_selinux.py
     refused = {row["name"]: row["refused_by"] for row in found["checks"] if not row["works"]}
-    assert refused["cpuset"] == refused["landlock"] == "kernel"
+    if not MACHINE.suite:
+        assert refused["cpuset"] == refused["landlock"] == "kernel"
+    else:
+        assert works["landlock"] and works["timens"] and works["cpuset"]
+
+
+@pytest.fixture(scope="session")
+def box(tmp_path_factory: pytest.TempPathFactory) -> mc.Container:
+    rootfs = tmp_path_factory.mktemp("image") / "rootfs"
+    minimal(str(rootfs), ["sh", "true", "cat", "sleep", "kill", "touch"])
+    return mc.Container(rootfs)
+
+
+@pytest.mark.timeout(240)
+def test_a_life(kept: Callable[..., Any], box: mc.Container) -> None:
+    """From run -d to rm: in the background, joined, paused, stopped, started again, removed."""
+
+    def done(*words: str) -> str:
+        answer = kept(*words)
+        assert answer.returncode == 0, f"{words}: {answer.stderr}"
+        return str(answer.stdout).strip()
+
+    script = "trap 'echo told to end; exit 3' TERM; echo up; while :; do sleep 0.2; done"
+    done("run", "-d", "--name", "lab", "--rootfs", str(box.rootfs), "--overlay", "--", "sh", "-c", script)
+    look = "echo $PPID; touch /made; cat /proc/sys/kernel/hostname"
+    assert done("exec", "lab", "sh", "-c", look).split() == ["0", "lab"]
+    state = json.loads(done("inspect", "lab"))[0]["State"]
+    assert Path(f"/proc/{state['Pid']}/root/made").exists() and not (Path(box.rootfs) / "made").exists()
+    done("pause", "lab")
+    assert json.loads(done("inspect", "lab"))[0]["State"]["Status"] == "paused"
+    done("unpause", "lab")
+    done("stop", "lab")
+    state = json.loads(done("inspect", "lab"))[0]["State"]
+    assert (state["Status"], state["ExitCode"]) == ("exited", 3)
+    assert done("logs", "lab").split("\n") == ["up", "told to end"]
+    done("start", "lab")
+    pid = json.loads(done("inspect", "lab"))[0]["State"]["Pid"]
+    done("rm", "-f", "lab")
+    assert not Path(f"/proc/{pid}").exists()
+    assert done("ps", "-a", "-q") == ""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,13 @@ def _nothing_left(monkeypatch: pytest.MonkeyPatch) -> Any:
     """No directory of a guest that this test booted, and no process with that directory in its arguments."""
     exchanges: list[Path] = []
     booted = guest.booted
-    monkeypatch.setattr(guest, "booted", lambda exchange, mode: exchanges.append(exchange) or booted(exchange, mode))
+    monkeypatch.setattr(guest, "booted", lambda exchange, *rest: exchanges.append(exchange) or booted(exchange, *rest))
     yield
-    (exchange,) = exchanges
+    for exchange in exchanges:
+        gone(exchange)
+
+
+def gone(exchange: Path) -> None:
     assert not exchange.exists()
     deadline = time.monotonic() + 5  # one that was killed is there until the kernel has taken it apart
     while (left := those_of(exchange)) and time.monotonic() < deadline:
@@ -57,8 +63,27 @@ def test_a_command_that_hangs_is_ended_in_the_guest() -> None:
 
 
 def test_a_guest_that_hangs_is_ended_from_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guest, "BOOTING", -57)
+    monkeypatch.setattr(guest.uml, "BOOTING", -57)
     begun = time.monotonic()
     outcome = guest.run("hybrid", ["sleep", "1000"], deadline=60)
     assert outcome.code is None
     assert time.monotonic() - begun < 15
+
+
+@pytest.mark.parametrize("mode", ["unified", pytest.param("bookworm", marks=pytest.mark.matrix)])
+def test_nothing_is_left_when_the_starter_is_killed(mode: str, tmp_path: Path) -> None:
+    """By kill -9, in the middle of a command: no process, and not its directory."""
+    place = guest.qemu.place() if mode == "bookworm" else guest.uml.place()
+    before = set(Path(place).glob("minictr-guest-*"))
+    command = [sys.executable, guest.__file__, mode, "--", "sh", "-c", "echo up; sleep 1000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as starter:
+        assert starter.stdout is not None
+        assert starter.stdout.readline() == "up\n"
+        mine = {path for path in set(Path(place).glob("minictr-guest-*")) - before if those_of(path)}
+        starter.kill()
+    assert mine
+    end = time.monotonic() + 20
+    while any(path.exists() or those_of(path) for path in mine) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not [path for path in mine if path.exists()]
+    assert not [found for path in mine for found in those_of(path)]

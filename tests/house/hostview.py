@@ -22,8 +22,10 @@ Look = dict[str, frozenset[str]]
 # The library keeps one sealed copy of its start program, and one of monitor and proxy each, per process: the same at
 # the end as after the first start.
 # And one ledger: the directory of its record, and the journal in it.
+# libffi 3.5, which ctypes and cffi use, keeps its own file open: it maps its trampolines from there.
 KEPT_DESCRIPTOR = re.compile(
-    r"(/memfd:minictr-(?:init|mon|proxy)|/containers/[0-9a-f]{64}(?:/journal)?)(?: \(deleted\))?$"
+    r"(/memfd:minictr-(?:init|mon|proxy)|/containers/[0-9a-f]{64}(?:/journal)?|/libffi\.so[.0-9]*)"
+    r"(?: \(deleted\))?$"
 )
 
 TRY = re.compile(r"minictr-try-(\d+)-")  # and the pid of the session

@@ -11,7 +11,7 @@ import sources
 
 pytestmark = pytest.mark.lint
 
-TARGETS = "help install demo test test-faults test-bench lint guest bench security-report clean".split()
+TARGETS = "help install demo test test-faults test-bench test-matrix lint guest bench security-report clean".split()
 PROGRAMS = ("scripts/bootstrap.sh", "scripts/demo.sh", "scripts/minictr", ".ci/run")
 
 

@@ -264,7 +264,8 @@ READ: dict[tuple[int, str], dict[str, str]] = {
     (1, "hugetlb"): {
         "hugetlb.2MB.usage_in_bytes": "2097152\n",
         "hugetlb.2MB.max_usage_in_bytes": "4194304\n",
-        "hugetlb.2MB.failcnt": "1\n",
+        "hugetlb.2MB.failcnt": "0\n",
+        "hugetlb.2MB.rsvd.failcnt": "1\n",
         "hugetlb.2MB.rsvd.usage_in_bytes": "0\n",
     },
     (2, "hugetlb"): {"hugetlb.2MB.current": "2097152\n", "hugetlb.2MB.events": "max 1\n", "hugetlb.2MB.max": "0\n"},

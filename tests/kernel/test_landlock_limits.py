@@ -20,10 +20,11 @@ HEADER = Path("/usr/include/linux/landlock.h")
 
 @pytest.fixture(autouse=True)
 def _there(requires: Any) -> None:
-    requires.landlock(7)
+    requires.landlock()
 
 
-def test_mistakes(tmp_path: Path) -> None:
+def test_mistakes(requires: Any, tmp_path: Path) -> None:
+    requires.landlock(4)
     for wrong in ({}, {"access": ["read"]}, {"network": ["udp"]}, {"scopes": ["net"]}, {"access": "execute"}):
         with pytest.raises(SpecError, match="landlock"):
             landlock.ruleset(**wrong)
@@ -63,9 +64,20 @@ def test_what_an_older_kernel_lacks_is_named(monkeypatch: pytest.MonkeyPatch) ->
         landlock.ruleset(["read_file", "ioctl_dev"])
 
 
-def test_this_kernel_lacks_nothing() -> None:
-    assert landlock.abi() >= 7
-    assert landlock.lacking(rights.ACCESS, rights.NETWORK, rights.SCOPES, log=True) == {}
+def test_this_kernel_lacks_what_its_abi_says() -> None:
+    tables = {**rights.ACCESS, **rights.NETWORK, **rights.SCOPES, "log": (0, rights.LOG_ABI)}
+    missing = landlock.lacking(rights.ACCESS, rights.NETWORK, rights.SCOPES, log=True)
+    assert set(missing) == {name for name, (_, abi) in tables.items() if abi > landlock.abi()}
+
+
+def test_each_right_is_the_kernels_or_is_refused(requires: Any) -> None:
+    """The kernel itself takes a ruleset of that right alone, or the right is one that it is said to lack."""
+    for name, (_, abi) in rights.ACCESS.items():
+        if abi <= landlock.abi():
+            landlock.ruleset([name]).close()
+        else:
+            with pytest.raises(StepFailed, match=f"{name} needs Landlock ABI {abi}"):
+                landlock.ruleset([name])
 
 
 @pytest.mark.parametrize(

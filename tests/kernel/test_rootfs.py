@@ -34,7 +34,8 @@ def test_pivot_root_wants_a_mount_point(in_child: Any, place: Path) -> None:
         return str(caught.value), "" if os.getcwd() == before else os.getcwd()
 
     words, moved = in_child(body)
-    assert f"pivot root {place}: EBUSY" in words
+    # EINVAL where it is on another mount than / is: temporary files on a tmpfs (pivot_root(2))
+    assert any(f"pivot root {place}: {error}" in words for error in ("EBUSY", "EINVAL"))
     assert "a mount point is needed" in words
     assert not moved
 

@@ -16,12 +16,20 @@ from minictr.errors import MinictrError
 from minictr.images.debian import debian
 
 SUITE = "bookworm"
+PYTHON = (
+    *("python3", "python3-dev", "python3-venv", "gcc", "libc6-dev", "libcap-dev", "libcap2-bin", "libseccomp2"),
+    *("iproute2", "nftables", "procps", "mount", "uidmap", "util-linux", "ca-certificates"),
+)
+SUITES = {"python-trixie": "trixie", "python-forky": "forky"}  # of those that are not of SUITE
 PACKAGES = {
     "systemd": (
         *("systemd", "systemd-sysv", "dbus", "login", "procps", "iproute2", "python3"),
         *("nginx-light", "openssh-server", "redis-server", "postgresql"),
     ),
     "inits": ("sysvinit-core", "busybox", "procps"),
+    "python-bookworm": PYTHON,
+    "python-trixie": PYTHON,
+    "python-forky": PYTHON,
 }
 NO_NETWORK = ("check the network", "does not have a Release file")  # of images.debian.CURES
 
@@ -36,8 +44,12 @@ def cache() -> Path:
 
 
 def place(kind: str) -> Path:
-    key = hashlib.sha256("\n".join((SUITE, *sorted(PACKAGES[kind]))).encode()).hexdigest()[:12]
+    key = hashlib.sha256("\n".join((suite(kind), *sorted(PACKAGES[kind]))).encode()).hexdigest()[:12]
     return cache() / f"{kind}-{key}"
+
+
+def suite(kind: str) -> str:
+    return SUITES.get(kind, SUITE)
 
 
 def root(kind: str, progress: Callable[[str], None]) -> Path:
@@ -50,7 +62,7 @@ def root(kind: str, progress: Callable[[str], None]) -> Path:
         if not path.is_dir():
             progress(f"building {path}, once for this machine: {', '.join(PACKAGES[kind])}")
             try:
-                debian(str(path), SUITE, include=PACKAGES[kind], progress=progress)
+                debian(str(path), suite(kind), include=PACKAGES[kind], progress=progress)
             except MinictrError as err:
                 if any(words in str(err) for words in NO_NETWORK):
                     raise NoMirror(str(err)) from err

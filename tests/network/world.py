@@ -163,7 +163,9 @@ class World:
         return found
 
     def tracked(self) -> int:
-        """How many connections are tracked."""
+        """How many connections are tracked. Without its module none is, and the module comes with the first rule."""
+        if self.run("test", "-e", "/proc/sys/net/netfilter/nf_conntrack_count", check=False)[0] != "0":
+            return 0
         return int(self.sysctl("net.netfilter.nf_conntrack_count"))
 
     def links(self) -> set[str]:
