@@ -43,8 +43,9 @@ class _Daemonized(Place):
             self.rest()
 
     def fresh(self, job: Job) -> None:
+        self.prepare()  # it ends at rest
         self.daemon.signal(signal.SIGCONT)
-        if self._prepared and not self.daemon.alive():
+        if not self.daemon.alive():
             raise EnvironmentBroken(f"{self.name}: dockerd is gone: {self.daemon.last_words()}")
         super().fresh(job)
 
