@@ -74,7 +74,7 @@ def runs(request: pytest.FixtureRequest) -> Runs:
     wanted = {}
     for item in request.session.items:
         if item.path == request.path and isinstance(item, pytest.Function):
-            table = MATRIX_TESTS if "matrix" in item.keywords else GUEST_TESTS
+            table = MATRIX_TESTS if item.get_closest_marker("matrix") else GUEST_TESTS
             mode = item.callspec.params["mode"]
             wanted[mode] = (*table[mode], *wanted.get(mode, ()))
     with ThreadPoolExecutor(min(len(wanted), os.cpu_count() or 1)) as pool:

@@ -63,7 +63,7 @@ def runs(request: pytest.FixtureRequest, make: Make) -> Runs:
         one = inside.run("/venv/bin/python", "-P", "-c", CONTAINER, options=options)
         return one, inside.run(*PYTEST, *PURE, *KERNEL, *NESTED, options=options, seconds=700)
 
-    items = (item for item in request.session.items if item.path == request.path and "matrix" in item.keywords)
+    items = (item for item in request.session.items if item.path == request.path and item.get_closest_marker("matrix"))
     versions = dict.fromkeys(item.callspec.params["version"] for item in items if isinstance(item, pytest.Function))
     with ThreadPoolExecutor(min(len(versions), os.cpu_count() or 1)) as pool:
         return {version: pool.submit(run, version) for version in versions}
