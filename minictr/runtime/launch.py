@@ -44,9 +44,8 @@ if TYPE_CHECKING:
 SIGKILL = 9
 CLONE_NEWPID = 0x20000000  # linux/sched.h
 START_TIMEOUT = 10.0
-RECORDED = frozenset(
-    {"cgroup", "lease", "lease_ids", "lease_upon", "pasta"}
-)  # steps whose work outlives a killed parent: written down before
+# steps whose work outlives a killed parent: written down before
+RECORDED = frozenset(("cgroup", "lease", "lease_ids", "lease_upon", "pasta"))
 REAP_TIMEOUT = 5.0
 PAGE = 4096
 
@@ -153,8 +152,8 @@ class Start:
 
     def remaining(self) -> float:
         """Seconds until the deadline, at least 0; those for which others had the lock of the networks do not count."""
-        waited = self.network.waited if self.network is not None else 0.0
-        return max(0.0, self.timeout + waited - (_now() - self.clock.begin_ns) / 1e9)
+        more = self.network.waited if self.network is not None else 0.0
+        return max(0.0, self.timeout + more - (_now() - self.clock.begin_ns) / 1e9)
 
     def prepare(self) -> None:
         """Check what the caller gave, and do the PREPARE and CLONE steps."""
@@ -328,10 +327,6 @@ class Start:
             if not said:
                 self._judge(True)
         self._judge(False)
-
-    def told_of_death(self) -> None:
-        """The child died before its time, as somebody else noticed first: what the region says is raised."""
-        self._judge(self._poll(0))
 
     def _judge(self, ended: bool) -> None:
         """What the region says of a start whose report pipe ENDED, or whose time is over."""

@@ -24,10 +24,10 @@ def namespace_of(start: Start, kind: str = "net") -> int:
         found = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as err:
         if is_over(start.pidfd, 0):
-            start.told_of_death()
+            start.await_exec()  # raises what it died of
         raise StepFailed(f"open {path}", err.errno or 0) from err
     if is_over(start.pidfd, 0):
         shut(found)
-        start.told_of_death()
+        start.await_exec()  # raises what it died of
         raise StepFailed("give the container its network", ESRCH, cure="it is over already")
     return found

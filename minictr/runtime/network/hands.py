@@ -6,7 +6,7 @@ the child waits at the barrier, makes what is the container's own, in its networ
 
 from __future__ import annotations
 
-from minictr.errors import MinictrError, SpecError
+from minictr.errors import MinictrError, SpecError, StepFailed
 from minictr.kernel import links
 from minictr.kernel.handles import shut
 from minictr.runtime.network import ports, rules, sysctls
@@ -173,7 +173,7 @@ def publish_proxy(start: Start, *, only: bool) -> None:
         own.proxy, report = proxy.start(own, start.pidfd)
     except MinictrError:
         if is_over(start.pidfd, 0):
-            start.told_of_death()  # and so the proxy was
+            start.await_exec()  # raises what the child died of; and so the proxy was
         raise
     start.own("proxy", report)
 
