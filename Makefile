@@ -44,8 +44,8 @@ lint: packages-test $(VENV)/.test-tools ## formatting, types, import rules, leng
 guest: packages-test $(VENV)/.test-tools ## pytest on another kernel: make guest ARGS="unified tests/kernel/test_mounts.py"
 	@$(BIN)/python tests/guests/guest.py $(or $(ARGS),unified tests/guests/inside.py)
 
-bench: packages-bench $(VENV)/.bench-tools ## start-to-exit, side by side with the other runtimes found here
-	$(BIN)/python -m bench $(or $(ARGS),lifecycle)
+bench: packages-bench $(VENV)/.bench-tools ## everything in 25 minutes: five workloads, single operations, ablations, and one report in results/
+	$(BIN)/python -m bench $(or $(ARGS),all)
 
 security-report: packages-report $(VENV)/.minictr ## every class of escape, tried in every runtime found here (docs/security.md)
 	@$(BIN)/python tests/security/report $(ARGS)
