@@ -33,6 +33,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "mounts": ("proc", "sysfs", "dev", "devpts", "shm", "mqueue"),
     "masks": ("masked_paths", "readonly_paths"),
     "process": ("hostname", "sysctl", "umask", "rlimits", "keyring", "boot_id", "init"),
+    "names": ("hosts", "resolv_conf", "hostname_file"),
     "privilege": ("user", "capabilities", "no_new_privs"),
     "seccomp": ("seccomp",),
     "cgroups": ("memory", "cpu", "cpuset", "pids", "io", "freezer", "devices", "named_cgroup", "cgroupfs"),

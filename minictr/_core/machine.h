@@ -103,4 +103,18 @@ mc_op_fn mc_op_hold, mc_op_ready, mc_op_exec;
 
 long mc_mask_release(struct mc_machine *m);
 
+/* struct msghdr, of sendmsg(2) and recvmsg(2) */
+struct mc_message {
+    void *name;
+    uint32_t name_length;
+    struct {
+        void *base;
+        size_t length;
+    } * data;
+    size_t data_count;
+    void *control;
+    size_t control_length;
+    int flags;
+};
+
 #endif

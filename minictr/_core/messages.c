@@ -10,19 +10,6 @@ struct mc_rights {
     int32_t fd[MC_MAX_RIGHTS];
 };
 
-struct mc_message {
-    void *name;
-    uint32_t name_length;
-    struct {
-        void *base;
-        size_t length;
-    } * data;
-    size_t data_count;
-    void *control;
-    size_t control_length;
-    int flags;
-};
-
 long mc_send(int socket, const void *data, size_t length, const int32_t *fds, uint32_t n_fds, int flags)
 {
     struct mc_rights rights;

@@ -37,19 +37,6 @@ struct mc_control {
     };
 };
 
-struct mc_packet {
-    void *name;
-    uint32_t name_length;
-    struct {
-        void *base;
-        size_t length;
-    } * data;
-    size_t data_count;
-    void *control;
-    size_t control_length;
-    int flags;
-};
-
 static struct mc_flow flow[MC_PROXY_FLOWS];
 static uint32_t hashes[MC_HASHES];
 static char datagram[MC_DATAGRAM];
@@ -170,7 +157,7 @@ void mc_flows_receive(uint32_t port)
             size_t length;
         } part = {datagram, sizeof(datagram)};
         mc_zero(&client, sizeof(client));
-        struct mc_packet p = {&client, sizeof(client), (void *)&part, 1, &control, sizeof(control), 0};
+        struct mc_message p = {&client, sizeof(client), (void *)&part, 1, &control, sizeof(control), 0};
         long n = MC_CALL3(__NR_recvmsg, mc_relay.listener[port], &p, 0);
         if (n < 0)
             return; /* none is there; or an error of one that was sent, which is read with this */
@@ -190,7 +177,7 @@ static void answer(const struct mc_flow *f, size_t length)
         void *base;
         size_t length;
     } part = {datagram, length};
-    struct mc_packet p = {(void *)(uintptr_t)&f->client, f->length, (void *)&part, 1, &c, 0, 0};
+    struct mc_message p = {(void *)(uintptr_t)&f->client, f->length, (void *)&part, 1, &c, 0, 0};
     mc_zero(&c, sizeof(c));
     if (f->client.family == MC_INET && f->to[0]) {
         c.level = 0;

@@ -18,7 +18,7 @@ import os
 from minictr.errors import NoSuchContainer, SpecError, StateError
 from minictr.kernel.handles import shut
 
-__all__ = ["ID_DIGITS", "SHORT", "Store", "choose_root", "root_path"]
+__all__ = ["ID_DIGITS", "SHORT", "Store", "choose_root", "root_path", "unlink"]
 
 ID_DIGITS = 64  # hexadecimal digits of an id, as docker's
 SHORT = 12  # how many of them are shown
@@ -175,13 +175,17 @@ class Store:
     def drop_name(self, name: str, identity: str) -> None:
         """NAME is free again, if it stood for IDENTITY."""
         if name and self.named(name) == identity:
-            path = os.path.join(self.names, name)
-            try:
-                os.unlink(path)
-            except FileNotFoundError:
-                pass
-            except OSError as err:
-                raise StateError(f"remove {path}: {os.strerror(err.errno or 0)}") from err
+            unlink(os.path.join(self.names, name))
+
+
+def unlink(path: str, *, directory: bool = False) -> None:
+    """PATH, an empty directory with DIRECTORY, is not there any more. Raises StateError."""
+    try:
+        os.rmdir(path) if directory else os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as err:
+        raise StateError(f"remove {path}: {os.strerror(err.errno or 0)}") from err
 
 
 def is_directory(path: str) -> bool:

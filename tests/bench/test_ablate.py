@@ -77,7 +77,7 @@ def test_leaving_out_a_few_leaves_all_others_on() -> None:
 def test_what_stands_on_a_feature_goes_with_it_and_is_told() -> None:
     found = rows.designed("loo", Target.of("docker", lan=True), "")
     assert "hostname" not in found.row("-uts").on
-    assert "-uts takes hostname along, which cannot be without it" in found.notes
+    assert "-uts takes hostname, hostname_file along, which cannot be without it" in found.notes
     refused = dict(rows.designed("aoi", Target.of("docker", lan=True), "").refused)
     assert "without any controller" in refused["+cgroupfs"], "in minictr's own words"
 

@@ -79,6 +79,8 @@ BAD = {
     "--publish": ["80-81", "[::1:80:80", "80:80-", "-1:80"],
     "--network-alias": ["", "a b", "-a", "x" * 64],
     "--add-host": ["", "db", "db:", ":1.2.3.4", "db:1.2.3", "a b:1.2.3.4"],
+    "--egress": ["", "some", "allow=", "allow=10.0.0.0/40", "allow=10.0.0.0/8:70000", "deny=10.0.0.0/8:1/icmp"],
+    "--publish-proxy=": ["no", "also"],
     "--dns": ["", "one.one", "1.2.3", "1.2.3.4:53"],
     "--dns-search": ["", "a b", "-lan"],
     "--dns-option": ["", "a b"],

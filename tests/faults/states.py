@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,9 @@ KEPT = frozenset(
     "Umask Uid Gid Groups SigBlk SigIgn SigCgt CapInh CapPrm CapEff CapBnd CapAmb NoNewPrivs Seccomp"
     " Seccomp_filters".split()
 )
+
+
+KEPT_HOSTS = re.compile(r"\S*/hosts/[0-9a-f]{64}\b")
 
 
 class Lab(NamedTuple):
@@ -55,8 +59,8 @@ def state_of(path: Path) -> State | None:
     rows = sections["/proc/self/status"]
     sections["/proc/self/status"] = [row for row in rows if row.partition(":")[0] in KEPT]
     sections["/proc/self/limits"] = [row for row in sections["/proc/self/limits"] if "msgqueue" not in row]
-    # without the numbers of mounts and devices, and of propagation groups
-    mounts = [row.split() for row in sections["/proc/self/mountinfo"]]
+    # without the numbers of mounts and devices, and of propagation groups; a kept hosts file is called by its container
+    mounts = [KEPT_HOSTS.sub("hosts", row).split() for row in sections["/proc/self/mountinfo"]]
     sections["/proc/self/mountinfo"] = [
         " ".join([*row[3:6], *(word.partition(":")[0] for word in row[6:])]) for row in mounts
     ]

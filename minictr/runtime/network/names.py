@@ -17,7 +17,7 @@ import os
 from minictr.errors import StateError, StepFailed, WrongStatus
 from minictr.features.names import GATEWAY, LOCALHOST, OWN, own_lines
 from minictr.kernel.handles import shut
-from minictr.runtime.store import SHORT
+from minictr.runtime.store import SHORT, unlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def _tell(networks: Networks, network: str, at: str, owner: str, words: list[str
     from minictr.runtime.network.hostsfile import entry, put
 
     link = _directory(networks, network, "names", at)
-    _unlink(link + NEW)
+    unlink(link + NEW)
     try:
         os.symlink(" ".join((owner, *words)), link + NEW)
         os.rename(link + NEW, link)
@@ -194,7 +194,7 @@ def withdraw(networks: Networks, network: str, at: str, owner: str) -> None:
         put(own, "", [])  # somebody in its mount namespace may live on, and those addresses may get other owners
     except FileNotFoundError:
         pass
-    _unlink(own)
+    unlink(own)
     link = f"{networks.path}/{network}/names/{at}"
     try:
         if os.readlink(link).split()[0] != owner:
@@ -203,7 +203,7 @@ def withdraw(networks: Networks, network: str, at: str, owner: str) -> None:
         return
     for path in _files(networks, network):
         put(path, at, [])
-    _unlink(link)  # last: whoever is killed before is swept, and this done again
+    unlink(link)  # last: whoever is killed before is swept, and this done again
 
 
 def forget(networks: Networks, network: str) -> None:
@@ -212,7 +212,7 @@ def forget(networks: Networks, network: str) -> None:
         top = f"{networks.path}/{network}/{kind}"
         try:
             for entry in os.listdir(top):
-                _unlink(f"{top}/{entry}")
+                unlink(f"{top}/{entry}")
             os.rmdir(top)
         except FileNotFoundError:
             pass
@@ -250,15 +250,6 @@ def _directory(networks: Networks, network: str, kind: str, name: str) -> str:
     except OSError as err:
         raise StateError(f"make {top}: {os.strerror(err.errno or 0)}") from err
     return f"{top}/{name}"
-
-
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
-    except OSError as err:
-        raise StateError(f"remove {path}: {os.strerror(err.errno or 0)}") from err
 
 
 def _memory_file(name: str, text: str) -> int:

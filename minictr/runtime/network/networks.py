@@ -26,7 +26,7 @@ from minictr.errors import MinictrError, SpecError, StateError, StepFailed, Unsu
 from minictr.jsontext import dumps, loads
 from minictr.kernel import links
 from minictr.kernel.handles import Handle, shut
-from minictr.runtime.store import ID_DIGITS, SHORT, Store, read_text, replace_text
+from minictr.runtime.store import ID_DIGITS, SHORT, Store, read_text, replace_text, unlink
 from minictr.values import Value
 
 TYPE_CHECKING = False
@@ -209,18 +209,8 @@ class Networks(Handle):
         path = os.path.join(self.path, name)
         names.forget(self, name)
         for entry in ("leases", "config", "next", "config.new", "next.new"):
-            try:
-                os.rmdir(f"{path}/{entry}") if entry == "leases" else os.unlink(f"{path}/{entry}")
-            except FileNotFoundError:
-                pass
-            except OSError as err:
-                raise StateError(f"remove {path}/{entry}: {os.strerror(err.errno or 0)}") from err
-        try:
-            os.rmdir(path)
-        except FileNotFoundError:
-            pass
-        except OSError as err:
-            raise StateError(f"remove {path}: {os.strerror(err.errno or 0)}") from err
+            unlink(f"{path}/{entry}", directory=entry == "leases")
+        unlink(path, directory=True)
 
     def ensure(self, name: str, *, bridge: bool = True) -> Network:
         """The network NAME: as it is written down, or a new one with a subnet that nobody here uses.
