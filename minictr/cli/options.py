@@ -107,7 +107,7 @@ RUN_OPTIONS: tuple[Row, ...] = (
     (("--publish-proxy",), "publish_proxy", OPTIONAL, "only", "Ports by a process too, or only by it.", NETWORK),
     (("-P", "--publish-all"), "publish_all", FLAG, "", "Each exposed port at a free one of the host.", NETWORK),
     (("--expose",), "expose", MANY, "PORT[/udp]", "A port for --publish-all.", NETWORK),
-    (("--egress",), "egress", MANY, "RULES", "What it may reach: none, allow=, deny=CIDR[:PORT].", NETWORK),
+    (("--egress",), "egress", MANY, "RULES", "What it may reach: none, or allow= and deny=.", NETWORK),
     (("--ip",), "ip", VALUE, "ADDRESS", "IPv4 address; else one that is free.", NETWORK),
     (("--ip6",), "ip6", VALUE, "ADDRESS", "IPv6 address, in a network that has IPv6.", NETWORK),
     (("--mac-address",), "mac_address", VALUE, "MAC", "Of its first device.", NETWORK),
