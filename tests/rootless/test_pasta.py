@@ -65,9 +65,28 @@ def test_what_is_inside(lab: Lab, served: int) -> None:
         "GlobalIPv6PrefixLen": 64,
         "Gateway": THERE,
         "MacAddress": "02:00:00:00:00:07",
+        "Aliases": [],
+        "DNSNames": [],
     }
     assert told["Ports"]["80/udp"] == [{"HostIp": "0.0.0.0", "HostPort": "9090"}]
     assert "0.0.0.0:8080->80/tcp" in lab.ok("ps")
+
+
+def test_its_files_fit_its_network(lab: Lab) -> None:
+    """/etc/resolv.conf asks pasta's address; where there is none, or by --dns, others; off, the image's are seen."""
+
+    def servers(*options: str) -> list[str]:
+        text = lab.ok("run", *lab.box("--network", *options), "cat", "/etc/resolv.conf")
+        return [line.split()[1] for line in text.splitlines() if line.startswith("nameserver")]
+
+    assert servers("pasta") == ["169.254.1.1"]
+    assert servers("pasta:dns=169.254.9.9") == ["169.254.9.9"]
+    assert "169.254.1.1" not in servers("pasta:dns=none")
+    assert servers("pasta", "--dns", "192.0.2.1") == ["192.0.2.1"]
+    hosts = lab.ok("run", *lab.box("--network", "pasta", "--name", "me"), "cat", "/etc/hosts")
+    assert "127.0.1.1 me" in hosts.splitlines()
+    without = ("pasta", "--without", "resolv_conf", "--without", "hosts")
+    assert "resolv.conf" not in lab.ok("run", *lab.box("--network", *without), "cat", "/proc/self/mountinfo")
 
 
 def test_what_gets_in(lab: Lab, served: int) -> None:
