@@ -23,6 +23,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 
 from bench.lifecycle.lab import C_FLAGS, MOST_SAID
@@ -46,6 +47,7 @@ PACKAGES = (
 # Mount points and places that jobs use: they are there in every arm, so that none has to make them
 PLACES = ("work", "data", "usr/src/linux", "run/sshd", "proc", "sys", "dev", "tmp", "run", HOME)
 DEVICES = (("null", 3), ("zero", 5), ("full", 7), ("random", 8), ("urandom", 9))  # of major number 1
+OLD = 14 * 86400  # seconds
 NEEDED = 3 << 30  # bytes free: 0.6 GiB of root, 1.5 of source, and what lies between
 
 Progress = Callable[[str], None]
@@ -93,8 +95,9 @@ def ensure(recipe: Recipe = FULL, *, cache: str = CACHE, progress: Progress = si
     try:
         os.makedirs(cache, exist_ok=True)
         with _locked(home):
-            found = _there(home, progress)
-            return found or _build(recipe, home, progress)
+            found = _there(home, progress) or _build(recipe, home, progress)
+        _prune(cache)
+        return found
     except OSError as err:
         cure = f"; make room, or give another place than {cache}" if err.errno == 28 else ""
         raise RootfsError(f"root file system in {home}: {err.strerror}: {err.filename or ''}{cure}") from err
@@ -106,9 +109,24 @@ def _locked(home: str) -> Iterator[None]:
     fd = os.open(f"{home}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
+        os.utime(fd)  # when it was last wanted
         yield
     finally:
         os.close(fd)
+
+
+def _prune(cache: str) -> None:
+    """Roots that nobody has wanted for OLD seconds go, 2 GB each: those of other versions of a recipe."""
+    for name in os.listdir(cache):
+        path = os.path.join(cache, name)
+        if not name.endswith(".lock") or time.time() - os.stat(path).st_mtime < OLD:
+            continue
+        with open(path, "rb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue  # it is being built
+            shutil.rmtree(path.removesuffix(".lock"), ignore_errors=True)  # the lock stays: somebody may wait for it
 
 
 def _there(home: str, progress: Progress) -> Rootfs | None:

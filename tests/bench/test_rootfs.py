@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import os
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,18 @@ def test_it_is_built_once_and_found_again(tmp_path: Path) -> None:
     for place in rootfs.PLACES:
         assert os.path.isdir(os.path.join(first.path, place))
     assert sorted(os.listdir(tmp_path)) == [SMALL.key, f"{SMALL.key}.lock"]
+
+
+def test_roots_that_nobody_wants_any_more_go(tmp_path: Path) -> None:
+    for name, age in (("old", rootfs.OLD + 60), ("held", rootfs.OLD + 60), ("young", 60)):
+        (tmp_path / name / "root").mkdir(parents=True)
+        (tmp_path / f"{name}.lock").touch()
+        then = time.time() - age
+        os.utime(tmp_path / f"{name}.lock", (then, then))
+    with open(tmp_path / "held.lock", "rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ensure(SMALL, cache=str(tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == sorted(["held", "young", SMALL.key])
 
 
 def test_the_clock_in_it_runs_alone(tmp_path: Path) -> None:
