@@ -74,9 +74,8 @@ def ended(path: str) -> bool | None:
 def command(part: Part, path: str, minutes: float, *, resume: bool) -> list[str]:
     """The words of PART's own command."""
     where = ["--resume", path] if resume else [part.records, path]
-    kept = [part.words[0]] if resume else [*part.words]  # the others are in its file
     time_limit = ["--minutes", f"{minutes:.2f}"] if part.timed else []
-    return [*BENCH, *kept, *time_limit, *where]
+    return [*BENCH, *part.words, *time_limit, *where]
 
 
 def measured(part: Part, directory: str, minutes: float) -> str:
