@@ -11,7 +11,7 @@ import time
 # 16-bit code: mov al, 0x31; out 0xf4, al; hlt. QEMU's isa-debug-exit makes of it the exit code 0x31 * 2 + 1
 SECTOR = bytes([0xB0, 0x31, 0xE6, 0xF4, 0xF4]).ljust(510, b"\0") + b"\x55\xaa"
 BOOTED = 0x31 * 2 + 1
-DEADLINE = 4.0  # seconds; a firmware and one sector take 0.3 to 0.7 where KVM is the hardware's
+DEADLINE = 4.0  # seconds; a firmware and one sector take 0.6 emulated, 10 where KVM is itself emulated
 QEMU = f"qemu-system-{os.uname().machine}"
 
 
