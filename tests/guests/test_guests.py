@@ -73,7 +73,7 @@ def runs(request: pytest.FixtureRequest) -> Runs:
     """All guests that this session asks for, run to their end: nothing of one is there while another test runs."""
     wanted = {}
     for item in request.session.items:
-        if item.path == request.path and isinstance(item, pytest.Function):
+        if item.path == request.path and hasattr(item, "callspec"):
             table = MATRIX_TESTS if item.get_closest_marker("matrix") else GUEST_TESTS
             mode = item.callspec.params["mode"]
             wanted[mode] = (*table[mode], *wanted.get(mode, ()))
