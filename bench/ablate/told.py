@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench import analysis, design, paired, samples
-from bench.ablate.rows import PROXY, Trial, Trials, crossing
+from bench.ablate.rows import Trial, Trials, crossing
 from bench.design import Effect
 from bench.samples import AGAIN, BARE
 
@@ -126,7 +126,7 @@ def crossed(table: Table) -> list[str]:
     proxy = effect(table, "proxy", "nat+overlay")
     tax = effect(table, "bare-dockerd", BARE)
     for what, found in (("the proxy rung", proxy), ("a dockerd that merely runs", tax)):
-        words = verdict(found, same(table)) if found else f"not measured ({PROXY} or dockerd is not there)"
+        words = verdict(found, same(table)) if found else "not measured in two blocks"
         lines.append(f"{what}: {words}")
     return lines
 
