@@ -97,6 +97,19 @@ def resumed(path: str, run: samples.Run, earlier: list[samples.Record]) -> Itera
         yield Session(path, run, writer, earlier)
 
 
+@contextlib.contextmanager
+def opened(
+    verb: str, out: str, resume: str, *, seed: int, arguments: dict[str, Any], earlier: list[Any]
+) -> Iterator[Session]:
+    """The results file of VERB: OUT, a new one, or RESUME, gone on with: EARLIER is its run and then its records."""
+    if resume:
+        with resumed(resume, earlier[0], earlier[1:]) as it:
+            yield it
+    else:
+        with begun(out, verb, seed=seed, arguments=arguments) as it:
+            yield it
+
+
 def _opened(path: str) -> samples.Writer:
     try:
         _mend(path)

@@ -17,7 +17,6 @@ from bench.ablate.words import TARGETS, Target, WordError
 from bench.blocks import Blocks, Measured, Outcome, Plan
 from bench.design import DesignError
 from bench.lifecycle.cli import positive
-from bench.micro.cli import results
 from bench.micro.program import ProgramError
 from bench.micro.run import MicroStage
 from bench.noise import REST
@@ -180,7 +179,9 @@ def measure(options: argparse.Namespace, arguments: dict[str, Any], seed: int, e
     lines: list[str] = []
     with progress.shown() as bar, MicroStage(recipe, scratch=options.scratch, progress=bar.step) as stage:
         room(wished, stage.directory)
-        with results(options, arguments, seed, earlier, verb="ablate") as it:
+        with session.opened(
+            "ablate", options.out, options.resume, seed=seed, arguments=arguments, earlier=earlier
+        ) as it:
             bar.tell(f"run {it.run.id}, seed {seed}: {it.path}")
             bench = Bench(stage, it, plan, bar)
             found = rows.planned(method, target, arguments["factors"], stage)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import random
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 from bench import progress, rootfs, samples, session
@@ -15,7 +13,7 @@ from bench.blocks import Blocks, Outcome, Plan
 from bench.lifecycle.cli import positive
 from bench.micro import arms, closing, program, run, table
 from bench.noise import REST
-from bench.session import Session, SessionError
+from bench.session import SessionError
 from bench.stage import StageError
 
 ABOUT = "what single kernel operations take in every arm: calls, files, memory, processes, the network; in nanoseconds"
@@ -70,19 +68,6 @@ def asked(options: argparse.Namespace) -> tuple[dict[str, Any], int, list[Any]]:
     return {**given, "blocks": options.blocks or (QUICK_BLOCKS if options.quick else BLOCKS)}, seed, []
 
 
-@contextlib.contextmanager
-def results(
-    options: argparse.Namespace, arguments: dict[str, Any], seed: int, earlier: list[Any], *, verb: str
-) -> Iterator[Session]:
-    """The results file of VERB, new or gone on with."""
-    if options.resume:
-        with session.resumed(options.resume, earlier[0], earlier[1:]) as it:
-            yield it
-    else:
-        with session.begun(options.out, verb, seed=seed, arguments=arguments) as it:
-            yield it
-
-
 def measure(options: argparse.Namespace, arguments: dict[str, Any], seed: int, earlier: list[Any]) -> int:
     """Exit code: 0, or 1 when an arm broke or something was left."""
     names = operations(arguments["operations"], light=False)
@@ -92,7 +77,9 @@ def measure(options: argparse.Namespace, arguments: dict[str, Any], seed: int, e
     with progress.shown() as bar, run.MicroStage(rootfs.MINIMAL, scratch=options.scratch, progress=bar.step) as stage:
         stage.furnish(sizes)
         wishes = arms.chosen(arms.every(stage.layers()), words)
-        with results(options, arguments, seed, earlier, verb="micro") as it:
+        with session.opened(
+            "micro", options.out, options.resume, seed=seed, arguments=arguments, earlier=earlier
+        ) as it:
             bar.tell(f"run {it.run.id}, seed {seed}, {len(wishes)} arms: {it.path}")
 
             def write(record: samples.Record) -> None:

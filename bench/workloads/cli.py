@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 from bench import progress, rootfs, session
@@ -16,7 +14,7 @@ from bench.blocks import Blocks, Plan
 from bench.environments import registry
 from bench.lifecycle.cli import positive
 from bench.noise import REST
-from bench.session import Session, SessionError
+from bench.session import SessionError
 from bench.stage import Stage, StageError
 from bench.workloads import arms, catalogue, table
 from bench.workloads.base import SIZES, Base
@@ -127,17 +125,6 @@ def room(wished: list[Base], directory: str) -> None:
         )
 
 
-@contextlib.contextmanager
-def results(options: argparse.Namespace, arguments: dict[str, Any], seed: int, earlier: list[Any]) -> Iterator[Session]:
-    """The results file, new or gone on with."""
-    if options.resume:
-        with session.resumed(options.resume, earlier[0], earlier[1:]) as it:
-            yield it
-    else:
-        with session.begun(options.out, "run", seed=seed, arguments=arguments) as it:
-            yield it
-
-
 def measure(options: argparse.Namespace, arguments: dict[str, Any], seed: int, earlier: list[Any]) -> int:
     """The run. Exit code: 0, or 1 when an arm broke or something was left."""
     wished, names = workloads(arguments), environment_names(arguments["environments"])
@@ -152,7 +139,7 @@ def measure(options: argparse.Namespace, arguments: dict[str, Any], seed: int, e
     with progress.shown() as bar, Stage(recipe, scratch=options.scratch, progress=bar.step) as stage:
         room(wished, stage.directory)
         environments = [registry.make(name, stage) for name in names]
-        with results(options, arguments, seed, earlier) as it:
+        with session.opened("run", options.out, options.resume, seed=seed, arguments=arguments, earlier=earlier) as it:
             bar.tell(f"run {it.run.id}, seed {seed}: {it.path}")
             them = arms.arms(wished, environments, stage)
             outcome = Blocks(them, it.run.id, it.write, plan, earlier=it.earlier, progress=bar).measure()
