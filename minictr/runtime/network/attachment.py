@@ -89,9 +89,7 @@ class Attachment:
                 network = networks.ensure(name, bridge=bridge)
                 host, address, address6 = networks.lease(network, self.owner, self.journal, ip, ip6)
             except BaseException:
-                for one in networks.leases(name):
-                    networks.release(name, one, self.owner)
-                tear_down(networks, name)
+                self.give_up(networks, name)
                 raise
             self.leased += ((name, one) for one in (address, address6) if one)
         self.nics.append(
@@ -111,6 +109,12 @@ class Attachment:
             )
         )
         self.added(inside, routes=True)
+
+    def give_up(self, networks: Networks, name: str) -> None:
+        """What it has leased of the network NAME, and that network too if nobody else is in it."""
+        for one in networks.leases(name):
+            networks.release(name, one, self.owner)
+        tear_down(networks, name)
 
     def added(self, inside: str, *, routes: bool) -> None:
         """The device INSIDE is one of its; ROUTES: there is a way out by it."""

@@ -17,7 +17,12 @@ from minictr.runtime.process import is_over
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
     from minictr.runtime.launch import Start
+
+    T = TypeVar("T")
 
 ENODEV = 19
 
@@ -39,17 +44,18 @@ def attachment(start: Start) -> Attachment:
 def lease(start: Start, *, network: str, bridge: bool, inside: str, ip: str, ip6: str, mac: str, mtu: int) -> None:
     """An address of NETWORK. Addresses of dead owners are looked for when there is none left."""
     own = attachment(start)
+    after_sweep(own, lambda: own.join(network, inside, bridge=bridge, ip=ip, ip6=ip6, mac=mac, mtu=mtu))
 
-    def join() -> None:
-        own.join(network, inside, bridge=bridge, ip=ip, ip6=ip6, mac=mac, mtu=mtu)
 
+def after_sweep(own: Attachment, lease: Callable[[], T]) -> T:
+    """What LEASE gives; where there is no address, once more when those of dead owners are back."""
     try:
-        join()
+        return lease()
     except (Exhausted, SpecError):
         from minictr.runtime.sweep import sweep
 
         sweep(own.store)
-        join()
+        return lease()
 
 
 def bridge(start: Start, *, network: str) -> None:

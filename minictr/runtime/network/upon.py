@@ -11,10 +11,10 @@ from binascii import crc32
 from minictr.errors import SpecError, StepFailed
 from minictr.kernel import links
 from minictr.kernel.handles import shut
-from minictr.runtime.network.attachment import Nic, tear_down
+from minictr.runtime.network.attachment import Nic
 from minictr.runtime.network.child import namespace_of
-from minictr.runtime.network.hands import attachment
-from minictr.runtime.network.networks import IFNAMSIZ, Exhausted, Network, own_netns
+from minictr.runtime.network.hands import after_sweep, attachment
+from minictr.runtime.network.networks import IFNAMSIZ, Network, own_netns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,13 +54,7 @@ def lease_upon(
     name = network_of_parent(parent)
     found = [ip, ip6]
     if subnets[0]:
-        try:
-            found = _leased(own, name, subnets, gateways, ip, ip6)
-        except (Exhausted, SpecError):
-            from minictr.runtime.sweep import sweep
-
-            sweep(own.store)
-            found = _leased(own, name, subnets, gateways, ip, ip6)
+        found = after_sweep(own, lambda: _leased(own, name, subnets, gateways, ip, ip6))
     (address, _, length), (address6, _, length6) = (text.partition("/") for text in found)
     numbers = int(length or 0), int(length6 or 0)
     own.upon.append(
@@ -86,9 +80,7 @@ def _leased(
         try:
             _, address, address6 = networks.lease(wanted, own.owner, own.journal, ip.partition("/")[0], leasing)
         except BaseException:
-            for one in networks.leases(name):
-                networks.release(name, one, own.owner)
-            tear_down(networks, name)
+            own.give_up(networks, name)
             raise
     own.leased += ((name, one) for one in (address, address6) if one)
     return [f"{address}/{lengths[0]}", f"{address6}/{lengths[1]}" if address6 else ip6]
