@@ -11,7 +11,7 @@ import pytest
 
 from minictr.kernel import nftables
 
-sys.path.append(str(Path(__file__).parent))  # known.py: results with a known truth
+sys.path.append(str(Path(__file__).parent))  # known.py: results with a known truth; places.py: environments
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from places import ask
 
 from bench import rootfs
 from bench.environments import docker_daemon, registry
@@ -68,13 +69,6 @@ def place(request: pytest.FixtureRequest, stage: Stage) -> Iterator[Place]:
 @pytest.fixture
 def docker(stage: Stage) -> Iterator[Place]:
     yield from made("docker", stage)
-
-
-def ask(place: Place, way: str, address: str, port: int) -> str:
-    argv = ["socat", "-T5", "-", f"TCP:{address}:{port},connect-timeout=5"]
-    command = place.lan.command(argv, "client" if way == "client" else "host")
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False)
-    return done.stdout + done.stderr
 
 
 def test_a_job_a_server_and_what_they_leave(place: Place, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from places import ask
 
 from bench import rootfs
 from bench.environments import bare, ours, registry
@@ -70,14 +71,6 @@ def minictr(stage: Stage, requires) -> Iterator[ours.Minictr]:
         yield it
     finally:
         assert list(it.cleanup()) == []
-
-
-def ask(place: Place, way: str, address: str, port: int) -> str:
-    """What a client of the far machine, or of the machine itself, is answered."""
-    argv = ["socat", "-T5", "-", f"TCP:{address}:{port},connect-timeout=5"]
-    command = place.lan.command(argv, "client" if way == "client" else "host")
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False)
-    return done.stdout + done.stderr
 
 
 def test_a_job_a_server_and_what_they_leave(any_place: Place, tmp_path: Path) -> None:

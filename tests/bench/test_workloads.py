@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from places import prepared
 
 from bench import rootfs
 from bench.blocks import Blocks, Plan
@@ -90,13 +91,7 @@ def stage(requires) -> Iterator[Stage]:
 
 @pytest.fixture(scope="module", params=["bare", "minictr"])
 def environment(request: pytest.FixtureRequest, stage: Stage) -> Iterator[object]:
-    it = registry.make(request.param, stage)
-    assert it.unavailable() == ""
-    it.prepare()
-    try:
-        yield it
-    finally:
-        assert list(it.cleanup()) == []
+    yield from prepared(request.param, stage)
 
 
 @pytest.fixture
@@ -330,13 +325,7 @@ def network_stage(requires) -> Iterator[Stage]:
 
 @pytest.fixture(scope="module", params=["bare", "minictr-overlay"])
 def server_environment(request: pytest.FixtureRequest, network_stage: Stage) -> Iterator[object]:
-    it = registry.make(request.param, network_stage)
-    assert it.unavailable() == ""
-    it.prepare()
-    try:
-        yield it
-    finally:
-        assert list(it.cleanup()) == []
+    yield from prepared(request.param, network_stage)
 
 
 @pytest.mark.bench
