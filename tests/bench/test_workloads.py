@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -315,11 +316,11 @@ SERVERS = rootfs.Recipe(("nginx-light", "openssh-server"))  # built once for a m
 def network_stage(requires) -> Iterator[Stage]:
     requires.root()
     requires("wget", "scp", "nsenter")
-    try:
-        stage = Stage(SERVERS).__enter__()
-    except rootfs.RootfsError as err:
-        pytest.skip(f"no Debian mirror from here: {err}")
-    with stage:
+    with contextlib.ExitStack() as stack:
+        try:
+            stage = stack.enter_context(Stage(SERVERS))
+        except rootfs.RootfsError as err:
+            pytest.skip(f"no Debian mirror from here: {err}")
         yield stage
 
 
