@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from known import Made
 
-from bench import analysis, results, steps
+from bench import analysis, design, results, steps
+from bench.ablate import effects
+from bench.ablate.effects import Told
 from bench.analysis import FASTER, NO_COST, SLOWER, UNRESOLVED, Experiment
 from bench.samples import Arm
 
@@ -158,14 +160,20 @@ def ablation(*left: str, both: float = 0.02) -> Made:
     sets |= {f"+{name}": frozenset({name}) for name in COSTS} | {f"-{name}": whole - {name} for name in COSTS}
     for name, on in sets.items():
         if name not in left:
-            made.arm("ablate/x/small", name, "minictr", features=tuple(sorted(on)))
+            known = ("compared with all",) if name.startswith("-") else ()
+            known = ("compared with none",) if name.startswith("+") else known
+            made.arm("ablate/x/small", name, "minictr", features=tuple(sorted(on)), known=known)
             truths[name] = math.exp(sum(COSTS[one] for one in on) + (both if {"overlay", "nat"} <= on else 0.0))
     return made.blocks("ablate/x/small", truths, scatter=0.001).end()
 
 
-def shared(made: Made, tmp_path: Path) -> steps.Shares:
+def told(made: Made, tmp_path: Path) -> Told:
     found = load(made, tmp_path)
-    shares = steps.shares(analysis.experiments(found, "one")[0], found.arms("one"))
+    return effects.told(analysis.experiments(found, "one")[0], found.arms("one"))
+
+
+def shared(made: Made, tmp_path: Path) -> steps.Shares:
+    shares = told(made, tmp_path).shares
     assert shares is not None
     return shares
 
@@ -213,7 +221,7 @@ def test_a_full_factorial_has_shapley_values_and_terms(tmp_path: Path) -> None:
             name = "+".join(on) or "none"
             made.arm("ablate/x/small/factorial", name, "minictr", features=("mnt", *on))
             truths[name] = math.exp(sum(costs[one] for one in on) + (0.02 if {"nat", "overlay"} <= set(on) else 0.0))
-    found = shared(made.blocks("ablate/x/small/factorial", truths, scatter=0.001).end(), tmp_path)
+    found = shared(made.blocks("ablate/x/small/factorial", truths, scatter=0.0005).end(), tmp_path)
     logs = {each.arm: math.log(each.ratio.estimate) for each in found.features if each.ratio}
     assert logs == pytest.approx({"nat": 0.07, "overlay": 0.04, "pids": 0.01, "none": 0.0}, abs=0.0015)
     assert found.interaction is None and found.whole.ratio is not None
@@ -224,14 +232,16 @@ def test_a_full_factorial_has_shapley_values_and_terms(tmp_path: Path) -> None:
 
 
 def test_the_cross_of_two_features_tells_each_and_both(tmp_path: Path) -> None:
-    arms = {"none": "host-volume", "nat": "volume", "overlay": "host", "nat+overlay": "docker"}
-    truths = {**TWINS, "host-volume": 1.0, "volume": math.exp(0.05), "host": math.exp(0.02), "docker": math.exp(0.1)}
-    found = one(Made(seed=2).blocks("ablate/serve/small/nginx", truths, scatter=0.001).end(), tmp_path)
-    told = {each.arm: each for each in steps.crossed(found, arms)}
-    logs = {name: math.log(each.ratio.estimate) for name, each in told.items() if each.ratio}
-    assert logs == pytest.approx({"nat": 0.05, "overlay": 0.02, "nat x overlay": 0.03}, abs=0.0015)
-    assert {each.verdict for each in told.values()} == {SLOWER}
-    assert steps.crossed(found, {**arms, "nat": "not there"}) == []
+    truths = {**TWINS, "docker-host-volume": 1.0, "docker-volume": math.exp(0.05), "docker-host": math.exp(0.02)}
+    truths["docker"] = math.exp(0.1)
+    found = told(Made(seed=2).blocks("ablate/serve/small/nginx", truths, scatter=0.001).end(), tmp_path)
+    (docker,) = found.effects
+    assert docker.title.startswith("Docker, NAT x overlay")
+    logs = {each.arm: math.log(each.ratio.estimate) for each in docker.ones if each.ratio}
+    wanted = {"nat": 0.065, "overlay": 0.035, "nat x overlay": 0.03, "both": 0.1}
+    assert logs == pytest.approx(wanted, abs=0.0015)
+    assert {each.verdict for each in docker.ones} == {SLOWER}
+    assert found.notes == ("minictr rebuilt as Docker: NAT x overlay was not measured in any whole block",)
 
 
 def test_only_named_steps_are_a_chain() -> None:
@@ -249,7 +259,7 @@ def test_a_chain_falls_from_bare_to_the_whole(tmp_path: Path) -> None:
         truths[f"+{name}"] = list(truths.values())[-1] * math.exp(cost)
     found = load(made.blocks("ablate/x/small/ladder:rebuild", truths, scatter=0.001).end(), tmp_path)
     (experiment,) = analysis.experiments(found, "one")
-    rebuilt = steps.rebuilt(experiment, found.arms("one"))
+    rebuilt = effects.told(experiment, found.arms("one")).shares
     assert rebuilt is not None
     assert [each.arm for each in rebuilt.features] == ["chroot", "+seccomp", "+overlay", "+nat", "+pids"]
     logs = [math.log(each.ratio.estimate) for each in rebuilt.features if each.ratio]
@@ -282,13 +292,107 @@ def test_rungs_are_held_against_the_one_below(tmp_path: Path) -> None:
     results_ = load(made.blocks("ablate/x/small/ladder:network", rungs, scatter=0.001).end(), tmp_path)
     (found,) = analysis.experiments(results_, "one")
     assert steps.in_order(found)
-    told = {name: (against, step) for name, against, step in steps.rungs(found, results_.arms("one"))}
-    assert list(told) == ["host", "veth", "nat"]
-    against, step = told["nat"]
-    assert against and step and against.ratio and step.ratio
-    assert 1.08 in against.ratio and 1.08 / 1.02 in step.ratio
+    rungs = {each.arm: each for each in steps.held(found, results_.arms("one"))}
+    assert list(rungs) == ["host", "veth", "nat"]
+    step = rungs["nat"]
+    assert step.ratio and 1.08 / 1.02 in step.ratio
     assert step.base == "veth" and step.verdict == SLOWER
-    assert told["host"][1] is not None and told["host"][1].verdict == NO_COST
+    assert rungs["host"].verdict == NO_COST
+
+
+def factors_on(row: int, signs: list[tuple[int, ...]]) -> list[str]:
+    groups = (("masked_paths", "readonly_paths"), ("seccomp",), ("overlay",))
+    return ["mnt", *(word for words, sign in zip(groups, signs[row], strict=True) if sign > 0 for word in words)]
+
+
+def screening(truth: float, *, left: str = "", scatter: float = 0.002, **quiet: float) -> Made:
+    """Three factors in 8 rows, of which seccomp costs TRUTH, a ratio. LEFT: a row that is not measured."""
+    signs = design.folded(design.plackett_burman(3))
+    made, truths = Made(seed=5), {"bare": 1.0, "bare-again": 1.0}
+    for row in range(len(signs)):
+        name, words = f"run{row + 1:02}", factors_on(row, signs)
+        made.arm("ablate/x/small/screen", name, "minictr", features=tuple(words))
+        if name != left:
+            truths[name] = truth ** ("seccomp" in words)
+    return made.blocks("ablate/x/small/screen", truths, scatter=scatter).end(**quiet)
+
+
+def test_a_screening_has_contrasts_by_factor(tmp_path: Path) -> None:
+    found = told(screening(1.08), tmp_path)
+    (family,) = found.effects
+    assert family.ones[0].arm == "seccomp"
+    by_factor = {each.arm: each for each in family.ones}
+    assert set(by_factor) == {"masks", "seccomp", "overlay"}, "two words of one group are one factor"
+    assert by_factor["seccomp"].ratio is not None and 1.08 in by_factor["seccomp"].ratio
+    assert {name: each.verdict for name, each in by_factor.items() if name != "seccomp"} == {
+        "masks": NO_COST,
+        "overlay": NO_COST,
+    }
+    assert found.acting == ["seccomp"]
+    assert {each.family for each in family.ones} == {3}
+
+
+@pytest.mark.parametrize(
+    ("made", "why"),
+    [
+        (screening(1.0, scatter=0.05), "nothing would show"),
+        (screening(1.08, load_before=9.0), "load average 9.00"),
+        (screening(1.08, steal=0.2), "stolen"),
+    ],
+    ids=["noise", "load", "steal"],
+)
+def test_nothing_acts_behind_a_shut_gate(tmp_path: Path, made: Made, why: str) -> None:
+    found = told(made, tmp_path)
+    assert found.acting == []
+    assert all(why in each.words for family in found.effects for each in family.ones)
+
+
+def test_a_screening_with_a_hole_has_no_contrasts(tmp_path: Path) -> None:
+    found = told(screening(1.08, left="run03"), tmp_path)
+    assert found.effects == () and found.acting == []
+    assert found.notes == ("no contrasts: rows of the design were not measured in any whole block",)
+
+
+def test_one_way_is_the_step_by_another_name(tmp_path: Path) -> None:
+    """What was left out is the step turned round: its p and its verdict are the step's, in the steps' family."""
+    found = told(ablation(*(f"+{name}" for name in COSTS)), tmp_path)
+    by_arm = {each.arm: each for each in found.steps}
+    assert found.shares is not None and len(found.shares.last) == len(COSTS)
+    for each in (*found.shares.last, *(it for it in found.shares.features if it.arm in COSTS)):
+        step = by_arm[f"-{each.arm}"]
+        assert (each.holm, each.equal, each.family) == (step.holm, step.equal, step.family) and each.ratio
+        assert {each.verdict, step.verdict} in ({SLOWER, FASTER}, {NO_COST}, {UNRESOLVED})
+        assert step.ratio is not None and each.ratio.estimate == pytest.approx(1 / step.ratio.estimate)
+
+
+def test_intervals_for_all_at_once_are_wider_and_hold_for_the_family(tmp_path: Path) -> None:
+    found = told(ablation(), tmp_path)
+    assert found.sizes == (len(found.steps), 5), "four means of two ways and what is left"
+    for each in found.steps:
+        assert each.family == len(found.steps) and each.ratio and each.together
+        assert each.together.low < each.ratio.low and each.ratio.high < each.together.high
+    (alone,) = analysis.judged(found.steps[:1], ())
+    assert alone.together == alone.ratio, "of a family of one they are the same"
+
+
+def test_two_of_one_name_are_two_in_a_family() -> None:
+    plain = analysis.Comparison("one", "w", "nat", "a", "wall_s", 10, analysis.Interval(1.02, 1.01, 1.03), 0.001, 0.001)
+    other = analysis.dataclasses.replace(plain, base="b", p=0.6)
+    assert [each.holm for each in analysis.judged([plain, other], ())] == pytest.approx([0.002, 0.6])
+
+
+def test_a_rung_over_one_that_could_not_be_had_is_held_against_the_last_that_could(tmp_path: Path) -> None:
+    made, truths, on = Made(seed=4), {"bare": 1.0, "bare-again": 1.0}, frozenset[str]()
+    for below, name in itertools.pairwise(("bare", "chroot", "+root", "+cgroups", "+bridge", "+publish")):
+        on |= {name} if name != "chroot" else set()
+        known, why = (f"compared with {below}",), "nobody comes there" if name == "+bridge" else ""
+        made.arm("ablate/x/small/nginx", name, "minictr", features=tuple(on), known=known, unavailable=why)
+        truths[name] = 1.1 if name == "+publish" else 1.0
+    del truths["+bridge"]
+    found = told(made.blocks("ablate/x/small/nginx", truths).end(), tmp_path)
+    assert [(each.arm, each.base) for each in found.steps][-1] == ("+publish", "+cgroups")
+    assert found.steps[-1].verdict == SLOWER and found.shares is not None
+    assert found.shares.features[-1].holm == found.steps[-1].holm, "the waterfall's step is the same one"
 
 
 def test_a_rung_that_says_what_it_stands_on_is_held_against_that() -> None:
