@@ -83,10 +83,7 @@ def told(one: Experiment, arms: Mapping[tuple[str, str], Arm]) -> Told:
         loose = [Family("contrasts: rows with the factor against rows without it", contrasts(one, arms))]
         notes += [] if loose[0].ones else ["no contrasts: rows of the design were not measured in any whole block"]
     if method == NGINX:
-        loose = [
-            Family(f"{name}, NAT x overlay: Shapley values, interaction, both", crossed(one, arms_of))
-            for name, arms_of in CROSSES.items()
-        ]
+        loose = [Family(f"{name}: NAT x overlay", crossed(one, arms_of)) for name, arms_of in CROSSES.items()]
         missing = [name for name, family in zip(CROSSES, loose) if not family.ones]
         notes += [f"{name}: NAT x overlay was not measured in any whole block" for name in missing]
     if method == FACTORIAL and (found is None or not found[0].terms):
@@ -96,7 +93,7 @@ def told(one: Experiment, arms: Mapping[tuple[str, str], Arm]) -> Told:
     sizes = (len(held), len(new))
     loose = [Family(family.title, _picked(family.ones, done)) for family in loose if family.ones]
     if method == NGINX and (asked := [each for each in held if each.arm in ASKED]):
-        loose.append(Family("beside them: the proxy rung, and a dockerd that merely runs", tuple(asked)))
+        loose.append(Family("the proxy rung, and a dockerd that merely runs", tuple(asked)))
     if found is None:
         return Told(one, held, tuple(loose), None, tuple(notes), sizes)
     share = _judged_shares(found[0], done)
@@ -140,7 +137,7 @@ def _families(found: Shares, new: set[Pair]) -> list[Family]:
         Family("Shapley values (they sum to the whole)", tuple(it for it in found.features if it.base == SHAPLEY)),
         Family("interactions: beyond the sum of what is in them", found.terms),
         Family(
-            "shares: the middle of put in alone and left out",
+            "shares: the middle of both ways",
             tuple(it for it in found.features if it.base != SHAPLEY and (it.arm, it.base) in new),
         ),
         Family("what the shares do not sum up to", (found.interaction,) if found.interaction else ()),

@@ -24,6 +24,11 @@ from bench.steps import Shares
 
 PREFIX, MICRO = "ablate/", "micro/"
 MORE = "% more time"
+ASKED_BY = {
+    "way=client": "asked by another machine",
+    "way=host": "asked by the machine's address",
+    "way=local": "asked by 127.0.0.1",
+}
 FIGURES = (">blocks", ">step or effect, 95 % interval", ">all at once", ">detectable", "verdict")
 LOGS = "hundredths of the logarithm of the time: about percent, and they add up"
 
@@ -33,7 +38,7 @@ def section(found: Sequence[Experiment], arms: Mapping[tuple[str, str], Arm]) ->
     mine = [one for one in found if one.name.startswith(PREFIX)]
     items: list[Item] = []
     for one in mine:
-        title = one.name.removeprefix(PREFIX).replace("/", " ")
+        title = title_of(one)
         items.append(Note(heading=title.capitalize()))
         items += _one(effects.told(one, arms), title)
     if not items:
@@ -44,6 +49,16 @@ def section(found: Sequence[Experiment], arms: Mapping[tuple[str, str], Arm]) ->
         "Verdicts are those that bench ablate prints."
     )
     return Section("ablation", "Which feature costs what", "Features", lead, tuple(items))
+
+
+def title_of(one: Experiment) -> str:
+    """``ablate/serve/small/way=local/nginx`` as ``serve small nginx, asked by 127.0.0.1``."""
+    words = one.name.removeprefix(PREFIX).split("/")
+    ways = [ASKED_BY.get(word, "") for word in words]
+    title = " ".join(word for word, way in zip(words, ways) if not way)
+    if effects.method_of(one) == effects.NGINX and not any(ways):
+        ways = [ASKED_BY["way=client"]]
+    return ", ".join([title, *filter(None, ways)])
 
 
 def _one(told: Told, title: str) -> list[Item]:
@@ -57,7 +72,13 @@ def _one(told: Told, title: str) -> list[Item]:
     if told.effects:
         items.append(effect_figure(told, title))
     items.append(ladder(told, title))
-    return [*items, Note(lines=(f"{told.about[0].upper()}{told.about[1:]}.", *told.notes))]
+    shut = tuple(f"Unresolved, all of it: {gate}." for gate in told.experiment.gates)
+    return [*items, Note(lines=(*shut, f"{told.about[0].upper()}{told.about[1:]}.", *told.notes))]
+
+
+def _brief(one: Comparison, gates: Sequence[str]) -> str:
+    """The verdict for a chart. A shut gate is told once, below it."""
+    return UNRESOLVED if one.reason in gates else brief(one)
 
 
 def effect_figure(told: Told, title: str) -> Figure:
@@ -66,8 +87,8 @@ def effect_figure(told: Told, title: str) -> Figure:
     for family in told.effects:
         lines.append(Line(family.title, heading=True))
         for one in family.ones:
-            label = f"{one.arm}, {one.base}" if one.base.startswith("over ") else one.arm
-            lines.append(dataclasses.replace(line_of(one), label=label, colour="c-minictr"))
+            words = f"{figure_of(one)}  {_brief(one, told.experiment.gates)}"
+            lines.append(dataclasses.replace(line_of(one), words=words, colour="c-minictr"))
             rows.append((family.title, one.arm, one.base, *_figures(one)))
     if effects.method_of(told.experiment) == effects.SCREEN:
         lines.append(Line(f"acting: {', '.join(told.acting) or 'none that could be told from noise'}", heading=True))
@@ -135,7 +156,7 @@ def ladder(told: Told, title: str) -> Figure:
     against, lines, rows = {each.arm: each for each in one.comparisons}, [], []
     for step in told.steps:
         whole = against.get(step.arm)
-        words = f"over {step.base}: {figure_of(step)}  {brief(step)}"
+        words = f"over {step.base}: {figure_of(step)}  {_brief(step, one.gates)}"
         ratio = as_percent(whole.ratio) if whole and whole.ratio else None
         lines.append(Line(step.arm, ratio, words, "c-minictr", mark_of(step), step.verdict != UNRESOLVED))
         rows.append((step.arm, figure_of(whole) if whole else NOTHING, step.base, *_figures(step)))

@@ -249,7 +249,7 @@ def test_two_bare_arms_that_differ_shut_the_gate(tmp_path: Path) -> None:
 
 def test_the_crossing_of_nat_and_overlay_finds_its_interaction(tmp_path: Path) -> None:
     found = lines_of(crossed(scatter=0.001).end(), tmp_path)
-    assert "  minictr rebuilt as Docker, NAT x overlay: Shapley values, interaction, both:" in found
+    assert "  minictr rebuilt as Docker: NAT x overlay:" in found
     assert "slower by " in line(found, "nat", "x", "overlay", "over", "none+bind")
     assert "slower by " in line(found, "nat", "x", "overlay", "over", "docker-host-volume")
     assert "slower by " in line(found[-8:], "bare-dockerd", BARE)

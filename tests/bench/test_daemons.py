@@ -95,6 +95,34 @@ def test_a_job_a_server_and_what_they_leave(place: Place, tmp_path: Path) -> Non
     assert differences(place.planned(server), place.state(server)) == []
 
 
+def test_a_users_own_docker_is_neither_asked_nor_in_the_way(stage: Stage, tmp_path: Path, monkeypatch) -> None:
+    """Another daemon, another context, certificates that are not there, a configuration that is no JSON."""
+    (tmp_path / "config.json").write_text("not json")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name, value in STRAY.items():
+        monkeypatch.setenv(name, value.format(tmp_path))
+    (tmp_path / ".docker").mkdir()
+    (tmp_path / ".docker" / "config.json").write_text('{"currentContext": "nowhere"}')
+    for docker in made("docker", stage):
+        job = Job(("cat", "/proc/self/cgroup"))
+        docker.fresh(job)
+        ran = docker.run(job)
+        assert ran.returncode == 0 and docker.daemon.mark.encode() in ran.stdout, ran.stderr  # type: ignore[attr-defined]
+        assert differences(docker.planned(job), docker.state(job)) == []
+        assert "DOCKER_HOST" in docker.KNOWN[-1]
+
+
+STRAY = {
+    "DOCKER_HOST": "tcp://192.0.2.1:2375",
+    "DOCKER_CONTEXT": "nowhere",
+    "DOCKER_CONFIG": "{}",
+    "DOCKER_TLS_VERIFY": "1",
+    "DOCKER_CERT_PATH": "{}/none",
+    "DOCKER_API_VERSION": "1.12",
+    "DOCKER_CONTENT_TRUST": "1",
+}
+
+
 def test_nothing_of_one_sample_is_left_in_the_next(docker: Place) -> None:
     job = Job(("sh", "-c", f"echo spoilt >/etc/passwd; rm /bin/true; echo x >{WORK}/old"))
     docker.fresh(job)
