@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import subprocess
@@ -11,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from places import ask
+from places import ask, one_daemon
 
 from bench import rootfs
 from bench.environments import docker_daemon, registry
@@ -22,7 +21,6 @@ from bench.environments.state import differences
 from bench.stage import Stage
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(900)]  # waiting for the lock is in it
-LOCK = "/tmp/dockerd.lock"  # one daemon at a time on this machine, whoever tests
 SERVER = ("socat", "TCP-LISTEN:8000,fork,reuseaddr", "SYSTEM:echo hello")
 HOST = ("/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv4/conf/all/route_localnet")
 
@@ -30,20 +28,24 @@ HOST = ("/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv4/conf/all/route_loca
 @pytest.fixture(scope="module")
 def stage(requires) -> Iterator[Stage]:
     requires.root()
-    with open(LOCK, "w") as lock, Stage(rootfs.MINIMAL) as it:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with one_daemon(), Stage(rootfs.MINIMAL) as it:
         yield it
         assert it.touched() == ""
 
 
 def host() -> tuple[str, ...]:
-    """What a daemon changes on a machine: links, rules, settings, directories."""
-    said = [subprocess.run(words, capture_output=True, text=True, check=True).stdout for words in LOOKS]
+    """What a daemon changes on a machine: links, rules, mounts, settings, directories. Of the first three what is a
+    daemon's by name: somebody else may test here."""
+    said = []
+    for words in LOOKS:
+        found = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+        said.append("\n".join(line for line in found if any(name in line.lower() for name in NAMES)))
     said += [Path(path).read_text() for path in HOST]
     return (*said, *(str(os.path.lexists(path)) for path in PLACES), str(sorted(os.listdir("/etc/docker"))))
 
 
 LOOKS = (("ip", "-br", "link"), ("nft", "list", "ruleset"), ("findmnt", "-rno", "TARGET"))
+NAMES = ("docker", "podman", "cni", "libpod", "containers/", "br-", "containerd")
 PLACES = ("/run/libpod", "/run/containers", "/var/lib/containers", "/var/lib/docker", "/var/lib/cni", "/run/netns")
 
 
