@@ -16,9 +16,9 @@ from minictr.runtime import events
 from minictr.runtime.ended import EXIT_ROOM, ExitRecord
 from minictr.runtime.identity import ProcessIdentity
 from minictr.runtime.process import is_over
+from minictr.runtime.reclaim import free, kill, processes, sweep_one
 from minictr.runtime.record import Record
 from minictr.runtime.store import SHORT
-from minictr.runtime.sweep import free, kill, processes, sweep_one
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -316,6 +316,8 @@ class Start:
 
     def await_exec(self) -> None:
         """Until the program runs. A failed op, a death and the deadline are exceptions."""
+        if self.places:  # while the child is busy, what its end needs
+            pass
         self._judge(self._poll(0))  # POLLHUP needs not be asked for
 
     def until_held(self) -> None:
