@@ -1,0 +1,388 @@
+"""The virtual machine: by emulation, which is never measured, everything that KVM only makes faster.
+
+Where no machine boots under KVM the accelerator is all that these tests do not show: the place, its disks, its network,
+its first program and its ends are those of a measurement.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from places import ask
+
+from bench import __main__ as front
+from bench import rootfs, samples
+from bench.environments import machine, vm_boot
+from bench.environments.base import WORK, Bind, EnvironmentBroken, Job
+from bench.environments.live import read
+from bench.environments.state import differences
+from bench.environments.vm import VirtualMachine, half_of_memory, ram
+from bench.stage import Stage
+
+ROOT = str(Path(front.__file__).parent.parent)
+SERVER = ("socat", "TCP-LISTEN:8000,fork,reuseaddr", "SYSTEM:echo hello")
+MEMORY = 512 << 20
+TRUE = Job(("true",))
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    with Stage(rootfs.MINIMAL) as it:
+        yield it
+        assert it.touched() == ""
+
+
+def emulated(stage: Stage, name: str) -> VirtualMachine:
+    return VirtualMachine(stage, name, accelerator="tcg", memory=MEMORY)
+
+
+@pytest.fixture
+def place(stage: Stage, requires) -> Iterator[VirtualMachine]:
+    requires.root()
+    requires(machine.QEMU, *VirtualMachine.PROGRAMS, "socat", "cc")
+    it = emulated(stage, "vm-test")
+    try:
+        yield it
+    finally:
+        assert list(it.cleanup()) == []
+        assert not os.path.exists(it.path())
+    assert machines() == []
+
+
+def machines() -> list[str]:
+    """The machines that run, of this stage or another of this session."""
+    mark = os.environ.get("MINICTR_TEST_SESSION", "").encode()
+    names = filter(str.isdecimal, os.listdir("/proc"))
+    found = [name for name in names if machine.QEMU.encode() in read(f"/proc/{name}/cmdline").split(b"\0")]
+    return [name for name in found if mark in read(f"/proc/{name}/environ")]
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize("data", ["image", "volume"])
+def test_a_job_its_files_its_state_and_its_end(place: VirtualMachine, tmp_path: Path, data: str) -> None:
+    script = f"cat {WORK}/in; mkdir {WORK}/made; echo made >{WORK}/made/out; seq 100000 >{WORK}/long; echo aside >&2; "
+    script += "echo $WORD; pwd; head -c 5 /etc/passwd; exit 3"
+    job = Job(("sh", "-c", script), env={"WORD": "two words"}, cwd="/tmp", data=data)
+    place.fresh(job)
+    (tmp_path / "in").write_text("bytes\n")
+    place.put(str(tmp_path / "in"), f"{WORK}/in")
+    ran = place.run(job)
+    assert (ran.returncode, ran.stdout.decode()) == (3, "bytes\ntwo words\n/tmp\nroot:"), ran.stderr
+    assert ran.stderr == b"aside\n"
+    assert 0 < ran.values["wall_s"] < ran.values["whole_s"]
+    assert 0 < ran.values["outside_wall_s"] < ran.values["whole_s"]
+    assert {"user_s", "system_s", "nvcsw", "nivcsw", "minflt", "majflt", "vm_cpu_s"} <= ran.values.keys()
+    place.get(f"{WORK}/long", str(tmp_path / "long"))
+    assert (tmp_path / "long").read_text() == "".join(f"{number}\n" for number in range(1, 100001))
+    place.get(f"{WORK}/made", str(tmp_path / "made"))
+    assert (tmp_path / "made" / "out").read_text() == "made\n"
+    with pytest.raises(EnvironmentBroken, match="nothing"):
+        place.get(f"{WORK}/nothing", str(tmp_path / "nothing"))
+    state = place.state(job)
+    assert differences(place.planned(job), state) == []
+    assert state["machine"]["kernel"] == place.kernel.release and state["machine"]["read_mib"] > 5
+    under_kvm = VirtualMachine(place.stage, "vm", memory=MEMORY).planned(job)
+    assert differences(under_kvm, state) == ["machine.hypervisor is TCGTCGTCGTCG, planned was KVMKVMKVM"]
+    place.rest()
+    assert not list(Path(place.path()).glob("*.img")), "disks of a sample that is over"
+
+
+@pytest.mark.bench
+def test_the_bytes_are_those_of_the_root_and_of_no_other_sample(place: VirtualMachine, stage: Stage) -> None:
+    """The second sample sees nothing of the first, and of every file of the root the bytes, the mode and the owner."""
+    spoil = Job(("sh", "-c", f"echo spoilt >/etc/passwd; rm /bin/true; echo x >{WORK}/old; mknod /dev/new c 1 3"))
+    place.fresh(spoil)
+    assert place.run(spoil).returncode == 0
+    names = "find . -xdev -type f ! -path './proc/*' ! -path './sys/*' ! -path './dev/*' | sort"
+    script = f"cd / && {names} >/tmp/names && xargs sha256sum </tmp/names && xargs stat -c '%a %u %g %s %Y' </tmp/names"
+    look = Job(("sh", "-c", script))
+    place.fresh(look)
+    inside = place.run(look)
+    there = sorted(f"./{path.relative_to(stage.rootfs)}" for path in files(Path(stage.rootfs)))
+    sums = subprocess.run(["sha256sum", *there], cwd=stage.rootfs, capture_output=True, text=True, check=True)
+    stats = [os.lstat(f"{stage.rootfs}/{name}") for name in there]
+    modes = [f"{one.st_mode & 0o7777:o} {one.st_uid} {one.st_gid} {one.st_size} {one.st_mtime:.0f}" for one in stats]
+    assert inside.returncode == 0, inside.stderr
+    lines = inside.stdout.decode().splitlines()
+    assert sorted(lines[: len(there)]) == sorted(sums.stdout.splitlines())
+    assert len(lines) == 2 * len(there)
+    assert sorted(line.rsplit(" ", 1)[0] for line in lines[len(there) :]) == sorted(
+        mode.rsplit(" ", 1)[0] for mode in modes
+    )
+
+
+def files(root: Path) -> Iterator[Path]:
+    for top, directories, names in os.walk(root):
+        if Path(top) == root:
+            directories[:] = [name for name in directories if name not in ("proc", "sys", "dev")]
+        yield from (path for path in (Path(top, name) for name in names) if path.is_file() and not path.is_symlink())
+
+
+@pytest.mark.bench
+def test_a_server_is_reached_by_its_address_and_its_state_is_as_planned(place: VirtualMachine) -> None:
+    job = Job(SERVER, network="lan", ports=(8000,))
+    place.fresh(job)
+    with place.start(job) as live:
+        assert live.addresses.keys() == {"client", "host"}
+        for way, address in live.addresses.items():
+            assert ask(place, way, address, live.ports[8000]) == "hello\n", way
+        assert live.stop().returncode == 128 + 15
+    assert differences(place.planned(job), place.state(job)) == []
+    assert place.state(job)["network"]["bridge"] is True
+    other = dataclasses.replace(job, argv=("sh", "-c", "echo no server >&2; exit 4"))
+    place.fresh(other)
+    with pytest.raises(EnvironmentBroken, match=r"nothing listens on port \[8000\]: no server"):
+        place.start(other)
+
+
+@pytest.mark.bench
+def test_a_directory_is_bound_to_be_read_and_never_to_be_written(place: VirtualMachine, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("from outside")
+    job = Job(("sh", "-c", "cat /data/file; ! touch /data/new"), binds=(Bind(str(tmp_path), "/data", True),))
+    place.fresh(job)
+    ran = place.run(job)
+    assert (ran.returncode, ran.stdout) == (0, b"from outside"), ran.stderr
+    assert b"Read-only file system" in ran.stderr and not (tmp_path / "new").exists()
+    with pytest.raises(EnvironmentBroken, match="/data: a machine shares no directory to be written to"):
+        place.fresh(Job(("true",), binds=(Bind(str(tmp_path), "/data"),)))
+
+
+@pytest.mark.bench
+def test_a_machine_that_is_killed_is_told_and_leaves_nothing(place: VirtualMachine) -> None:
+    job = Job(("sleep", "300"))
+    place.fresh(job)
+    with place.hold(job) as live:
+        live.go()
+        assert live.qemu is not None
+        os.kill(live.qemu.pid, signal.SIGKILL)
+        with pytest.raises(EnvironmentBroken, match="the machine is gone"):
+            live.wait(60.0)
+    assert machines() == []
+    place.fresh(TRUE)  # and the next one is a whole one
+    assert place.run(TRUE).returncode == 0
+
+
+@pytest.mark.bench
+def test_a_job_beyond_its_deadline_is_killed_with_its_machine(place: VirtualMachine) -> None:
+    job = Job(("sleep", "300"), timeout=0.5)
+    place.fresh(job)
+    with pytest.raises(EnvironmentBroken, match="not over after 0 s: it was killed"):
+        place.run(job)
+    assert machines() == []
+
+
+@pytest.mark.bench
+def test_a_machine_that_does_not_boot_is_told_with_its_last_words(place: VirtualMachine, monkeypatch) -> None:
+    place.fresh(TRUE)
+    assert place.kernel is not None
+    Path(place.path("initial")).write_bytes(b"no archive")
+    with pytest.raises(EnvironmentBroken, match=r"gone: .*(panic|VFS|rootfs|init)"):
+        place.run(TRUE)
+    place.kernel = dataclasses.replace(place.kernel, image=place.path("no-such-kernel"))
+    with pytest.raises(EnvironmentBroken, match="no-such-kernel"):
+        place.run(TRUE)
+
+
+KILLED = """
+import os, signal, sys
+from bench import rootfs
+from bench.environments.base import Job
+from bench.environments.vm import VirtualMachine
+from bench.stage import Stage
+with Stage(rootfs.MINIMAL, scratch=sys.argv[1]) as stage:
+    it = VirtualMachine(stage, "vm-killed", accelerator="tcg", memory=512 << 20)
+    job = Job(("sleep", "300"))
+    try:
+        it.fresh(job)
+        with it.hold(job) as live:
+            live.go()
+            print(live.qemu.pid, flush=True)
+            live.wait(300)
+    finally:
+        left = it.cleanup()
+        assert not left, left
+"""
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_bench_that_is_killed_or_interrupted_takes_its_machine_along(number: int, tmp_path: Path, requires) -> None:
+    requires.root()
+    links = subprocess.run(["ip", "-br", "link"], capture_output=True, text=True, check=True).stdout
+    scratch = Path("/var/tmp") / f"minictr-test-vm-{os.getpid()}-{number}"
+    scratch.mkdir()
+    try:
+        command = [sys.executable, "-c", KILLED, str(scratch)]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line, process.communicate()[1]
+            pidfd = os.pidfd_open(int(line))
+            try:
+                process.send_signal(number)
+                signal_ended = wait_for(lambda: pidfd_ended(pidfd))
+                process.communicate(timeout=60)
+            finally:
+                os.close(pidfd)
+        assert signal_ended
+        if number == signal.SIGINT:
+            assert list(scratch.iterdir()) == []
+    finally:
+        subprocess.run(["rm", "-rf", "--one-file-system", "--", str(scratch)], check=True)
+    assert machines() == []
+    assert subprocess.run(["ip", "-br", "link"], capture_output=True, text=True, check=True).stdout == links
+
+
+def wait_for(true) -> bool:
+    deadline = time.monotonic() + 30
+    while not (found := true()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return found
+
+
+def pidfd_ended(pidfd: int) -> bool:
+    try:
+        signal.pidfd_send_signal(pidfd, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+@pytest.mark.bench
+def test_where_kvm_does_not_boot_it_is_unavailable_and_never_measured(tmp_path: Path, requires) -> None:
+    """By the commands, as a user would find it: the same reason everywhere, and no sample."""
+    requires.root()
+    if not (why := machine.kvm_trouble()):
+        pytest.skip("a machine boots under KVM here: it is measured")
+    listed = bench("list", "--json")
+    assert "emulation is never measured" in " ".join(listed["environments"]["vm"]["known"])
+    (row,) = [row for row in bench("doctor", "--json")["rows"] if row["name"] == "vm"]
+    assert row["usable"] is False and row["about"].split(":")[0] == why.split(":")[0]
+    out = tmp_path / "r.jsonl"
+    words = ["run", "--size", "tiny", "--own-programs", "--rest", "0.02", "--workloads", "encrypt", "--blocks", "1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", *words, "--environments", "vm", "--out", str(out)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    records = list(samples.read(str(out)))
+    assert "vm" not in {it.arm for it in records if isinstance(it, samples.Sample)}
+    assert "KVM" in done.stdout + done.stderr
+
+
+def bench(*arguments: str) -> dict:
+    command = [sys.executable, "-m", "bench", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
+    return json.loads(done.stdout)
+
+
+# --- its parts, without a machine ---
+
+
+def test_a_disk_has_what_the_directory_has(tmp_path: Path, requires) -> None:
+    requires.root()
+    requires("mke2fs", "debugfs")
+    source, image = tmp_path / "source", tmp_path / "disk.img"
+    (source / "deep" / "er").mkdir(parents=True)
+    (source / "deep" / "er" / "file").write_bytes(os.urandom(100_000))
+    (source / "deep" / "link").symlink_to("er/file")
+    (source / "spaced name").write_text("x")
+    os.chown(source / "spaced name", 12, 34)
+    os.chmod(source / "spaced name", 0o4751)
+    vm_boot.disk(str(image), str(source))
+    assert os.stat(image).st_blocks * 512 < os.stat(image).st_size / 100, "holes"
+    vm_boot.fetch(str(image), "/deep", str(tmp_path / "deep"))
+    vm_boot.fetch(str(image), "/spaced name", str(tmp_path / "spaced"))
+    assert (tmp_path / "deep/er/file").read_bytes() == (source / "deep/er/file").read_bytes()
+    assert os.readlink(tmp_path / "deep/link") == "er/file"
+    info = os.stat(tmp_path / "spaced")
+    assert (info.st_mode & 0o777, info.st_uid, info.st_gid) == (0o751, 12, 34)
+    asked = subprocess.run(
+        ["debugfs", "-R", 'stat "/spaced name"', str(image)], capture_output=True, text=True, check=True
+    )
+    assert "Mode:  04751" in asked.stdout, "the set-user-ID bit: on the disk, if not out of it"
+    with pytest.raises(EnvironmentBroken, match="nothing"):
+        vm_boot.fetch(str(image), "/nothing", str(tmp_path / "nothing"))
+
+
+def test_a_disk_that_has_no_room_is_told_and_not_left(tmp_path: Path, small_disk: Path, requires) -> None:
+    requires("mke2fs")
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "file").write_bytes(os.urandom(2 << 20))
+    with pytest.raises(EnvironmentBroken, match="mke2fs of|disk of"):
+        vm_boot.disk(str(small_disk / "disk.img"), str(tmp_path / "source"))
+    assert os.listdir(small_disk) == []
+
+
+def test_the_machines_own_kernel_is_taken_where_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else Debian's: here what would be fetched is there already, so nothing is."""
+    release, said = os.uname().release, []
+    (tmp_path / "boot").mkdir()
+    (tmp_path / "boot" / f"vmlinuz-{release}").write_text("")
+    (tmp_path / "lib/modules" / release).mkdir(parents=True)
+    monkeypatch.setattr(vm_boot, "needed", lambda tree, release: (f"{tree}/a.ko",))
+    own = vm_boot.kernel(boot=str(tmp_path / "boot"), modules=str(tmp_path))
+    assert own == vm_boot.Kernel(release, str(tmp_path / "boot" / f"vmlinuz-{release}"), (f"{tmp_path}/a.ko",))
+
+    def fails(tree: str, release: str) -> tuple[str, ...]:
+        raise EnvironmentBroken("no virtio_blk")
+
+    monkeypatch.setattr(vm_boot, "needed", fails)
+    monkeypatch.setattr(vm_boot, "_fetch", kept)
+    found = vm_boot.kernel(
+        boot=str(tmp_path / "boot"), modules=str(tmp_path), cache=str(tmp_path / "cache"), progress=said.append
+    )
+    assert found.release == "6.1.0-kept" and [Path(path).name for path in found.modules] == ["00-a.ko", "01-b.ko"]
+    assert "no virtio_blk" in said[0]
+
+
+def kept(home: str) -> None:
+    os.makedirs(f"{home}/modules")
+    for name in ("01-b.ko", "00-a.ko"):
+        Path(home, "modules", name).touch()
+    Path(home, "release").write_text("6.1.0-kept")
+
+
+def test_the_initial_file_system_is_an_archive_with_the_first_program(tmp_path: Path, requires) -> None:
+    requires("cc", "xz")
+    module = tmp_path / "one.ko"
+    module.write_bytes(b"bytes of a module")
+    subprocess.run(["xz", "-k", str(module)], check=True)
+    vm_boot.initial(str(tmp_path / "initial"), (str(module), f"{module}.xz"))
+    found = archive((tmp_path / "initial").read_bytes())
+    assert found["init"][0] == 0o100755 and found["init"][1].startswith(b"\x7fELF")
+    assert found["dev/console"][0] == 0o020600
+    assert found["modules/00-one.ko"][1] == found["modules/01-one.ko"][1] == b"bytes of a module"
+    assert sorted(os.listdir(tmp_path)) == ["initial", "one.ko", "one.ko.xz"]
+
+
+def archive(data: bytes) -> dict[str, tuple[int, bytes]]:
+    """Name -> mode, bytes: of newc, cpio(5)."""
+    found, at = {}, 0
+    while True:
+        assert data[at : at + 6] == b"070701"
+        fields = [int(data[at + 6 + 8 * field : at + 14 + 8 * field], 16) for field in range(13)]
+        name = data[at + 110 : at + 109 + fields[11]].decode()
+        begin = -(-(at + 110 + fields[11]) // 4) * 4
+        if name == "TRAILER!!!":
+            return found
+        found[name] = fields[1], data[begin : begin + fields[6]]
+        at = -(-(begin + fields[6]) // 4) * 4
+
+
+def test_memory_is_told_as_it_was_given() -> None:
+    text = "00000000-00000fff : Reserved\n00001000-0009fbff : System RAM\n00100000-1ffdbfff : System RAM\n"
+    assert ram(text) == 512 << 20
+    assert half_of_memory() % (64 << 20) == 0
