@@ -211,7 +211,7 @@ class Place:
     def command(self, job: Job) -> list[str]:
         raise NotImplementedError
 
-    def popen(self, command: Sequence[str], stdout: IO[bytes], stderr: IO[bytes], **options: Any) -> Child:
+    def popen(self, command: Sequence[str], stdout: IO[bytes], stderr: IO[bytes], **options: Any) -> Group:
         """COMMAND on the machine of our lan, in a session of its own: a Ctrl-C is ours to pass on."""
         with self.lan.inside():
             return Group(

@@ -79,7 +79,7 @@ def mounted(mountinfo: str) -> tuple[str, str]:
     MOUNTINFO: that file's text, of proc_pid_mountinfo(5).
     """
     root, work = "", "image"
-    for line in mountinfo.rstrip("\n").split("\n"):
+    for line in filter(None, mountinfo.split("\n")):
         left, _, right = line.partition(" - ")
         where = left.split()[4]
         if where == "/":

@@ -32,7 +32,7 @@ from bench.environments.machine import QEMU, kvm_trouble
 from bench.environments.place import Place
 from bench.environments.state import expected, interfaces, mounted, way_in
 from bench.environments.vm_guest import Guest
-from bench.rootfs import TIMED, RootfsError
+from bench.rootfs import TIMED, RootfsError, silent
 
 BRIDGE, TAP, GATEWAY, ADDRESS, MASK = "vmbr0", "vmtap0", "10.0.4.1", "10.0.4.2", "255.255.255.0"
 VHOST = "/dev/vhost-net"
@@ -59,7 +59,7 @@ class VirtualMachine(Place):
     NAME = "vm"
     ABOUT = "QEMU with hardware KVM: a machine for each sample, with this one's processors"
     PROGRAMS = ("mke2fs", "debugfs", "modprobe", "depmod", "setpriv", "ip")
-    KNOWN = (
+    KNOWN: tuple[str, ...] = (
         "tried by booting; emulation is never measured in its place",
         "its root is an ext4 of the same bytes on a raw image, through this machine's page cache (cache=writeback)",
         "the page cache is its own: everything on its disks is read once before the job starts",
@@ -79,14 +79,27 @@ class VirtualMachine(Place):
         self._bound: dict[str, str] = {}
 
     def trouble(self) -> str:
-        return kvm_trouble()
+        return kvm_trouble() or self.boot_trouble()
+
+    def boot_trouble(self) -> str:
+        """Why the kernel does not come up, "" when it did: one sector says little where KVM is itself emulated."""
+        prepared = self._prepared
+        try:
+            self.prepare()
+            Guest(self, Job(("true",))).try_boot()
+        except EnvironmentBroken as err:
+            return f"no kernel came up under {self.accelerator.upper()}: {err}"
+        finally:
+            if not prepared:
+                self.cleanup()
+        return ""
 
     # --- made once ---
 
     def prepare(self) -> None:
         if self._prepared:
             return
-        self.kernel = vm_boot.kernel(progress=getattr(self.stage, "progress", vm_boot.rootfs.silent))
+        self.kernel = vm_boot.kernel(progress=getattr(self.stage, "progress", silent))
         super().prepare()
         try:
             vm_boot.initial(self.path("initial"), self.kernel.modules)
@@ -155,8 +168,9 @@ class VirtualMachine(Place):
         """The device in there and its addresses; () for none but lo."""
         return ("eth0", ADDRESS, MASK, GATEWAY) if job.network == "lan" else ()
 
-    def boot(self, job: Job, control: int) -> list[str]:
-        """QEMU for JOB, whose requests come by the descriptor CONTROL. It ends when its machine does, or we do."""
+    def boot(self, job: Job, disks: list[tuple[str, bool]], control: int) -> list[str]:
+        """QEMU for JOB with DISKS, (image, whether it is only read). What the machine is asked comes by the descriptor
+        CONTROL. It ends when its machine does, or we do."""
         assert self.kernel is not None
         words = ["setpriv", "--pdeathsig", "KILL", QEMU, "-machine", "q35", *self._processor]
         words += ["-smp", str(self.cpus), "-m", f"{self.memory // MIB}M", "-nodefaults", "-no-user-config"]
@@ -170,7 +184,7 @@ class VirtualMachine(Place):
             "-device",
             "virtserialport,chardev=control,name=control",
         ]
-        for image, _, readonly in self.disks(job):
+        for image, readonly in disks:
             # the job, and not QEMU, is told of a disk that is full out here: else the machine would stand still
             how = "if=virtio,format=raw,cache=writeback,werror=report,rerror=report"
             words += ["-drive", f"file={escaped(image)},{how},readonly={'on' if readonly else 'off'}"]

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from bench.environments.vm import VirtualMachine
 
 BOOTED_WITHIN = 60.0  # seconds until init says that it is there; emulated it takes 6
+TRIED_WITHIN = 20.0  # and where it is tried whether one comes up at all: with the hardware's help it takes 1
 ANSWERED_WITHIN = 60.0  # seconds for an answer
 WARMED_WITHIN = 1800.0  # and for all files to be read
 LOOK = 0.005  # seconds between two looks at who listens
@@ -73,7 +74,7 @@ class Guest:
         with contextlib.ExitStack() as stack:
             stack.callback(self._end)
             self._begin = time.perf_counter()
-            self._boot(stack)
+            self._boot(stack, [(image, readonly) for image, _, readonly in disks], BOOTED_WITHIN)
             self._mount([(target, readonly) for _, target, readonly in disks])
             self.ask("network", *self.place.network(self.job))
             waiting = time.perf_counter()
@@ -87,14 +88,19 @@ class Guest:
             self._stack = stack.pop_all()
         return self
 
-    def _boot(self, stack: contextlib.ExitStack) -> None:
+    def try_boot(self) -> None:
+        """Come up without any disk, and go. EnvironmentBroken when it does not within TRIED_WITHIN seconds."""
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._end)
+            self._boot(stack, [], TRIED_WITHIN)
+
+    def _boot(self, stack: contextlib.ExitStack, disks: list[tuple[str, bool]], within: float) -> None:
         ours, theirs = socket.socketpair()
         self._socket = stack.enter_context(ours)
         with theirs, open(self.place.path("log"), "w+b") as log:
-            command = self.place.boot(self.job, theirs.fileno())
+            command = self.place.boot(self.job, disks, theirs.fileno())
             self.qemu = self.place.popen(command, log, log, pass_fds=[theirs.fileno()])
-        deadline = time.monotonic() + BOOTED_WITHIN
-        if (word := self._line(deadline)) != "ready":
+        if (word := self._line(time.monotonic() + within)) != "ready":
             raise EnvironmentBroken(f"{self.place.name}: the machine's first word was {word!r}")
 
     def _mount(self, targets: list[tuple[str, bool]]) -> None:
