@@ -28,6 +28,8 @@ from bench.environments.state import differences
 from bench.environments.vm import VirtualMachine
 from bench.stage import Stage
 
+pytestmark = [pytest.mark.bench, pytest.mark.timeout(600)]  # emulated boots, on a machine that may be busy
+
 ROOT = str(Path(front.__file__).parent.parent)
 SERVER = ("socat", "TCP-LISTEN:8000,fork,reuseaddr", "SYSTEM:echo hello")
 MEMORY = 512 << 20
@@ -75,7 +77,6 @@ def machines() -> list[str]:
     return [name for name in found if mark in read(f"/proc/{name}/environ")]
 
 
-@pytest.mark.bench
 @pytest.mark.parametrize("data", ["image", "volume"])
 def test_a_job_its_files_its_state_and_its_end(place: VirtualMachine, tmp_path: Path, data: str) -> None:
     script = f"cat {WORK}/in; mkdir {WORK}/made; echo made >{WORK}/made/out; seq 100000 >{WORK}/long; echo aside >&2; "
@@ -105,7 +106,6 @@ def test_a_job_its_files_its_state_and_its_end(place: VirtualMachine, tmp_path: 
     assert not list(Path(place.path()).glob("*.img")), "disks of a sample that is over"
 
 
-@pytest.mark.bench
 def test_the_bytes_are_those_of_the_root_and_of_no_other_sample(place: VirtualMachine, stage: Stage) -> None:
     """The second sample sees nothing of the first, and of every file of the root the bytes, the mode and the owner."""
     spoil = Job(("sh", "-c", f"echo spoilt >/etc/passwd; rm /bin/true; echo x >{WORK}/old; mknod /dev/new c 1 3"))
@@ -120,14 +120,13 @@ def test_the_bytes_are_those_of_the_root_and_of_no_other_sample(place: VirtualMa
     assert len(lines) > 100 and sorted(inside.stdout.splitlines()) == sorted(lines)
 
 
-@pytest.mark.bench
 def test_a_server_is_reached_by_its_address_and_its_state_is_as_planned(place: VirtualMachine) -> None:
     job = Job(SERVER, network="lan", ports=(8000,))
     place.fresh(job)
     with place.start(job) as live:
         assert live.addresses.keys() == {"client", "host"}
         for way, address in live.addresses.items():
-            assert ask(place, way, address, live.ports[8000]) == "hello\n", way
+            assert ask(place, way, address, live.ports[8000], seconds=40) == "hello\n", way
         assert live.stop().returncode == 128 + 15
     assert differences(place.planned(job), place.state(job)) == []
     assert place.state(job)["network"]["bridge"] is True
@@ -137,7 +136,6 @@ def test_a_server_is_reached_by_its_address_and_its_state_is_as_planned(place: V
         place.start(other)
 
 
-@pytest.mark.bench
 def test_a_directory_is_bound_to_be_read_and_never_to_be_written(place: VirtualMachine, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("from outside")
     job = Job(("sh", "-c", "cat /data/file; ! touch /data/new"), binds=(Bind(str(tmp_path), "/data", True),))
@@ -149,7 +147,6 @@ def test_a_directory_is_bound_to_be_read_and_never_to_be_written(place: VirtualM
         place.fresh(Job(("true",), binds=(Bind(str(tmp_path), "/data"),)))
 
 
-@pytest.mark.bench
 def test_a_machine_that_is_killed_is_told_and_leaves_nothing(place: VirtualMachine) -> None:
     job = Job(("sleep", "300"))
     place.fresh(job)
@@ -166,7 +163,6 @@ def test_a_machine_that_is_killed_is_told_and_leaves_nothing(place: VirtualMachi
     assert place.run(TRUE).returncode == 0
 
 
-@pytest.mark.bench
 def test_a_job_beyond_its_deadline_is_killed_with_its_machine(place: VirtualMachine) -> None:
     job = Job(("sleep", "300"), timeout=0.5)
     place.fresh(job)
@@ -175,7 +171,6 @@ def test_a_job_beyond_its_deadline_is_killed_with_its_machine(place: VirtualMach
     assert machines() == []
 
 
-@pytest.mark.bench
 def test_a_machine_that_does_not_boot_is_told_with_its_last_words(place: VirtualMachine, monkeypatch) -> None:
     place.fresh(TRUE)
     assert place.kernel is not None
@@ -208,7 +203,6 @@ with Stage(rootfs.MINIMAL, scratch=sys.argv[1]) as stage:
 """
 
 
-@pytest.mark.bench
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_bench_that_is_killed_or_interrupted_takes_its_machine_along(number: int, tmp_path: Path, requires) -> None:
     requires.root()
@@ -252,8 +246,6 @@ def pidfd_ended(pidfd: int) -> bool:
     return False
 
 
-@pytest.mark.bench
-@pytest.mark.timeout(600)
 def test_where_kvm_does_not_boot_it_is_unavailable_and_never_measured(stage: Stage, tmp_path: Path, requires) -> None:
     """By the commands, as a user would find it: the same reason everywhere, and no sample."""
     if boots(stage, requires):
@@ -277,7 +269,6 @@ def test_where_kvm_does_not_boot_it_is_unavailable_and_never_measured(stage: Sta
     assert "KVM" in done.stdout + done.stderr
 
 
-@pytest.mark.bench
 def test_a_kernel_that_does_not_come_up_is_unavailable_whatever_a_sector_says(
     stage: Stage, requires, monkeypatch
 ) -> None:
@@ -289,7 +280,7 @@ def test_a_kernel_that_does_not_come_up_is_unavailable_whatever_a_sector_says(
     it = VirtualMachine(stage, "vm-tried", memory=MEMORY)
     assert it.unavailable().startswith("no kernel came up under KVM: ")
     assert machines() == [] and not os.path.exists(it.path())
-    monkeypatch.setattr(vm_guest, "TRIED_WITHIN", 60.0)
+    monkeypatch.setattr(vm_guest, "TRIED_WITHIN", vm_guest.BOOTED_WITHIN)
     assert emulated(stage, "vm-tried").boot_trouble() == "", "it is KVM that is at fault, and not what is booted"
 
 
