@@ -19,6 +19,7 @@ NETWORK = tuple(f"tests/network/test_rungs.py::test_{name}" for name in RUNGS)
 TIME = "tests/runtime/test_namespaces.py::test_time_offsets"
 OLDER = ("tests/runtime/test_root.py", "tests/kernel/test_idmap.py", TIME)
 ORDINARY = ("tests/rootless/test_limits.py", "tests/network/test_ipvlan.py")
+USERS = ("tests/guests/inside_users.py",)
 LANDLOCK = ("tests/guests/inside_landlock.py", "tests/kernel/test_landlock*.py")
 # What runs in which guest; each row names a file, or several, that must be there. A file that runs on this machine as
 # well asks the kernel what it has, as on any machine. v2 is nowhere else; v1 is on most machines that run these tests.
@@ -26,17 +27,23 @@ GUEST_TESTS = {
     "unified": (*INSIDE, "tests/kernel/test_cgroup*.py", "tests/kernel/test_isolation.py", *ORDINARY),
     "v1": (*INSIDE, "tests/kernel/test_cgroups.py", "tests/security/test_calls.py"),
     "hybrid": (*INSIDE, "tests/runtime/test_cgroups.py"),
-    "apparmor": ("tests/guests/inside_apparmor.py", "tests/kernel/test_labels.py"),
-    "selinux": ("tests/guests/inside_selinux.py", "tests/kernel/test_labels.py"),
+    "apparmor": ("tests/guests/inside.py", "tests/guests/inside_apparmor.py", "tests/kernel/test_labels.py"),
+    # in this order: the second loads a policy, for the rest of the guest's life
+    "selinux": ("tests/guests/inside.py", "tests/guests/inside_selinux.py", "tests/kernel/test_labels.py"),
 }
 # In `make test-matrix`, in the order in which they are begun: those that take longest first.
 MATRIX_TESTS = {
-    "bookworm": (*INSIDE, *LANDLOCK, "tests/kernel/test_cgroup_[lpe]*.py", *OLDER, *NETWORK),
-    "bookworm-backports": (*INSIDE, *LANDLOCK, "tests/guests/inside_apparmor.py"),
-    "trixie-backports": (*INSIDE, *LANDLOCK, "tests/kernel/test_namespaces.py"),
+    "bookworm": (*INSIDE, *LANDLOCK, *USERS, "tests/kernel/test_cgroup_[delp]*.py", *OLDER, *NETWORK),
+    "bookworm-backports": (*INSIDE, *LANDLOCK, *USERS, "tests/guests/inside_apparmor.py"),
+    "trixie-backports": (*INSIDE, *LANDLOCK, *USERS, "tests/kernel/test_namespaces.py"),
     "bookworm-v1": (*INSIDE, "tests/kernel/test_cgroup_limits.py", "tests/kernel/test_cgroup_tasks.py"),
     "bookworm-hybrid": (*INSIDE, "tests/kernel/test_cgroup_limits.py"),
-    "unified": (*GUEST_TESTS["unified"], "tests/runtime/test_cgroups.py", "tests/runtime/test_ordinary_user.py"),
+    "unified": (
+        *GUEST_TESTS["unified"],
+        *USERS,
+        "tests/runtime/test_cgroups.py",
+        "tests/runtime/test_ordinary_user.py",
+    ),
     "v1": (*INSIDE, "tests/kernel/test_cgroup*.py", "tests/runtime/test_cgroups.py", "tests/security/test_calls.py"),
     "hybrid": (*INSIDE, "tests/kernel/test_cgroup*.py", "tests/runtime/test_cgroups.py"),
     "apparmor": GUEST_TESTS["apparmor"],
