@@ -170,7 +170,7 @@ def eventually(met: Callable[[], bool]) -> bool:
     return True
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(400)
 def test_stacked_on_the_callers_own(box: mc.Container) -> None:
     """A caller that is confined: the program has both, and what either denies is denied."""
     script = (
@@ -287,7 +287,7 @@ def test_the_doctor_names_the_profile_that_confines_it(minictr_cli: list[str]) -
 # --- a container that lasts ---
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(400)
 def test_exec_has_the_label_of_the_container(kept: Callable[..., Any], box: mc.Container) -> None:
     root = box.rootfs
     option = ("--security-opt", "apparmor=minictr-lab")
@@ -304,7 +304,7 @@ def test_exec_has_the_label_of_the_container(kept: Callable[..., Any], box: mc.C
     assert (found["AppArmorProfile"], found["Labels"]) == ("minictr-lab", {"apparmor": "minictr-lab (enforce)"})
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(400)
 def test_a_profile_removed_between_create_and_start(kept: Callable[..., Any], box: mc.Container) -> None:
     """The kernel makes its tasks unconfined: such a start is refused."""
     loaded(source("minictr-brief"))

@@ -132,7 +132,7 @@ def test_too_many_processes_are_told(run_cli: Any, box: mc.Container) -> None:
     assert "pids" in done.stderr and "fork" in done.stderr, done.stderr
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 def test_a_fifth_of_a_processor(kept: Callable[..., Any], box: mc.Container) -> None:
     """cpu.stat of the container's own group counts the periods in which it had to wait."""
     options = ("--cpus", "0.2", "--name", "lab", "--rootfs", str(box.rootfs))
@@ -166,7 +166,7 @@ print(done.returncode); print(done.stdout, end=""); print(done.stderr, end="", f
 """
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 def test_an_ordinary_user_limits_in_what_was_given(
     minictr_cli: list[str], box: mc.Container, tmp_path: Path, requires: Any
 ) -> None:

@@ -163,7 +163,7 @@ def test_a_context_that_cannot_be_had(box: mc.Container, context: str, words: st
         run(box.with_(mc.SELinux(LAB, context)), "true")
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(400)
 def test_exec_has_the_context_of_the_container(kept: Callable[..., Any], box: mc.Container) -> None:
     options = ("--security-opt", f"label={LAB}", "--security-opt", "label=filetype:lab_file_t")
     started = kept("run", "-d", "--name", "lab", "--rootfs", box.rootfs, *options, "--", "sleep", "100")

@@ -34,12 +34,12 @@ def lab(rootfs: Path, requires: Any) -> Iterator[labs.Lab]:
 
 def doctor(lab: labs.Lab) -> dict[str, dict[str, Any]]:
     """What he is told, by name."""
-    done = lab.user("doctor", "--json", timeout=120)
+    done = lab.user("doctor", "--json", timeout=300)
     assert done.returncode in (0, 1), done
     return {row["name"]: row for row in json.loads(done.stdout)["checks"]}
 
 
-@pytest.mark.timeout(360)
+@pytest.mark.timeout(400)
 def test_the_doctor_of_an_ordinary_user(lab: labs.Lab) -> None:
     """He has all that a user namespace gives, and no group: a limit is refused for want of a delegation."""
     rows = doctor(lab)
@@ -50,7 +50,7 @@ def test_the_doctor_of_an_ordinary_user(lab: labs.Lab) -> None:
     assert rows["a container, profile default"]["told"].startswith("true ran in a user namespace without")
 
 
-@pytest.mark.timeout(360)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("switch", SWITCHES)
 def test_a_switch_that_is_shut_is_told_and_the_cure_cures(lab: labs.Lab, switch: str) -> None:
     """By the start that it refuses and by the doctor; the command that they name opens it."""

@@ -55,8 +55,8 @@ MATRIX_TESTS = {
     "apparmor": ("tests/guests/inside.py", *GUEST_TESTS["apparmor"][2:]),
     "selinux": ("tests/guests/inside.py", *GUEST_TESTS["selinux"][2:]),
 }
-DEADLINES = {"uml": 600, "qemu": 1200}  # seconds for pytest in a guest; five times what an idle machine takes
-EACH = {"uml": 120, "qemu": 240}  # and for each test there, unless it says more itself
+DEADLINES = {"uml": 900, "qemu": 1500}  # seconds for pytest in a guest: many times what an idle machine takes
+EACH = {"uml": 180, "qemu": 400}  # and for each test there, unless it says more itself
 
 Runs = dict[str, "Future[guest.Outcome]"]
 
