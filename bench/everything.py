@@ -170,8 +170,8 @@ def main(options: argparse.Namespace) -> int:
     try:
         failed = ["doctor: see above"] if _told("doctor", [*BENCH, "doctor", "--quick"]) else []
         failed += everything(wished, directory, options.minutes - CLOSING - (time.monotonic() - began) / 60)
-    except (KeyboardInterrupt, SystemExit):
-        print(f"\nbench all: interrupted; --dir {directory} goes on", file=sys.stderr)
+    except (KeyboardInterrupt, SystemExit) as err:
+        err.add_note(f"--dir {directory} goes on")
         raise
     if not options.no_report and report(directory, [part.name for part in parts(options.size)]):
         failed.append("report: see above")
