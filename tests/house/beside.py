@@ -76,7 +76,7 @@ def second(session: pytest.Session, apart: list[pytest.Item]) -> Iterator[tuple[
     (place / FILES).mkdir()
     # SIGINT, when the first session is killed as well: pytest takes down its fixtures. A shell's background has it off.
     prefix = ("env", "--default-signal=INT", "setpriv", "--pdeathsig", "INT", "unshare", "--mount")
-    python = (sys.executable, "-m", "pytest", *session.config.invocation_params.args)
+    python = (sys.executable, "-P", "-m", "pytest", *session.config.invocation_params.args)
     own = (f"{OPTION}={place}", f"--basetemp={place / 'tmp'}", "-o", f"cache_dir={place / 'cache'}", "--color=no")
     where = session.config.invocation_params.dir
     with (

@@ -32,6 +32,7 @@ def broken():
 
 def test_passes(record_property):
     record_property("said", "to the first one")
+    assert sys.flags.safe_path  # the sources beside pytest.ini do not hide what is installed
     open("pid-beside", "w").write(f"{os.getpid()} {os.getppid()} {os.readlink('/proc/self/ns/mnt')}")
 
 def test_fails(): assert 1 == 2, "seen in the first one"
@@ -52,7 +53,7 @@ def command(where: Path, beside: str, *arguments: str, here: str = HERE) -> list
     (where / "test_here.py").write_text(here)
     (where / "pytest.ini").write_text("[pytest]\nleak_patience = 0.5\nmarkers = beside\n")
     plugins = ("-p", "leakguard", "-p", "beside", "-p", "no:cacheprovider")
-    return [sys.executable, "-m", "pytest", "-rA", *plugins, f"--basetemp={where / 'base'}", *arguments]
+    return [sys.executable, "-P", "-m", "pytest", "-rA", *plugins, f"--basetemp={where / 'base'}", *arguments]
 
 
 def session(where: Path, beside: str, *arguments: str, here: str = HERE) -> subprocess.CompletedProcess[str]:
