@@ -213,8 +213,7 @@ class TimeNamespace(Namespace):
     """The monotonic and boot clocks moved by an offset. Linux 5.6, time_namespaces(7).
 
     ``monotonic`` and ``boottime`` are seconds, whole or not, added to what the host shows. The offsets must be written
-    before any process is inside, so the child unshares, writes, and the fork made by ``init`` is the first one in;
-    without ``init`` the program itself enters as it is executed (Linux 6.2).
+    before any process is inside, so the child unshares, writes, and goes in by setns(2).
     """
 
     NAME = "timens"
@@ -245,6 +244,7 @@ class TimeNamespace(Namespace):
             about = f"monotonic {self.monotonic:+g} s, boottime {self.boottime:+g} s"
             path = "/proc/self/timens_offsets"
             yield self.step("write_file", SETUP, about, path=path, data=data.encode(), magic=PROC_SUPER_MAGIC)
+        yield self.step("setns_time", SETUP, "in: unshare(2) moves children only")
 
 
 def offset_row(clock: str, seconds: float) -> str:
