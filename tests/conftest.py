@@ -1,4 +1,4 @@
-"""Fixtures for every test, and the leak guard (house/leakguard.py)."""
+"""Fixtures for every test, the leak guard (house/leakguard.py), and two sessions at a time (house/beside.py)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))
 sys.path.append(str(ROOT / "tests" / "house"))
 
-pytest_plugins = ["leakguard"]
+pytest_plugins = ["leakguard", "beside"]
 
 # The programs of the root file system that the tests run in. Debian 12 has each of them in an essential package.
 ROOTFS_PROGRAMS = ("bash", "sh", "@coreutils", "@procps", "findmnt", "setsid", "unshare", "prlimit", "mountpoint")

@@ -1,7 +1,8 @@
 """The same tests on other machines: each of guest.MODES is booted once; what pytest found in it is one test here.
 
 User-mode Linux is for every `make test`; the kernels of Debian that QEMU boots, and more tests on User-mode Linux, are
-for `make test-matrix`. As many guests run at once as there are processors.
+for `make test-matrix`. As many guests run at once as there are processors, one less in a session beside
+another (house/beside.py).
 """
 
 from __future__ import annotations
@@ -90,7 +91,8 @@ def runs(request: pytest.FixtureRequest) -> Runs:
             table = MATRIX_TESTS if item.get_closest_marker("matrix") else GUEST_TESTS
             mode = item.callspec.params["mode"]
             wanted[mode] = (*table[mode], *wanted.get(mode, ()))
-    with ThreadPoolExecutor(min(len(wanted), os.cpu_count() or 1)) as pool:
+    free = (os.cpu_count() or 1) - bool(request.config.getoption("beside_of", ""))  # the first session has one
+    with ThreadPoolExecutor(min(len(wanted), free)) as pool:
         order = [mode for mode in MATRIX_TESTS if mode in wanted]
         return {mode: pool.submit(boot, mode, wanted[mode]) for mode in order}
 
@@ -118,6 +120,7 @@ def judge(mode: str, runs: Runs, told: list[str]) -> None:
     assert outcome.code == 0, f"no test failed, but pytest ended with {outcome.code}:\n{outcome.output}"
 
 
+@pytest.mark.beside
 @pytest.mark.guest
 @pytest.mark.slow
 @pytest.mark.timeout(1500)  # the first one waits for all
