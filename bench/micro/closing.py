@@ -115,9 +115,14 @@ def noise(records: Sequence[samples.Record]) -> dict[str, str]:
     quiets = {it.run: it.quiet for it in records if isinstance(it, samples.End)}
     mine: dict[str, list[samples.Sample]] = {}
     for it in records:
-        if isinstance(it, samples.Sample) and not it.discarded and it.run in runs:
+        if isinstance(it, samples.Sample) and not it.discarded:
             mine.setdefault(MICRO if it.experiment.startswith(MICRO) else it.experiment, []).append(it)
-    return {name: why for name, them in mine.items() if (why := analysis.noise_gate(them, runs, quiets))}
+
+    def why(them: Sequence[samples.Sample]) -> str:
+        unknown = sorted({it.run for it in them} - runs.keys())
+        return f"run {unknown[0]} has no record of its own" if unknown else analysis.noise_gate(them, runs, quiets)
+
+    return {name: told for name, them in mine.items() if (told := why(them))}
 
 
 def closures(records: Sequence[samples.Record]) -> list[tuple[str, str, Closure | str]]:
