@@ -84,6 +84,7 @@ class Closure:
     why: str
     uncosted: tuple[tuple[str, float], ...] = ()  # operations counted whose cost nobody measured
     missing: tuple[str, ...] = ()
+    note: str = ""  # of how it was counted
 
     def line(self, name: str) -> Line:
         return next(line for line in self.lines if line.name == name)
@@ -285,5 +286,6 @@ def table(found: Closure) -> list[str]:
     if found.uncosted:
         names = ", ".join(f"{name} {times:,.0f}" for name, times in found.uncosted[:8])
         lines.append(f"counted, and measured by nobody (a part of what is unexplained): {names}")
+    lines += [found.note] if found.note else []
     lines.append(f"never measured in the micro tier: {', '.join(found.missing) or 'nothing'}")
     return lines

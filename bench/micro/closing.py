@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import statistics
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -77,6 +78,16 @@ def counts(records: Iterable[samples.Record]) -> dict[str, dict[str, float]]:
     return found
 
 
+def notes(records: Iterable[samples.Record]) -> dict[str, str]:
+    """experiment -> what a reader must know of its counts."""
+    found: dict[str, str] = {}
+    for it in records:
+        if isinstance(it, samples.Run):
+            for experiment, part in it.arguments.get("one_in", {}).items():
+                found[experiment] = f"counted at one process of {part}, drawn at random" if part > 1 else ""
+    return found
+
+
 def walls(records: Iterable[samples.Record]) -> dict[str, dict[str, dict[tuple[str, int], float]]]:
     """experiment of a workload -> arm -> (run, block) -> seconds."""
     found: dict[str, dict[str, dict[tuple[str, int], float]]] = {}
@@ -127,7 +138,7 @@ def noise(records: Sequence[samples.Record]) -> dict[str, str]:
 
 def closures(records: Sequence[samples.Record]) -> list[tuple[str, str, Closure | str]]:
     """(experiment, arm, its table or why there is none) for every workload and every arm that has parts."""
-    unit, counted, busy = costs(records), counts(records), noise(records)
+    unit, counted, busy, known = costs(records), counts(records), noise(records), notes(records)
     micro = [f"micro tier: {busy[MICRO]}"] if MICRO in busy else []
     found: list[tuple[str, str, Closure | str]] = []
     for experiment, table in walls(records).items():
@@ -137,6 +148,8 @@ def closures(records: Sequence[samples.Record]) -> list[tuple[str, str, Closure 
             times = counted.get(counted_as(experiment), {})
             if arms.parts(arm, lan=False):
                 made = closed(arm, unit, times, losses(table, arm), bare=mean(bare), gates=gates)
+                if isinstance(made, Closure):
+                    made = dataclasses.replace(made, note=known.get(counted_as(experiment), ""))
                 found.append((experiment, arm, made))
     return found
 

@@ -1,4 +1,4 @@
-/* counter FILE -- PROGRAM [ARGUMENT]...: how often PROGRAM and all its children do what.
+/* counter [--one-in N] FILE -- PROGRAM [ARGUMENT]...: how often PROGRAM and all its children do what.
  *
  * Ends as PROGRAM does. FILE gets a line "NAME TIMES" for each kind of call (kinds below), and for reads and writes one
  * for each kind of descriptor and size class, "write_file_6 TIMES BYTES": class N holds calls that moved more than
@@ -130,8 +130,11 @@ static unsigned char kinds[MOST_CALLS];
 static struct {
     unsigned char kind; /* of the call that a process is in, plus one */
     int fd, source;     /* its descriptors, where it has any */
+    unsigned weight;    /* how often it counts: 0 before it is known */
+    int watched;        /* not at its calls: it is none of those drawn */
 } inside[MOST_PIDS];
-static uint64_t times[KINDS], turns;
+static uint64_t times[KINDS], turns, weight; /* weight: of the process that is looked at */
+static unsigned one_in = 1;
 
 /* By inode, which the kernel gives to one socket after the other; an old one makes room. */
 static struct socket {
@@ -181,7 +184,7 @@ static enum end end_of(pid_t pid, int fd, int way)
     struct socket *it = socket_of(pid, fd);
     if (it->domain != AF_INET && it->domain != AF_INET6)
         return LOCAL_END;
-    turns += it->way == READS && way == WRITES;
+    turns += it->way == READS && way == WRITES ? weight : 0;
     it->way = way;
     return INET_END;
 }
@@ -193,8 +196,8 @@ static void moved(pid_t pid, int fd, int way, uint64_t bytes)
 
     while (class < CLASSES - 1 && bytes > 1ULL << (2 * class))
         class ++;
-    moves[way][end][class].times++;
-    moves[way][end][class].bytes += bytes;
+    moves[way][end][class].times += weight;
+    moves[way][end][class].bytes += weight * bytes;
 }
 
 static int has_end(enum kind kind)
@@ -213,7 +216,8 @@ static void count_begin(pid_t pid, const struct __ptrace_syscall_info *info)
     if (info->entry.nr == SYS_open && words[1] & O_CREAT)
         kind = CREATE;
 #endif
-    times[kind] += !has_end(kind);
+    if (!has_end(kind) && kind != FORK) /* forks and execs are told of all processes, by events */
+        times[kind] += weight;
     inside[pid % MOST_PIDS].kind = (unsigned char)(kind + 1);
     inside[pid % MOST_PIDS].fd = (int)words[kind == COPY ? 2 : 0]; /* copy_file_range: where to */
     inside[pid % MOST_PIDS].source = kind == SOCKET ? (int)words[0] : kind == SENDFILE ? (int)words[1] : -1;
@@ -232,10 +236,10 @@ static void count_end(pid_t pid, const struct __ptrace_syscall_info *info)
     if (kind < 0 || !has_end((enum kind)kind))
         return;
     if (failed || (!bytes && kind != EXEC && kind != ACCEPT)) {
-        times[IDLE]++;
+        times[IDLE] += weight;
         return;
     }
-    times[kind]++;
+    times[kind] += kind == EXEC ? 0 : weight;
     if (kind == ACCEPT)
         socket_of(pid, (int)bytes)->domain = socket_of(pid, fd)->domain;
     else if (kind == READ)
@@ -252,6 +256,7 @@ static void look(pid_t pid)
 {
     struct __ptrace_syscall_info info;
 
+    weight = inside[pid % MOST_PIDS].weight;
     if (ptrace(PTRACE_GET_SYSCALL_INFO, pid, sizeof info, &info) <= 0)
         return;
     if (info.op == PTRACE_SYSCALL_INFO_ENTRY)
@@ -270,11 +275,28 @@ static int signal_of(pid_t pid, int status)
         look(pid);
         return 0;
     }
-    if (status >> 16) /* PTRACE_EVENT_*, and the first stop of a new child */
+    if (status >> 16) { /* PTRACE_EVENT_*, and the first stop of a new child */
+        int event = status >> 16;
+        times[FORK] += event == PTRACE_EVENT_FORK || event == PTRACE_EVENT_VFORK || event == PTRACE_EVENT_CLONE;
+        times[EXEC] += event == PTRACE_EVENT_EXEC;
         return 0;
+    }
     if (number == SIGSTOP && ptrace(PTRACE_GETSIGINFO, pid, 0, &info) == 0 && info.si_code <= 0 && info.si_pid == 0)
         return 0;
     return number;
+}
+
+/* Whether a process that was not seen before is one of those drawn: by xorshift64*, the same in every run. */
+static void draw(pid_t pid, int first)
+{
+    static uint64_t state = 88172645463325252ULL;
+
+    state ^= state >> 12;
+    state ^= state << 25;
+    state ^= state >> 27;
+    inside[pid % MOST_PIDS].watched = !first && (uint32_t)((state * 2685821657736338717ULL) >> 33) % one_in != 0;
+    inside[pid % MOST_PIDS].weight = first ? 1 : one_in;
+    inside[pid % MOST_PIDS].kind = 0;
 }
 
 /* Until the last process is gone; the wait status of FIRST. */
@@ -289,13 +311,17 @@ static int follow(pid_t first)
         if (WIFEXITED(status) || WIFSIGNALED(status)) {
             if (pid == first)
                 ended = status;
+            inside[pid % MOST_PIDS].weight = 0;
             continue;
         }
+        if (!inside[pid % MOST_PIDS].weight)
+            draw(pid, pid == first);
         if (status >> 16 == PTRACE_EVENT_STOP && WSTOPSIG(status) != SIGTRAP) {
             ptrace(PTRACE_LISTEN, pid, 0, 0); /* stopped as a job is: until SIGCONT */
             continue;
         }
-        ptrace(PTRACE_SYSCALL, pid, 0, signal_of(pid, status));
+        int number = signal_of(pid, status);
+        ptrace(inside[pid % MOST_PIDS].watched ? PTRACE_CONT : PTRACE_SYSCALL, pid, 0, number);
     }
     return ended;
 }
@@ -350,8 +376,13 @@ static void pass_on(int number)
 
 int main(int argc, char **argv)
 {
-    if (argc < 4 || strcmp(argv[2], "--")) {
-        fprintf(stderr, "usage: counter FILE -- PROGRAM [ARGUMENT]...\n");
+    if (argc > 2 && !strcmp(argv[1], "--one-in")) {
+        one_in = (unsigned)strtoul(argv[2], NULL, 10);
+        argc -= 2;
+        argv += 2;
+    }
+    if (argc < 4 || strcmp(argv[2], "--") || !one_in) {
+        fprintf(stderr, "usage: counter [--one-in N] FILE -- PROGRAM [ARGUMENT]...\n");
         return 125;
     }
     for (unsigned i = 0; i < sizeof table / sizeof *table; i++)

@@ -105,5 +105,7 @@ def _one(experiment: str, arm: str, closed: Closure) -> list[Item]:
     if closed.uncosted:
         told = ", ".join(f"{operation} {times:,.0f}" for operation, times in closed.uncosted[:8])
         notes.append(Note(f"Counted, and measured by nobody, so a part of what is unexplained: {told}."))
+    if closed.note:
+        notes.append(Note(f"{closed.note.capitalize()}."))
     notes.append(Note(f"Never measured in the micro tier: {', '.join(closed.missing) or 'nothing'}."))
     return [Figure(name, title, about, forest(lines, unit=f"{unit[0]} more than bare"), table), *notes]

@@ -191,6 +191,30 @@ def test_the_counter_follows_children_and_threads_of_them(programs: Path) -> Non
     assert code == 0 and found["fork_call"] >= 3 and found["exec"] >= 4
 
 
+def test_one_process_of_so_many_stands_for_the_others(programs: Path) -> None:
+    """200 children that read 8 KiB each, one in 4 of them traced: forks are exact, reads are near."""
+    (programs / "bytes").write_bytes(b"x" * 8192)
+    script = f"i=0; while [ $i -lt 200 ]; do head -c 8192 {programs}/bytes >/dev/null; i=$((i+1)); done"
+    out = programs / "counts"
+    command = [f"{programs}/counter", "--one-in", "4", str(out), "--", "sh", "-c", script]
+    assert subprocess.run(command, check=False, timeout=60).returncode == 0
+    found = program.counted(out.read_text())
+    assert (found["fork_call"], found["exec"]) == (200, 201)
+    assert found["read_file_7"] % 4 == 0 and 100 <= found["read_file_7"] <= 320
+    assert found["wait"] >= 200, "the first process is traced always, and counts once"
+    bad = subprocess.run([*command[:2], "0", *command[3:]], check=False, capture_output=True, timeout=60)
+    assert bad.returncode == 125 and bad.stderr.startswith(b"usage: counter")
+
+
+def test_closure_says_that_a_part_was_counted(tmp_path: Path, capsys) -> None:
+    path = tmp_path / "r.jsonl"
+    arguments = {"one_in": {"workload/serve/small": 8}}
+    told = samples.Run("c", "count", "one", 0, 0.0, arguments, FACTS)
+    path.write_text("".join(map(samples.to_line, [told, *micro_records(), *timed(0.58), *counts()])))
+    assert front.main(["closure", str(path)]) == 0
+    assert "counted at one process of 8, drawn at random" in capsys.readouterr().out
+
+
 def test_operations_by_hand() -> None:
     raw = {
         "other": 10.0,
