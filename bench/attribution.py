@@ -227,22 +227,27 @@ def spanned(value: Interval) -> str:
     return f"{value.estimate:+.4f} [{value.low:+.4f}, {value.high:+.4f}]"
 
 
-def _lines(rows: Sequence[_Row], shut: Sequence[str], margin: float) -> list[Line]:
-    """ROWS with their verdicts, a family. MARGIN: seconds within which there is no cost."""
-    effects = {row.name: effect for row in rows if (effect := row.effect())}
+def verdicts(effects: Mapping[str, Effect], margin: float, *, shut: bool = False) -> dict[str, str]:
+    """name -> FOUND, NO_COST or UNRESOLVED, of a family of Holm's. MARGIN: within which there is no cost, in the
+    unit of EFFECTS. SHUT: a gate is, and nothing is said."""
     enough = [name for name, effect in effects.items() if effect.blocks >= FEWEST]
     differs = dict(zip(enough, paired.holm([effects[name].p for name in enough])))
     equals = dict(zip(enough, paired.holm([effects[name].equivalence(margin) for name in enough])))
-
-    def verdict(name: str) -> str:
-        if shut or name not in enough:
-            return UNRESOLVED
+    found = dict.fromkeys(effects, UNRESOLVED)
+    for name in () if shut else enough:
         if equals[name] < paired.LEVEL:
-            return NO_COST
-        return FOUND if differs[name] < paired.LEVEL and 0.0 not in effects[name].interval() else UNRESOLVED
+            found[name] = NO_COST
+        elif differs[name] < paired.LEVEL and 0.0 not in effects[name].interval():
+            found[name] = FOUND
+    return found
 
+
+def _lines(rows: Sequence[_Row], shut: Sequence[str], margin: float) -> list[Line]:
+    """ROWS with their verdicts. MARGIN: seconds within which there is no cost."""
+    effects = {row.name: effect for row in rows if (effect := row.effect())}
+    said = verdicts(effects, margin, shut=bool(shut))
     spans = {name: effect.interval() for name, effect in effects.items()}
-    return [Line(row.name, spans.get(row.name), row.by_operation, verdict(row.name)) for row in rows]
+    return [Line(row.name, spans.get(row.name), row.by_operation, said.get(row.name, UNRESOLVED)) for row in rows]
 
 
 def uncosted(counts: Mapping[str, float], costs: Costs) -> tuple[tuple[str, float], ...]:

@@ -121,19 +121,33 @@ def same_bare(experiment: str, table: Mapping[str, Mapping[tuple[str, int], floa
 
 
 def noise(records: Sequence[samples.Record]) -> dict[str, str]:
-    """experiment -> why the machine was too busy for it; of the micro tier as a whole, by MICRO."""
+    """experiment -> why the machine was too busy for it; of the micro tier as a whole, by MICRO.
+
+    Of the micro tier samples are counted and not blocks: one of forty arms is disturbed in nearly every block, and that
+    is in the figures of this arm alone.
+    """
     runs = {it.id: it for it in records if isinstance(it, samples.Run)}
     quiets = {it.run: it.quiet for it in records if isinstance(it, samples.End)}
     mine: dict[str, list[samples.Sample]] = {}
+    places: dict[tuple[str, int, str], int] = {}
     for it in records:
-        if isinstance(it, samples.Sample) and not it.discarded:
-            mine.setdefault(MICRO if it.experiment.startswith(MICRO) else it.experiment, []).append(it)
+        if not isinstance(it, samples.Sample) or it.discarded:
+            continue
+        if not it.experiment.startswith(MICRO):
+            mine.setdefault(it.experiment, []).append(it)
+            continue
+        where = it.experiment.rpartition("/")[0]
+        place = places.setdefault((it.run, it.block, f"{where}/{it.arm}"), len(places))
+        mine.setdefault(MICRO, []).append(dataclasses.replace(it, block=place))
 
-    def why(them: Sequence[samples.Sample]) -> str:
+    def why(name: str, them: Sequence[samples.Sample]) -> str:
         unknown = sorted({it.run for it in them} - runs.keys())
-        return f"run {unknown[0]} has no record of its own" if unknown else analysis.noise_gate(them, runs, quiets)
+        if unknown:
+            return f"run {unknown[0]} has no record of its own"
+        told = analysis.noise_gate(them, runs, quiets)
+        return told.replace(" blocks (", " samples (") if name == MICRO else told
 
-    return {name: told for name, them in mine.items() if (told := why(them))}
+    return {name: told for name, them in mine.items() if (told := why(name, them))}
 
 
 def closures(records: Sequence[samples.Record]) -> list[tuple[str, str, Closure | str]]:

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from bench import paired
-from bench.attribution import FOUND, NO_COST, UNRESOLVED, Costs
+from bench.attribution import FOUND, NO_COST, UNRESOLVED, Costs, verdicts
 from bench.micro.arms import LAN, Wish
 from bench.micro.program import NETWORK
 from bench.paired import FEWEST, Effect
@@ -48,21 +48,11 @@ def differences(costs: Costs, arm: str, over: str, operation: str) -> list[float
 def column(costs: Costs, wishes: Sequence[Wish], operation: str, prefix: str = "", gates: Sequence[str] = ()) -> Column:
     """One operation in all arms of WISHES: a family of Holm's, behind its own A/A check and GATES."""
     found = {it.key: differences(costs, it.key, prefix + it.over, operation) for it in wishes if it.over != it.name}
-    effects = {key: Effect(tuple(values)) for key, values in found.items() if len(values) >= FEWEST}
+    effects = {key: Effect(tuple(values)) for key, values in found.items() if len(values) > 1}
     base = costs.get(prefix + BARE, {}).get(operation, {}).values()
     margin = paired.MARGIN * statistics.fmean(base) if base else 0.0
-    differs = dict(zip(effects, paired.holm([one.p for one in effects.values()])))
-    equals = dict(zip(effects, paired.holm([one.equivalence(margin) for one in effects.values()])))
-    shut = bool(gates) or bool(twins_differ(costs, operation, prefix))
-
-    def verdict(key: str) -> str:
-        if shut or key not in effects:
-            return UNRESOLVED
-        if equals[key] < paired.LEVEL:
-            return NO_COST
-        return FOUND if differs[key] < paired.LEVEL and 0.0 not in effects[key].interval() else UNRESOLVED
-
-    return {key: Cell(statistics.fmean(values), verdict(key)) for key, values in found.items() if values}
+    said = verdicts(effects, margin, shut=bool(gates) or bool(twins_differ(costs, operation, prefix)))
+    return {key: Cell(statistics.fmean(values), said.get(key, UNRESOLVED)) for key, values in found.items() if values}
 
 
 def twins_differ(costs: Costs, operation: str, prefix: str = "") -> str:

@@ -14,11 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from bench import ROOT, counting, samples
+from bench import ROOT, counting, results, samples
 from bench import __main__ as front
 from bench.blocks import order
 from bench.micro import arms, closing, program, run, table
 from bench.micro.cli import operations
+from bench.report import closing as page_closing
+from bench.report.table import Table
 from bench.samples import AGAIN, BARE
 from bench.stage import StageError
 from tests.bench.known import FACTS, QUIET
@@ -510,6 +512,20 @@ def test_a_busy_machine_and_a_run_that_nobody_knows_resolve_nothing() -> None:
     assert not isinstance(found, str) and "no record of its own" in found.why
 
 
+@pytest.mark.parametrize(("loud", "shut"), [(1, False), (len(arms.every()), True)])
+def test_of_the_micro_tier_samples_are_disturbed_and_not_blocks(loud: int, shut: bool) -> None:
+    """One arm that is disturbed in each block leaves the others' figures as they are; all of them do not."""
+    names = [wish.name for wish in arms.every()][:loud]
+    noise = {"noisy": ["others used 40% of the cpu time"]}
+    records = [
+        dataclasses.replace(it, noise=noise) if isinstance(it, samples.Sample) and it.arm in names else it
+        for it in micro_records()
+    ]
+    told = closing.noise(records)
+    assert bool(told) == shut
+    assert not shut or "samples (others used 40%" in told[closing.MICRO]
+
+
 def test_an_ablation_is_counted_as_its_workload() -> None:
     assert closing.counted_as("ablate/serve/small/way=local/nginx") == "workload/serve/small/way=local"
     assert closing.counted_as("workload/serve/small") == "workload/serve/small"
@@ -524,6 +540,21 @@ def test_closure_prints_the_table(tmp_path: Path, capsys) -> None:
     assert "\n  unexplained" in told and "verdict: closed" in told
     assert front.main(["closure", str(tmp_path / "none.jsonl")]) == 2
     assert capsys.readouterr().err.startswith("bench closure: ")
+
+
+def test_the_page_names_the_arms_and_what_is_not_resolved(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    records = [it for it in micro_records() if getattr(it, "arm", "") != "minictr-docker"]
+    path.write_text("".join(map(samples.to_line, [*records, *timed(0.58), *run_of("c", "count"), *counts()])))
+    found = results.load([str(path)])
+    chapter = page_closing.section(found, found.places[0])
+    assert chapter is not None
+    rows = {str(row[0]): str(row[1]) for item in chapter.items if isinstance(item, Table) for row in item.rows}
+    told = repr(chapter)
+    assert "all at once (docker)" in told and "interaction (docker)" in told
+    assert "all at once (minictr-docker)" in told and "not measured" in told
+    assert any("interaction (minictr-docker)" in name for name in rows)
+    assert "Never measured in the micro tier: all at once (minictr-docker)" in told
 
 
 # --- one run ---
