@@ -34,9 +34,9 @@ Columns = dict[str, dict[Key, float]]
 class Comparison:
     """One arm against its base in one experiment of one place. ``ratio`` is of times: above 1 is slower.
 
-    ``value`` is the value's name; ``holm`` the p-value adjusted for all arms of the experiment, ``equal`` that of the
-    equivalence test, ``detectable`` the smallest ratio that so many blocks would find. ``ratio`` is None below two
-    blocks.
+    ``value`` is the value's name; ``holm`` the p-value adjusted for the ``family`` of so many comparisons that it was
+    judged with, ``equal`` that of the equivalence test, ``detectable`` the smallest ratio that so many blocks would
+    find. ``ratio`` is None below two blocks; its interval is that of this comparison alone.
     """
 
     place: str
@@ -52,6 +52,13 @@ class Comparison:
     detectable: float = math.inf
     verdict: str = UNRESOLVED
     reason: str = ""
+    family: int = 1
+    effect: Effect | None = dataclasses.field(default=None, repr=False, compare=False)
+
+    @property
+    def together(self) -> Interval | None:
+        """The ratio with an interval that holds for the whole family at once, 95 times of 100 (Bonferroni)."""
+        return self.effect.together(self.family) if self.effect else None
 
     @property
     def words(self) -> str:
@@ -196,15 +203,25 @@ def of_logs(place: str, experiment: str, value: str, found: Sequence[float], arm
         holm=effect.p,
         equal=effect.equivalence(),
         detectable=effect.detectable(),
+        effect=effect,
     )
 
 
 def judged(found: Sequence[Comparison], gates: Sequence[str]) -> tuple[Comparison, ...]:
     """The family FOUND with its verdicts: both tests adjusted for its size, and GATES in front of them."""
-    told = [one for one in found if one.blocks >= paired.FEWEST]
-    differs = dict(zip((one.arm for one in told), paired.holm([one.p for one in told]), strict=True))
-    equals = dict(zip((one.arm for one in told), paired.holm([one.equal for one in told]), strict=True))
-    return tuple(_judge(one, differs.get(one.arm, 1.0), equals.get(one.arm, 1.0), gates) for one in found)
+    told = [at for at, one in enumerate(found) if one.blocks >= paired.FEWEST]
+    differs = dict(zip(told, paired.holm([found[at].p for at in told]), strict=True))
+    equals = dict(zip(told, paired.holm([found[at].equal for at in told]), strict=True))
+    family = max(len(told), 1)
+    return tuple(
+        _judge(dataclasses.replace(one, family=family), differs.get(at, 1.0), equals.get(at, 1.0), gates)
+        for at, one in enumerate(found)
+    )
+
+
+def judged_as(one: Comparison, other: Comparison, gates: Sequence[str]) -> Comparison:
+    """ONE, which is OTHER told the other way round or by another name, as OTHER was judged in its family."""
+    return _judge(dataclasses.replace(one, family=other.family), other.holm, other.equal, gates)
 
 
 def _judge(one: Comparison, differs: float, equals: float, gates: Sequence[str]) -> Comparison:
@@ -226,6 +243,11 @@ def interval_text(ratio: Interval, digits: int = 1) -> str:
     """``+3.2 % [+2.1, +4.3]``: a ratio as percent more, never without its interval."""
     estimate, low, high = (percent(value) for value in (ratio.estimate, ratio.low, ratio.high))
     return f"{estimate:+.{digits}f} % [{low:+.{digits}f}, {high:+.{digits}f}]"
+
+
+def span_text(ratio: Interval | None, digits: int = 1) -> str:
+    """``[+1.9, +4.6]``: the ends alone, for the second interval of a figure; "" where there is none."""
+    return f"[{percent(ratio.low):+.{digits}f}, {percent(ratio.high):+.{digits}f}]" if ratio else ""
 
 
 def experiments(found: Results, place: str) -> list[Experiment]:

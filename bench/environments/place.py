@@ -20,6 +20,19 @@ from bench.rootfs import TIMED
 
 BASE_ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C"}
 
+# What turns docker, dockerd, podman or containerd to another daemon, another configuration or another way to talk
+STEERING = ("DOCKER_", "DOCKERD_", "CONTAINER_", "CONTAINERS_", "CONTAINERD_", "PODMAN_", "REGISTRY_AUTH_FILE")
+
+
+def steering() -> list[str]:
+    """Variables of the caller's environment by which tools of an arm would be led elsewhere (docker(1), podman(1))."""
+    return sorted(name for name in os.environ if name.startswith(STEERING))
+
+
+def environment() -> dict[str, str]:
+    """What tools of an arm are given: without those, whatever the user has for his own daemons."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(STEERING)}
+
 
 class Place:
     """The base of all. Subclasses say how a job is spawned (``spawn``) and what it is then (``planned``).
@@ -211,7 +224,13 @@ class Place:
         """COMMAND on the machine of our lan, in a session of its own: a Ctrl-C is ours to pass on."""
         with self.lan.inside():
             return Group(
-                command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, start_new_session=True, **options
+                command,
+                env=environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                start_new_session=True,
+                **options,
             )
 
     def apart(self, *lines: str) -> list[str]:
@@ -230,6 +249,7 @@ class Place:
             with self.lan.inside():
                 done = subprocess.run(
                     command,
+                    env=environment(),
                     cwd="/",  # not where a source tree of minictr may stand in the way of the installed one
                     stdin=subprocess.DEVNULL,
                     capture_output=True,

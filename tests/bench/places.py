@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import subprocess
 from collections.abc import Iterator
 
@@ -9,7 +11,17 @@ from bench.environments import registry
 from bench.environments.base import Stage
 from bench.environments.place import Place
 
-__all__ = ["ask", "prepared"]
+__all__ = ["ask", "one_daemon", "prepared"]
+
+LOCK = "/tmp/dockerd.lock"
+
+
+@contextlib.contextmanager
+def one_daemon() -> Iterator[None]:
+    """One dockerd at a time on this machine, whoever tests."""
+    with open(LOCK, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def ask(place: Place, way: str, address: str, port: int) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import absent
 import guest
 import pytest
 
@@ -100,6 +101,7 @@ def judge(mode: str, runs: Runs, told: list[str]) -> None:
     if inner.failed:
         parts = [f"--- {mode}: {name}\n{why}" for name, why in inner.failed.items()]
         pytest.fail("\n".join([f"{len(inner.failed)} failed in the guest", *parts]), pytrace=False)
+    assert not absent.unexpected(mode, inner.skipped), "skipped, though this guest is not known to lack it"
     assert inner.passed, f"no test ran in the guest:\n{outcome.output}"
     assert outcome.code == 0, f"no test failed, but pytest ended with {outcome.code}:\n{outcome.output}"
 
@@ -123,3 +125,11 @@ def test_in_the_matrix(mode: str, guest_kernel: str, runs: Runs, told: list[str]
 def test_every_mode_is_in_the_tables() -> None:
     assert set(MATRIX_TESTS) == set(guest.MODES)
     assert {mode for mode in guest.MODES if kind(mode) == "uml"} == set(GUEST_TESTS)
+    assert set(absent.ABSENT) <= set(guest.MODES)
+
+
+def test_a_skip_for_a_new_reason_is_told() -> None:
+    known = {"a": "this kernel has no PSI", "b": "no hugetlb"}
+    assert absent.unexpected("unified", known) == {}
+    assert absent.unexpected("bookworm", known) == known
+    assert absent.unexpected("unified", {"c": "virtiofsd not installed", "d": "no PSI here"}) != {}
