@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from bench import __main__ as front
-from bench import everything, samples
+from bench import counting, everything, samples
 from bench.everything import Part
+from bench.micro import arms
+from bench.workloads import catalogue
 
 ROOT = Path(front.__file__).parent.parent
 ENCRYPT = ("run", "--workloads", "encrypt", "--environments", "bare", "--size", "tiny", "--own-programs")
@@ -98,3 +100,17 @@ def test_mistakes_are_one_line_and_nothing_is_begun(options: tuple[str, ...], sa
     assert len(done.stderr.splitlines()) == 1
     assert said in done.stderr
     assert done.stdout == ""
+
+
+def test_micro_has_every_arm_that_what_is_timed_is_made_of() -> None:
+    chosen = {wish.key for wish in arms.chosen(arms.every(), arms.answering())}
+    for kind in ("minictr", "docker", "lxc"):
+        wanted = {key for part in arms.parts(kind, lan=True) for key in (part.arm, part.over)}
+        wanted |= {part.arm.removesuffix(arms.WHOLE) for part in arms.wholes_of(kind)}
+        assert wanted <= chosen, kind
+    words = everything.micro()
+    assert words[words.index("--arms") + 1].split(",") == arms.answering()
+    operations = set(words[words.index("--operations") + 1].split(","))
+    assert operations == set(counting.PRICED) and "append_4k" in operations
+    (count,) = (part for part in everything.parts("small") if part.name == "count")
+    assert {word.partition(":")[0] for word in count.words[2].split(",")} == set(catalogue.WORKLOADS)
