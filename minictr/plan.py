@@ -65,6 +65,7 @@ ORDER: tuple[tuple[int, tuple[str, ...], str], ...] = (
     (SETUP, ("timens.unshare",), "as the caller's user, who owns /proc/self until the next steps change that"),
     (SETUP, ("disable_userns.write_file",), "with the privilege that is dropped later; needs the host's /proc"),
     (SETUP, ("timens.write_file",), "offsets must be there before the first process is inside; needs the host's /proc"),
+    (SETUP, ("timens.setns_time",), "with the privilege over what was just made; needs the host's /proc"),
     (SETUP, ("join.setgroups",), "in a user namespace that denies setgroups they could not be dropped any more"),
     (SETUP, ("join.setns",), "all at once, while the caller's privilege is there for those that others own"),
     (SETUP, ("userns.setns",), "gives the privilege that joining the others needs"),

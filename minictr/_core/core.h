@@ -11,6 +11,7 @@ enum mc_op_kind {
     MC_OP_SIGRESET,
     MC_OP_UNSHARE,
     MC_OP_SETNS,
+    MC_OP_SETNS_TIME,
     MC_OP_ENTER_ROOT,
     MC_OP_PROPAGATION,
     MC_OP_OPEN_TREE,
@@ -94,7 +95,7 @@ enum mc_path_flag { MC_MKDIR = 1, MC_MKFILE = 2, MC_RECURSIVE = 4, MC_NOFOLLOW =
 enum mc_etc_flag { MC_ETC_TREE = 1, MC_ETC_SEALED = 2 };
 
 /* flags of init: keep the parent death signal; fork with a copy of the memory (a new time namespace needs it) */
-enum mc_init_flag { MC_INIT_DIE_WITH_PARENT = 1, MC_INIT_COPY = 2 };
+enum mc_init_flag { MC_INIT_DIE_WITH_PARENT = 1 };
 
 /* flags of fork: the child's parent is ours (CLONE_PARENT); or nobody, as we leave when it runs */
 enum mc_fork_flag { MC_FORK_SIBLING = 1, MC_FORK_ORPHAN = 2 };

@@ -188,8 +188,7 @@ long mc_op_init(struct mc_machine *m, struct mc_op *op)
     payload.first = *m->current + 1;
     payload.init = MC_CALL0(__NR_getpid);
     mc_zero(&args, sizeof(args));
-    /* fork(2)-like for a time namespace: with CLONE_VM the child would stay in the old one (time_namespaces(7)) */
-    args.flags = flags & MC_INIT_COPY ? 0 : CLONE_VM;
+    args.flags = CLONE_VM;
     args.exit_signal = SIGCHLD;
     args.stack = (uint64_t)(uintptr_t)payload_stack;
     args.stack_size = sizeof(payload_stack);

@@ -5,7 +5,7 @@
 #define MC_OPS(X) \
     X(PDEATHSIG, pdeathsig) X(BARRIER, barrier) X(CGROUP_ENTER, cgroup_enter) X(SUBREAPER, subreaper) \
     X(SIGRESET, sigreset) \
-    X(UNSHARE, unshare) X(SETNS, setns) X(ENTER_ROOT, enter_root) X(PROPAGATION, propagation) X(OPEN_TREE, open_tree) \
+    X(UNSHARE, unshare) X(SETNS, setns) X(SETNS_TIME, setns_time) X(ENTER_ROOT, enter_root) X(PROPAGATION, propagation) X(OPEN_TREE, open_tree) \
     X(FSMOUNT, fsmount) X(ADOPT, adopt) X(OVERLAY, overlay) \
     X(OVERLAY_TREES, overlay_trees) X(SETATTR, setattr) X(ROOT_ATTACH, root_attach) \
     X(PIVOT_ROOT, pivot_root) X(CHROOT, chroot) X(MOUNT, mount) X(ATTACH, attach) X(VERIFY_MOUNT, verify_mount) \

@@ -35,7 +35,10 @@ _Noreturn void mc_main(long *stack);
 int mc_number(const char *text);
 
 /* process.c: what the stub, the monitor and the extension have in common */
+enum { MC_REALTIME = 0, MC_MONOTONIC_RAW = 4 }; /* linux/time.h */
 uint64_t mc_now(void);
+uint64_t mc_clock(int clock);
+extern uint64_t mc_moved; /* by how much the time namespace this process entered moves CLOCK_MONOTONIC_RAW */
 long mc_above_stdio(long fd);
 long mc_write_all(int fd, const char *data, size_t length);
 long mc_close_others(const int32_t *keep, uint32_t n_keep);
@@ -84,7 +87,7 @@ long mc_run(struct mc_machine *m, uint32_t first);
 
 /* one function an op; the table in interp.c names them all */
 mc_op_fn mc_op_pdeathsig, mc_op_barrier, mc_op_cgroup_enter, mc_op_subreaper, mc_op_sigreset;
-mc_op_fn mc_op_unshare, mc_op_setns, mc_op_enter_root;
+mc_op_fn mc_op_unshare, mc_op_setns, mc_op_setns_time, mc_op_enter_root;
 mc_op_fn mc_op_propagation, mc_op_open_tree, mc_op_fsmount, mc_op_adopt, mc_op_overlay, mc_op_setattr;
 mc_op_fn mc_op_overlay_trees, mc_op_verify_no_userns;
 mc_op_fn mc_op_root_attach, mc_op_pivot_root, mc_op_chroot;

@@ -28,7 +28,7 @@ struct mc_batch {
 uint64_t mc_wall_clock(void)
 {
     int64_t now[2] = {0, 0};
-    mc_raw(__NR_clock_gettime, 0 /* CLOCK_REALTIME */, (long)now, 0, 0, 0, 0);
+    mc_raw(__NR_clock_gettime, MC_REALTIME, (long)now, 0, 0, 0, 0);
     return (uint64_t)now[0] * MC_SECOND + (uint64_t)now[1];
 }
 

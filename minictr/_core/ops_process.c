@@ -65,10 +65,34 @@ static long spent(struct mc_machine *m, long ret, int64_t fd)
     return ret;
 }
 
+/* setns(2). A time namespace moves the clock that ops are stamped with. The stamps stay those of the namespace before:
+ * by how much it moved is told by the clock that no time namespace has. */
+static long enter(const struct mc_machine *m, int fd, int64_t flags)
+{
+    if (!m->region || !(flags & CLONE_NEWTIME))
+        return MC_CALL2(__NR_setns, fd, flags);
+    uint64_t before = mc_clock(MC_MONOTONIC_RAW) - mc_clock(MC_REALTIME);
+    long ret = MC_CALL2(__NR_setns, fd, flags);
+    mc_moved += mc_clock(MC_MONOTONIC_RAW) - mc_clock(MC_REALTIME) - before;
+    return ret;
+}
+
 long mc_op_setns(struct mc_machine *m, struct mc_op *op)
 {
     mc_root_changes(); /* a mount namespace brings its own */
-    return spent(m, MC_CALL2(__NR_setns, op->arg[0], op->arg[1]), op->arg[0]);
+    return spent(m, enter(m, (int)op->arg[0], op->arg[1]), op->arg[0]);
+}
+
+/* A time namespace that was unshared is for children only; before Linux 6.2 execve(2) does not enter it either, and the
+ * program would have the host's clocks. */
+long mc_op_setns_time(struct mc_machine *m, struct mc_op *op MC_UNUSED)
+{
+    long fd = MC_CALL4(__NR_openat, AT_FDCWD, "/proc/self/ns/time_for_children", MC_O_CLOEXEC, 0);
+    if (fd < 0)
+        return fd;
+    long ret = enter(m, (int)fd, CLONE_NEWTIME);
+    mc_close((int)fd);
+    return ret;
 }
 
 long mc_op_enter_root(struct mc_machine *m, struct mc_op *op)

@@ -5,11 +5,18 @@
 
 MC_THREAD int mc_failed_nr;
 
-uint64_t mc_now(void)
+uint64_t mc_moved;
+
+uint64_t mc_clock(int clock)
 {
     int64_t now[2] = {0, 0};
-    mc_raw(__NR_clock_gettime, 4 /* CLOCK_MONOTONIC_RAW */, (long)now, 0, 0, 0, 0);
+    mc_raw(__NR_clock_gettime, clock, (long)now, 0, 0, 0, 0);
     return (uint64_t)now[0] * 1000000000ULL + (uint64_t)now[1];
+}
+
+uint64_t mc_now(void)
+{
+    return mc_clock(MC_MONOTONIC_RAW) - mc_moved;
 }
 
 long mc_write_all(int fd, const char *data, size_t length)

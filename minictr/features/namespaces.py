@@ -34,7 +34,7 @@ AUTO = "auto"  # a map that is decided at the start
 LEASED = (-1, -1)  # as (uid, gid): root of a user namespace with such maps
 AUTO_MAX = 1 << 24  # ids of an automatic range: 256 times what a distribution gives a user
 ID_MAP_ROWS = 340  # UID_GID_MAP_MAX_EXTENTS, linux/user_namespace.h; Linux 4.15
-# The features that give the container a group of its own: the classes of minictr.features.cgroups and cgroup_devices
+# The features that give the container a group of its own: classes of features/controllers, cgroups, cgroup_devices
 GROUPED = frozenset(
     "memory cpu cpuset pids io devices hugetlb rdma misc freezer named_cgroup cgroup_conf cgroup".split()
 )
@@ -213,8 +213,7 @@ class TimeNamespace(Namespace):
     """The monotonic and boot clocks moved by an offset. Linux 5.6, time_namespaces(7).
 
     ``monotonic`` and ``boottime`` are seconds, whole or not, added to what the host shows. The offsets must be written
-    before any process is inside, so the child unshares, writes, and the fork made by ``init`` is the first one in;
-    without ``init`` the program itself enters as it is executed (Linux 6.2).
+    before any process is inside, so the child unshares, writes, and goes in by setns(2).
     """
 
     NAME = "timens"
@@ -245,6 +244,7 @@ class TimeNamespace(Namespace):
             about = f"monotonic {self.monotonic:+g} s, boottime {self.boottime:+g} s"
             path = "/proc/self/timens_offsets"
             yield self.step("write_file", SETUP, about, path=path, data=data.encode(), magic=PROC_SUPER_MAGIC)
+        yield self.step("setns_time", SETUP, "in: unshare(2) moves children only")
 
 
 def offset_row(clock: str, seconds: float) -> str:

@@ -20,7 +20,7 @@ ADDR_NO_RANDOMIZE = 0x0040000  # linux/personality.h
 RLIM_INFINITY = -1  # asm-generic/resource.h, as a signed number
 RLIM_MAX = (1 << 63) - 1
 MKDIR = 1  # enum mc_path_flag of the core
-DIE_WITH_PARENT, COPY = 1, 2  # enum mc_init_flag of the core
+DIE_WITH_PARENT = 1  # enum mc_init_flag of the core
 CONSOLE_BIND = 1  # enum mc_console_flag of the core
 ARG_STRLEN_MAX = 32 * 4096 - 1  # MAX_ARG_STRLEN, linux/binfmts.h: one string of argv or the environment
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # docker's default
@@ -383,7 +383,7 @@ class Init(Feature):
     SUMMARY = "a small PID 1 that reaps orphans and forwards signals"
 
     def steps(self, ctx: Context) -> Iterator[Step]:
-        flags = (DIE_WITH_PARENT if ctx.has("pdeathsig") else 0) | (COPY if own(ctx, "timens") else 0)
+        flags = DIE_WITH_PARENT if ctx.has("pdeathsig") else 0
         if not own(ctx, "pid"):
             yield self.step("subreaper", SETUP)
             # nothing else ends the program with its init; again in LOCK, for a user change clears it

@@ -49,6 +49,7 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     # --- namespaces ---
     "unshare": ("flags:i",),  # unshare(2)
     "setns": ("fd:f", "flags:i"),  # setns(2); the descriptor, of a namespace or a pidfd (Linux 5.8), is closed
+    "setns_time": (),  # into the time namespace that was unshared, which else is for children only
     "enter_root": ("fd:f",),  # fchdir, chroot; the descriptor is closed
     # --- mounts: host paths (before the root is changed) ---
     "propagation": ("path:s", "flags:i"),  # mount(2) with MS_REC|MS_PRIVATE and so on

@@ -112,6 +112,17 @@ def test_time_offsets(box, sh, without):
     assert monotonic == pytest.approx(time.clock_gettime(time.CLOCK_MONOTONIC), abs=5)
 
 
+@pytest.mark.parametrize("without", [(), ("init",)], ids=["with init", "without init"])
+def test_moved_clocks_do_not_move_the_timeline(box, without):
+    """Stamps are of the caller's clock from the first to the last, whatever the program's own clocks say."""
+    moved = box.without(*without).with_(mc.TimeNamespace(monotonic=-3 if without else 1_000_000))
+    begin = time.monotonic()
+    rows = moved.run(["true"]).timeline.rows
+    took_us = (time.monotonic() - begin) * 1e6
+    assert "setns_time" in [row.call for row in rows]
+    assert all(0 <= row.start_us <= took_us and -1 <= row.duration_us <= took_us for row in rows)
+
+
 def test_net_is_empty_but_for_loopback(box, sh):
     assert sh(box, "ls /sys/class/net") == "lo"
     assert sh(box, "cat /sys/class/net/lo/operstate") == "unknown"  # what an lo that is up says of itself
