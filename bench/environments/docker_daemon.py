@@ -56,10 +56,11 @@ class Daemon:
         self.process: subprocess.Popen[bytes] | None = None
         self.mark = f"minictr-bench-{os.getpid()}-{place.name}"
         self.home = place.path("docker")
+        self.run = f"/run/{self.mark}"  # a socket's path has 107 bytes at most (unix(7)): --scratch may be longer
 
     @property
     def socket(self) -> str:
-        return f"unix://{self.home}/socket"
+        return f"unix://{self.run}/socket"
 
     def docker(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """A command of the client, to its end. EnvironmentBroken with its words when it fails."""
@@ -73,6 +74,13 @@ class Daemon:
         if pid := foreign(self.place.stage.directory):
             raise EnvironmentBroken(f"a dockerd runs already, as process {pid}: stop it, the bench starts its own")
         os.makedirs(self.home, exist_ok=True)
+        os.makedirs(self.run, mode=0o700, exist_ok=True)
+        self._begin()
+        tar = f"tar -C {self.place.stage.rootfs} -cf - ."
+        command = f"{tar} | {' '.join(self.command('import', '-', self.IMAGE))}"
+        self.place.tool("sh", "-c", command, timeout=600.0)
+
+    def _begin(self) -> None:
         words = [
             "dockerd",
             "--host",
@@ -80,7 +88,7 @@ class Daemon:
             "--data-root",
             f"{self.home}/data",
             "--exec-root",
-            f"{self.home}/run",
+            self.run,
         ]
         words += ["--pidfile", f"{self.home}/pid", "--storage-driver", self.storage, "--cgroup-parent", f"/{self.mark}"]
         with open(f"{self.home}/log", "wb") as log, self.place.lan.inside():
@@ -93,9 +101,6 @@ class Daemon:
                 start_new_session=True,
             )
         self._wait()
-        tar = f"tar -C {self.place.stage.rootfs} -cf - ."
-        command = f"{tar} | {' '.join(self.command('import', '-', self.IMAGE))}"
-        self.place.tool("sh", "-c", command, timeout=600.0)
 
     def _wait(self) -> None:
         assert self.process is not None
@@ -115,9 +120,9 @@ class Daemon:
 
     def processes(self) -> list[int]:
         """dockerd, its containerd and their shims: all that have our directory in their command lines."""
-        home = f"{self.home}/".encode()
-        names = filter(str.isdecimal, os.listdir("/proc"))
-        return [int(name) for name in names if home in read(f"/proc/{name}/cmdline") and int(name) != os.getpid()]
+        ours = (f"{self.home}/".encode(), f"{self.run}/".encode())
+        lines = {int(name): read(f"/proc/{name}/cmdline") for name in filter(str.isdecimal, os.listdir("/proc"))}
+        return [pid for pid, line in lines.items() if pid != os.getpid() and any(path in line for path in ours)]
 
     def signal(self, number: int) -> None:
         """To each of them: STOP makes it cost nothing, CONT lets it go on."""
@@ -128,6 +133,7 @@ class Daemon:
     def stop(self) -> list[str]:
         """End it and remove what it left, also when it was killed; a line for what would not go."""
         if self.process is None:
+            shutil.rmtree(self.run, ignore_errors=True)
             return []
         self.signal(signal.SIGCONT)
         if self.alive():
@@ -137,6 +143,7 @@ class Daemon:
         self._kill()
         self.process.wait()
         self.process = None
+        shutil.rmtree(self.run, ignore_errors=True)
         return [f"{self.place.name}: cgroup {path} does not go" for path in remove_cgroups(self.mark, hierarchies())]
 
     def _kill(self) -> None:

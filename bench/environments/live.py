@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 MARK = b"\n@minictr-bench "
 FOUND_WITHIN = 60.0  # seconds for a container to start
 GONE_WITHIN = 60.0  # and to be removed when its job is over
+UNHEARD = 30.0  # from a job's end until the clock has said so: it cannot, where its disk is full
 STEP = 0.001  # seconds between two looks while something is about to happen
 IDLE = 0.02
 LISTENING = "0A"  # /proc/net/tcp: TCP_LISTEN of net/tcp_states.h
@@ -151,7 +152,12 @@ class Live:
             if self._command >= 0 and not _ready(self._command, timeout):
                 raise EnvironmentBroken(f"{self.place.name}: not over after {timeout:.0f} s: it was killed")
             assert self._child is not None
+            last = time.monotonic()
             while not self._reported():
+                if self._command < 0 and read(f"/proc/{self.pid}/task/{self.pid}/children").strip():
+                    last = time.monotonic()  # it was over before it could be watched, or is not over yet
+                if time.monotonic() - last > UNHEARD:
+                    raise EnvironmentBroken(f"{self.place.name}: {self._unheard()}")
                 if self._child.poll() is not None and not self._reported():
                     raise EnvironmentBroken(f"{self.place.name}: ended before its job: {self._said()}")
                 if time.monotonic() > max(deadline, time.monotonic() + STEP if self._command >= 0 else 0):
@@ -159,6 +165,14 @@ class Live:
                 time.sleep(STEP if self._command >= 0 else IDLE)
             self._ran = self._over()
         return self._ran
+
+    def _unheard(self) -> str:
+        """Why there is no report of a job that is over."""
+        path = os.path.dirname(self._err.name)
+        disk = os.statvfs(path)
+        full = disk.f_bavail * disk.f_frsize < 1 << 20
+        why = f"no room is left on the disk of {path}" if full else f"{UNHEARD:.0f} s after its end"
+        return f"the job is over, and its clock's report did not come: {why}"
 
     def stop(self) -> Ran:
         """End the job with TERM, as a server is ended."""

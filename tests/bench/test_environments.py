@@ -13,7 +13,7 @@ import pytest
 from places import ask
 
 from bench import rootfs
-from bench.environments import bare, ours, registry
+from bench.environments import bare, live, ours, registry
 from bench.environments.base import WORK, Bind, EnvironmentBroken, Job
 from bench.environments.live import read
 from bench.environments.place import STEERING, Place
@@ -226,6 +226,26 @@ def seen(word: str, *, wanted: bool) -> bool:
         if found is wanted or time.monotonic() > deadline:
             return found
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize("script", ["sleep 0.3", "true"])
+def test_a_disk_that_fills_up_under_a_job_is_told(
+    minictr: ours.Minictr, small_disk: Path, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    """The clock cannot write its report there: the arm breaks in one line, and nothing waits for the job's timeout."""
+    monkeypatch.setattr(live, "UNHEARD", 0.5)
+    job = Job(("sh", "-c", script), timeout=100)
+    minictr.fresh(job)
+    path = minictr.path
+    monkeypatch.setattr(
+        minictr, "path", lambda *names: str(small_disk / "err") if names == ("stderr",) else path(*names)
+    )
+    room = os.statvfs(small_disk)
+    (small_disk / "filler").write_bytes(b"x" * room.f_bavail * room.f_frsize)
+    began = time.monotonic()
+    with pytest.raises(EnvironmentBroken, match="its clock's report did not come: no room is left on the disk of "):
+        minictr.run(job)
+    assert time.monotonic() - began < 60
 
 
 def test_leaving_a_server_ends_it(place: Place) -> None:
