@@ -227,4 +227,4 @@ def held(one: Experiment, arms: Mapping[tuple[str, str], Arm]) -> tuple[Comparis
     steps = [
         compare(one.place, one.name, one.value, one.columns, upper, ground[upper] or below[upper]) for upper in names
     ]
-    return judged(steps, one.gates)
+    return judged(steps, one.gates, one.busy)

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from bench import design, steps
 from bench.ablate.words import GROUPS
-from bench.analysis import FASTER, SLOWER, Comparison, Experiment, Key, judged, judged_as
+from bench.analysis import FASTER, SLOWER, Comparison, Experiment, Key, judged, judged_as, shut
 from bench.samples import Arm
 from bench.steps import TOGETHER, Like, Logs, Sets, Shares, compared, logs_of
 
@@ -112,10 +112,10 @@ def _settled(
     for each in drafts:
         step = by_pair.get(like.get((each.arm, each.base), ("", "")))
         if step is not None:
-            done[each.arm, each.base] = judged_as(each, step, one.gates)
+            done[each.arm, each.base] = judged_as(each, step, shut(step, one.gates, one.busy))
         else:
             new.append(each)
-    fresh = {(each.arm, each.base): each for each in judged(new, one.gates)}
+    fresh = {(each.arm, each.base): each for each in judged(new, one.gates, one.busy)}
     return done | fresh, set(fresh)
 
 

@@ -13,7 +13,7 @@ from typing import IO, Any, ClassVar
 
 import minictr as mc
 from bench.environments import state
-from bench.environments.base import WORK, Bind, EnvironmentBroken, Job, Ran, Stage
+from bench.environments.base import WORK, Bind, EnvironmentBroken, Held, Job, Ran, Stage
 from bench.environments.live import Child, Group, Live
 from bench.lan import Lan
 from bench.rootfs import TIMED
@@ -101,7 +101,7 @@ class Place:
             live.go()
             return live.wait(job.timeout)
 
-    def start(self, job: Job) -> Live:
+    def start(self, job: Job) -> Held:
         live = self._live(job)
         try:
             live.go()
@@ -112,9 +112,13 @@ class Place:
             raise
         return live
 
-    def _live(self, job: Job) -> Live:
+    def _live(self, job: Job) -> Held:
         if job != self.job:
             raise EnvironmentBroken(f"{self.name}: fresh() was for another job, or there was none")
+        return self.hold(job)
+
+    def hold(self, job: Job) -> Held:
+        """Start JOB, held before its first instruction, and read its state."""
         return Live(self, job).begin()
 
     def planned(self, job: Job) -> dict[str, Any]:
@@ -220,7 +224,7 @@ class Place:
     def command(self, job: Job) -> list[str]:
         raise NotImplementedError
 
-    def popen(self, command: Sequence[str], stdout: IO[bytes], stderr: IO[bytes], **options: Any) -> Child:
+    def popen(self, command: Sequence[str], stdout: IO[bytes], stderr: IO[bytes], **options: Any) -> Group:
         """COMMAND on the machine of our lan, in a session of its own: a Ctrl-C is ours to pass on."""
         with self.lan.inside():
             return Group(

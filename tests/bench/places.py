@@ -24,11 +24,13 @@ def one_daemon() -> Iterator[None]:
         yield
 
 
-def ask(place: Place, way: str, address: str, port: int) -> str:
-    """What a client of the far machine, or of the machine itself, is answered."""
-    argv = ["socat", "-T5", "-", f"TCP:{address}:{port},connect-timeout=5"]
+def ask(place: Place, way: str, address: str, port: int, *, seconds: int = 5) -> str:
+    """What a client of the far machine, or of the machine itself, is answered within SECONDS."""
+    argv = ["socat", f"-t{seconds}", f"-T{seconds}", "-", f"TCP:{address}:{port},connect-timeout={seconds}"]
     command = place.lan.command(argv, "client" if way == "client" else "host")
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=4 * seconds + 10
+    )
     return done.stdout + done.stderr
 
 

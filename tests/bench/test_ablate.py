@@ -204,7 +204,7 @@ METHODS = {"loo": loo, "nginx": crossed, "factorial": factorial, "screen": scree
 SHUT = {
     "open": ({}, {}, ""),
     "few blocks": ({"blocks": 4}, {}, "4 of 5 blocks"),
-    "noisy blocks": ({"noisy": 5}, {}, "busy in 5 of 10 blocks"),
+    "noisy blocks": ({"noisy": 5}, {}, "the machine was busy in"),
     "load": ({}, {"load_before": 9.0}, "load average 9.00"),
     "steal": ({}, {"steal": 0.3}, "stolen"),
     "pressure": ({}, {"pressure_before": 50.0}, "tasks waited for a cpu"),

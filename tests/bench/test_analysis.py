@@ -59,7 +59,7 @@ TWINS = {"bare": 1.0, "bare-again": 1.0}
         (Made().blocks("w/x", {"bare": 1, "bare-again": 1.03, "slow": 1.2}).end(), "A/A: bare differs from itself by"),
         (Made().blocks("w/x", {"bare": 1, "slow": 1.2}).end(), "no second bare arm: no A/A check"),
         (Made().blocks("w/x", {**TWINS, "slow": 1.2}, blocks=4).end(), "4 of 5 blocks"),
-        (Made().blocks("w/x", {**TWINS, "slow": 1.2}, noisy=3).end(), "busy in 3 of 10 blocks"),
+        (Made().blocks("w/x", {**TWINS, "slow": 1.2}, noisy=3).end(), "busy in 9 of 30 samples"),
         (Made().blocks("w/x", {**TWINS, "slow": 1.2}).end(load_before=6.0), "load average 6.00"),
         (Made().blocks("w/x", {**TWINS, "slow": 1.2}).end(steal=0.05), "5.0% of the cpu time stolen"),
         (Made().blocks("w/x", {**TWINS, "slow": 1.2}).end(pressure_before=50.0), "tasks waited for a cpu"),
@@ -76,6 +76,28 @@ def test_a_shut_gate_leaves_no_number_alone(tmp_path: Path, made: Made, reason: 
 def test_few_disturbed_blocks_are_borne(tmp_path: Path) -> None:
     found = one(Made().blocks("w/x", {**TWINS, "slow": 1.2}, noisy=2).end(), tmp_path)
     assert verdicts(found) == {"slow": SLOWER}
+
+
+def test_what_disturbed_one_arm_is_no_matter_of_the_others(tmp_path: Path) -> None:
+    arms = {**TWINS, "slow": 1.2, "dear": 1.3}
+    found = one(Made(seed=2).blocks("w/x", arms, noisy=4, only="slow").end(), tmp_path)
+    assert verdicts(found) == {"slow": UNRESOLVED, "dear": SLOWER}
+    (slow,) = [each for each in found.comparisons if each.arm == "slow"]
+    assert "the machine was busy in 4 of 10 samples" in slow.words
+    for floor in TWINS:  # but what disturbed the floor, or the check, is in all figures
+        found = one(Made(seed=2).blocks("w/x", arms, noisy=4, only=floor).end(), tmp_path)
+        assert verdicts(found) == {"slow": UNRESOLVED, "dear": UNRESOLVED}
+
+
+def test_minictr_is_held_against_its_peers_in_the_same_blocks(tmp_path: Path) -> None:
+    arms = {**TWINS, "minictr": 1.01, "lxc": 1.01, "docker": 1.1, "podman": 1.3}
+    found = analysis.against_peers(one(Made().blocks("w/x", arms).end(), tmp_path))
+    assert [(each.arm, each.base, each.verdict) for each in found] == [
+        ("minictr", "lxc", NO_COST), ("minictr", "docker", FASTER)
+    ]  # fmt: skip
+    shut = one(Made().blocks("w/x", arms, noisy=4, only="docker").end(), tmp_path)
+    assert [each.verdict for each in analysis.against_peers(shut)] == [NO_COST, UNRESOLVED]
+    assert analysis.against_peers(one(Made().blocks("w/x", {**TWINS, "docker": 1.1}).end(), tmp_path)) == ()
 
 
 def test_others_are_no_gate_where_samples_have_their_own_noise(tmp_path: Path) -> None:

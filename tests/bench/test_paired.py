@@ -10,6 +10,8 @@ import pytest
 from bench import paired
 from bench.paired import Effect
 
+pytestmark = pytest.mark.beside
+
 
 def normal(rng: random.Random, count: int, mean: float = 0.0, deviation: float = 1.0) -> tuple[float, ...]:
     return tuple(rng.gauss(mean, deviation) for _ in range(count))

@@ -16,7 +16,7 @@ SMALL = (
     r"this kernel has no PSI",
     r"temporary files are not on a disk",
 )
-NO_V2 = (r"this machine has no (unified|raw) controller", r"no cgroup v2 with a controller here", r"v1 has no delegation")
+NO_V2 = (r"this machine has no (unified|raw) controller", r"no cgroup v2 with a controller here")
 ONLY_V2 = (
     r"this machine has no named:systemd controller",
     r"v2's device program: test_cgroup_device_program",
@@ -26,13 +26,15 @@ OTHER_ABI = (  # of calls; User-mode Linux is x86_64 alone
     r"not exercisable here: no i386 emulation in this kernel",
     r"not exercisable here: ENOSYS: (perf_event_open|keyctl by x32) is not in this kernel, or a filter says so",
 )
+NO_SWITCH = (r"this kernel has no kernel\.apparmor_restrict_unprivileged_userns",)  # Ubuntu's
+ORDINARY = (r"no Landlock in this kernel: .*", r"fuse-overlayfs or /dev/fuse is not here", *NO_SWITCH)
 ABSENT: dict[str, tuple[str, ...]] = {
-    "unified": (*SMALL, *ONLY_V2),
+    "unified": (*SMALL, *ONLY_V2, *ORDINARY),
     "v1": (*SMALL, *NO_V2, *OTHER_ABI),
     "hybrid": SMALL,
     "apparmor": (r"apparmor is live here",),
     "selinux": (r"selinux is live here",),
-    "bookworm": (r"this kernel has Landlock ABI 2, the test needs [3-9]", *ONLY_V2),
+    "bookworm": (r"this kernel has Landlock ABI 2, the test needs [3-9]", *ONLY_V2, *NO_SWITCH),
     "bookworm-backports": (r"this kernel has Landlock ABI 6, the test needs [7-9]",),
     "bookworm-v1": NO_V2,
 }
