@@ -110,7 +110,7 @@ def test_a_busy_machine_and_a_run_that_nobody_knows_resolve_nothing() -> None:
         for it in timed(0.58)
     ]
     ((_, _, found),) = closing.closures([*micro_records(), *loud, *counts()])
-    assert not isinstance(found, str) and "busy in 8 of 8 blocks" in found.why
+    assert not isinstance(found, str) and "busy in 24 of 24 samples" in found.why
     assert {line.verdict for line in found.lines} == {"unresolved"}
     unknown = [it for it in timed(0.58) if not isinstance(it, samples.Run)]
     ((_, _, found),) = closing.closures([*micro_records(), *unknown, *counts()])
