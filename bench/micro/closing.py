@@ -121,33 +121,24 @@ def same_bare(experiment: str, table: Mapping[str, Mapping[tuple[str, int], floa
 
 
 def noise(records: Sequence[samples.Record]) -> dict[str, str]:
-    """experiment -> why the machine was too busy for it; of the micro tier as a whole, by MICRO.
-
-    Of the micro tier samples are counted and not blocks: one of forty arms is disturbed in nearly every block, and that
-    is in the figures of this arm alone.
-    """
+    """experiment -> why the machine was too busy for it, or "EXPERIMENT ARM" -> for that arm of it; of the micro tier
+    as a whole, by MICRO."""
     runs = {it.id: it for it in records if isinstance(it, samples.Run)}
     quiets = {it.run: it.quiet for it in records if isinstance(it, samples.End)}
     mine: dict[str, list[samples.Sample]] = {}
-    places: dict[tuple[str, int, str], int] = {}
     for it in records:
-        if not isinstance(it, samples.Sample) or it.discarded:
-            continue
-        if not it.experiment.startswith(MICRO):
-            mine.setdefault(it.experiment, []).append(it)
-            continue
-        where = it.experiment.rpartition("/")[0]
-        place = places.setdefault((it.run, it.block, f"{where}/{it.arm}"), len(places))
-        mine.setdefault(MICRO, []).append(dataclasses.replace(it, block=place))
-
-    def why(name: str, them: Sequence[samples.Sample]) -> str:
+        if isinstance(it, samples.Sample) and not it.discarded:
+            mine.setdefault(MICRO if it.experiment.startswith(MICRO) else it.experiment, []).append(it)
+    found = {}
+    for name, them in mine.items():
         unknown = sorted({it.run for it in them} - runs.keys())
         if unknown:
-            return f"run {unknown[0]} has no record of its own"
-        told = analysis.noise_gate(them, runs, quiets)
-        return told.replace(" blocks (", " samples (") if name == MICRO else told
-
-    return {name: told for name, them in mine.items() if (told := why(name, them))}
+            found[name] = f"run {unknown[0]} has no record of its own"
+            continue
+        found[name] = analysis.noise_gate(them, runs, quiets)
+        if name != MICRO:
+            found.update({f"{name} {arm}": why for arm, why in analysis.busy_arms(them).items()})
+    return {name: why for name, why in found.items() if why}
 
 
 def closures(records: Sequence[samples.Record]) -> list[tuple[str, str, Closure | str]]:
@@ -157,11 +148,13 @@ def closures(records: Sequence[samples.Record]) -> list[tuple[str, str, Closure 
     found: list[tuple[str, str, Closure | str]] = []
     for experiment, table in walls(records).items():
         gates = [*filter(None, (same_bare(experiment, table), busy.get(experiment, ""))), *micro]
+        gates += [busy[key] for arm in (samples.BARE, samples.AGAIN) if (key := f"{experiment} {arm}") in busy]
         bare = table.get(samples.BARE, {}).values()
         for arm in table:
             times = counted.get(counted_as(experiment), {})
             if arms.parts(arm, lan=False):
-                made = closed(arm, unit, times, losses(table, arm), bare=mean(bare), gates=gates)
+                own = [busy[key]] if (key := f"{experiment} {arm}") in busy else []
+                made = closed(arm, unit, times, losses(table, arm), bare=mean(bare), gates=[*gates, *own])
                 if isinstance(made, Closure):
                     made = dataclasses.replace(made, note=known.get(counted_as(experiment), ""))
                 found.append((experiment, arm, made))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from bench.micro import program
 from minictr.kernel import nftables
 
 sys.path.append(str(Path(__file__).parent))  # known.py: results with a known truth; places.py: environments
@@ -34,3 +37,13 @@ def small_disk(tmp_path: Path, requires) -> Iterator[Path]:
         yield path
     finally:
         subprocess.run(["umount", str(path)], check=True)
+
+
+@pytest.fixture(scope="module")
+def programs() -> Iterator[Path]:
+    """The programs of the micro tier, micro and counter, and the files that micro works on, at /data below it."""
+    with tempfile.TemporaryDirectory(prefix="minictr-test-micro-", dir="/var/tmp") as path:
+        program.furnish(path, program.LIGHT)
+        program.compiled(path, "counter")
+        os.mkdir(f"{path}/work")
+        yield Path(path)
