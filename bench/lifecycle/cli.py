@@ -84,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=positive, default=60, help="counted rounds (default: 60)")
     parser.add_argument("--quick", action="store_const", dest="rounds", const=15, help="15 rounds")
     parser.add_argument("--warmup", type=natural, default=5, help="rounds dropped at the start (default: 5)")
-    parser.add_argument("--arms", type=arm_names, default="", metavar="A,B", help=f"of: {', '.join(run.ARMS)}")
+    parser.add_argument("--arms", type=arm_names, metavar="A,B", help=f"of: {', '.join(run.ARMS)}")
     parser.add_argument("--ballast-mb", type=ballast, default=200, metavar="N", help="heap of the Python process")
     parser.add_argument("--rootfs", default="", metavar="DIR", help="default: a small one made for the run")
     parser.add_argument("--seed", type=natural, help="of the order and the intervals (default: a new one, printed)")
@@ -167,9 +167,8 @@ def kept(options: argparse.Namespace, verb: str, **arguments: Any) -> Iterator[C
 
 def main(options: argparse.Namespace) -> int:
     """Exit code: 0 measured, 1 the floor could not be measured or something leaked, 2 the run could not begin."""
-    options.arms_given = not isinstance(options.arms, str)
-    if not options.arms_given:
-        options.arms = run.chosen(options.arms)
+    options.arms_given = options.arms is not None
+    options.arms = options.arms or run.chosen("")
     if os.geteuid():
         print("bench lifecycle: needs root: it makes namespaces and mounts", file=sys.stderr)
         return 2

@@ -1,11 +1,13 @@
 """Arms that are environments of the bench (bench/environments): Docker, podman, systemd-nspawn, unprivileged LXC.
 
-They bring what they need there: a dockerd of the bench's own, a storage of podman's own, a mount namespace in which the
-host's state is hidden. Each runs with its own defaults and no network; what that is differs from the shape, and is told.
+They bring what they need there: a dockerd of the bench's own, a storage of podman's own, a mount namespace in which
+the host's state is hidden. Each runs with its own defaults and no network; what that is differs from the shape, and is told.
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import shutil
 import signal
@@ -34,9 +36,8 @@ class LabStage:
 
     linux = ""
 
-    def __init__(self, lab: Lab, name: str) -> None:
-        self.rootfs, self.directory = lab.rootfs, os.path.join(lab.scratch(), name)
-        os.makedirs(self.directory, exist_ok=True)
+    def __init__(self, lab: Lab) -> None:
+        self.rootfs, self.directory = lab.rootfs, _new(lab.scratch())
         self._shifted: dict[int, Tree] = {}
 
     def tree(self, owner: int = 0) -> str:
@@ -47,6 +48,15 @@ class LabStage:
 
     def restore(self, owner: int = 0) -> None:
         """Nothing: see :meth:`tree`."""
+
+
+def _new(parent: str) -> str:
+    """A new directory in PARENT with a short name: podman takes no runroot of more than 50 characters."""
+    for number in itertools.count():
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path := os.path.join(parent, str(number)))
+            return path
+    raise AssertionError
 
 
 class _Within:
@@ -94,7 +104,7 @@ class Placed(Arm):
     def place(self) -> Any:
         """The environment; made when it is first asked for, as the lab is not yet ready when an arm is made."""
         if self._place is None:
-            self._place = self.PLACE(LabStage(self.lab, self.name))
+            self._place = self.PLACE(LabStage(self.lab))
         return self._place
 
     def available(self) -> str:

@@ -4,7 +4,7 @@
 feature; ``lifecycle/exec`` and the like what ``life`` measures in turn; ``lifecycle/alive/N`` the start of the Nth
 container of a crowd, ``lifecycle/remove`` and ``lifecycle/ps`` what removing and listing them takes for each;
 ``lifecycle/at-once/N`` a start by each of N callers. ``lifecycle/life`` has a container's phases side by side, and
-``lifecycle/life start``, ``exec``, ``stop`` and ``teardown`` each by itself, held against the library's.
+``lifecycle/life/start``, ``exec``, ``stop`` and ``teardown`` each by itself, held against the library's.
 """
 
 from __future__ import annotations
@@ -97,14 +97,20 @@ class _Maker:
 
     def lives(self, arms: Mapping[str, Mapping[str, Any]], orders: Sequence[Sequence[str]]) -> None:
         """A container's phases: all of an arm in one experiment, and each phase of all arms in one of its own."""
-        self.rounds(LIFE, arms, orders)
+        for name, it in arms.items():
+            why_not = it["unavailable"] or ("" if it["nanoseconds"] else it["failed"] or "not measured")
+            self.arm(LIFE, name, unavailable=why_not, known=it["known"])
+            for block in range(len(it["nanoseconds"])):  # no sum: not every environment has every phase
+                self.sample(
+                    LIFE, name, block, {f"phase_{part}_s": given[block] / 1e9 for part, given in it["parts"].items()}
+                )
         for phase in dict.fromkeys(name for it in arms.values() for name in it.get("parts", {})):
             having = {name: it for name, it in arms.items() if phase in it.get("parts", {})}
             alone = {
                 name: {"nanoseconds": it["parts"][phase], "failed": "", "known": it.get("known", ())}
                 for name, it in having.items()
             }
-            self.rounds(f"{LIFE} {phase}", alone, [[name for name in order if name in having] for order in orders])
+            self.rounds(f"{LIFE}/{phase}", alone, [[name for name in order if name in having] for order in orders])
 
     def bursts(self, document: Mapping[str, Any]) -> None:
         """Starts by several callers at once: an experiment for each number of them."""

@@ -79,7 +79,7 @@ def test_every_part_is_a_command_that_its_verb_takes() -> None:
     ("options", "said"),
     [
         (("--only", "coffee"), "no part coffee; there are lifecycle, run,"),
-        (("--minutes", "3"), "--minutes 3: more than 6"),
+        (("--minutes", "3"), "--minutes 3: more than 8"),
         (("--dir", "/proc/nowhere"), "No such file or directory"),
     ],
 )
