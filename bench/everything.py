@@ -50,12 +50,12 @@ def parts(size: str) -> tuple[Part, ...]:
     where a block of compile alone takes seven minutes."""
     sized = ("--size", size)
     return (
-        # of these five the first takes about 60 s on a machine with two cores, then 3, 50, 10 and 45
+        # together about three minutes on two cores that nobody else uses; docs/bench-lifecycle.md has what each took
         _lifecycle("lifecycle", "--rounds", "25"),
         _lifecycle("by-step", "--by-step", "--rounds", "25"),
-        _lifecycle("phases", "--phases", "--rounds", "10", "--warmup", "1"),
-        _lifecycle("alive", "--alive", "100", "--rounds", "2"),
-        _lifecycle("at-once", "--at-once", "--rounds", "3"),
+        _lifecycle("phases", "--phases", "--rounds", "8", "--warmup", "1"),
+        _lifecycle("alive", "--alive", "100", "--rounds", "1"),
+        _lifecycle("at-once", "--at-once", "--rounds", "2"),
         Part("run", ("run", "--workloads", "encrypt,serve,receive", "--blocks", "20", *sized), 0.31),
         Part("compress", ("run", "--workloads", "compress", "--blocks", "10", *sized), 0.05),
         Part("micro", ("micro", "--arms", MICRO, "--bursts", "10", "--blocks", "10"), 0.09),

@@ -1,7 +1,7 @@
 """Arms that are environments of the bench (bench/environments): Docker, podman, systemd-nspawn, unprivileged LXC.
 
 They bring what they need there: a dockerd of the bench's own, a storage of podman's own, a mount namespace in which
-the host's state is hidden. Each runs with its own defaults and no network; what that is differs from the shape, and is told.
+the host's state is hidden. Each runs with its own defaults and no network: not the shape, and told.
 """
 
 from __future__ import annotations

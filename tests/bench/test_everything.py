@@ -78,7 +78,7 @@ def test_every_part_is_a_command_that_its_verb_takes() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--only", "coffee"), "no part coffee; there are lifecycle, run,"),
+        (("--only", "coffee"), "no part coffee; there are lifecycle, by-step, phases, alive, at-once, run,"),
         (("--minutes", "3"), "--minutes 3: more than 8"),
         (("--dir", "/proc/nowhere"), "No such file or directory"),
     ],
