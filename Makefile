@@ -15,14 +15,15 @@ SOURCES := pyproject.toml setup.py MANIFEST.in $(wildcard scripts/minictr) \
              -o -name '*.pyi' -o -name py.typed \) -print)
 
 .PHONY: help install demo test test-bench test-faults test-matrix lint guest bench security-report clean
-.PHONY: packages packages-test packages-matrix packages-bench packages-report
+PACKAGES := packages-run packages-test packages-matrix packages-bench packages-report
+.PHONY: $(PACKAGES)
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\): .*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 24
 	@echo
 	@echo '  ARGS="..." is handed on: make test ARGS="-k mounts -x", make bench ARGS="lifecycle --quick"'
 
-install: packages $(VENV)/.minictr ## Debian packages, a virtual environment in .venv, and minictr in it
+install: packages-run $(VENV)/.run-tools ## Debian packages, a virtual environment in .venv, and minictr in it
 
 demo: install ## a small root file system from this machine's own files, and a container in it
 	@PATH="$(CURDIR)/$(BIN):$$PATH" scripts/demo.sh
@@ -47,7 +48,7 @@ guest: packages-test $(VENV)/.test-tools ## pytest on another kernel: make guest
 bench: packages-bench $(VENV)/.bench-tools ## everything in 25 minutes: five workloads, single operations, ablations, and one report in results/
 	$(BIN)/python -m bench $(or $(ARGS),all)
 
-security-report: packages-report $(VENV)/.minictr ## every class of escape, tried in every runtime found here (docs/security.md)
+security-report: packages-report $(VENV)/.run-tools ## every class of escape, tried in every runtime found here (docs/security.md)
 	@$(BIN)/python tests/security/report $(ARGS)
 
 clean: ## remove what the targets above made, the virtual environment included
@@ -55,38 +56,16 @@ clean: ## remove what the targets above made, the virtual environment included
 	find minictr bench examples tests -name __pycache__ -prune -exec rm -rf {} +
 	@scripts/demo.sh --remove
 
-packages:
-	@scripts/bootstrap.sh run
-packages-test:
-	@scripts/bootstrap.sh test
-packages-matrix:
-	@scripts/bootstrap.sh matrix
-packages-bench:
-	@scripts/bootstrap.sh bench
-packages-report:
-	@scripts/bootstrap.sh report
+$(PACKAGES): packages-%:
+	@scripts/bootstrap.sh $*
 
 $(BIN)/python:
 	@python=$$(scripts/bootstrap.sh --python) && echo "virtual environment: $$python" && "$$python" -m venv $(VENV)
 
-# build/ is removed first: setuptools would ship modules that have since been deleted
-$(VENV)/.minictr: $(SOURCES) | packages $(BIN)/python
-	@echo 'installing minictr'
+# minictr, with the extra of this name. build/ is removed first: setuptools would ship modules that have since been deleted
+$(VENV)/.run-tools $(VENV)/.test-tools $(VENV)/.bench-tools: $(VENV)/.%-tools: $(SOURCES) | packages-% $(BIN)/python
+	@echo 'installing minictr$(if $(filter-out run,$*), and the $* tools)'
 	@rm -rf build minictr.egg-info
-	@$(PIP) install --use-pep517 .
+	@$(PIP) install --use-pep517 '.$(if $(filter-out run,$*),[$*])'
 	@rm -rf build minictr.egg-info
-	@touch $@
-
-$(VENV)/.test-tools: $(SOURCES) | packages-test $(BIN)/python
-	@echo 'installing minictr and the test tools'
-	@rm -rf build minictr.egg-info
-	@$(PIP) install --use-pep517 '.[test]'
-	@rm -rf build minictr.egg-info
-	@touch $(VENV)/.minictr $@
-
-$(VENV)/.bench-tools: $(SOURCES) | packages-bench $(BIN)/python
-	@echo 'installing minictr and what the bench draws with'
-	@rm -rf build minictr.egg-info
-	@$(PIP) install --use-pep517 '.[bench]'
-	@rm -rf build minictr.egg-info
-	@touch $(VENV)/.minictr $@
+	@touch $(VENV)/.run-tools $@

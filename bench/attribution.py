@@ -6,32 +6,46 @@ For one workload and one container::
     unexplained        = measured loss - sum over features of predicted(feature)
 
 Times come from a separate counting run, costs from the micro tier, the loss from the timed runs. Costs of one block
-were measured within a minute of each other and share their base, so whole blocks are drawn in the bootstrap: an error
-of the base is in all features that stand on it, as it was in the measurement. The loss was measured in other blocks and
-is drawn by itself. Every sum is made within a draw; so the interval of a sum is not the sum of intervals.
+were measured within a minute of each other and share their base, so every sum is made within a block: an error of the
+base is in all features that stand on it, as it was in the measurement, and the interval of a sum is not the sum of
+intervals. The loss was measured in other blocks, so what is unexplained is a difference of two unpaired means.
 
-``together``: the micro tier under the whole container at once, the same way. What that is more than the sum of features
-is their interaction.
+Intervals and p-values are those of bench/paired.py (two unpaired means: :func:`apart`), of seconds instead of
+logarithms; the rows of a table are a family of Holm's. A row that is not found is ``unresolved``, whatever its number.
+
+``wholes``: the micro tier under whole containers at once, the same way. What one is more than the sum of features is
+their interaction. Of the container itself, and of minictr rebuilt from the same features.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 import statistics
 from collections.abc import Mapping, Sequence
 
-from bench import stats
+from bench import paired, stats, student
+from bench.paired import FEWEST, Effect
 from bench.stats import CONFIDENCE, Interval
 
-RESAMPLES = 1000
+RESAMPLES = 2000
 WIDEST = 1.5  # times the loss: with a wider interval of the unexplained any sum would close
-FEWEST = 6  # blocks: of fewer not even the least and the largest enclose the median in 95 of 100 cases
 NANO = 1e-9
 
 Costs = Mapping[str, Mapping[str, Mapping[int, float]]]  # arm -> operation -> block -> nanoseconds
-SUM, TOGETHER, MEASURED, UNEXPLAINED = "sum of features", "all at once", "measured loss", "unexplained"
-INTERACTION = "interaction"
+SUM, MEASURED, UNEXPLAINED = "sum of features", "measured loss", "unexplained"
+FOUND, NO_COST, UNRESOLVED = "found", "no cost", "unresolved"
+
+
+def together(whole: str) -> str:
+    """The name of WHOLE's row."""
+    return f"all at once ({whole})"
+
+
+def interaction(whole: str) -> str:
+    """The name of the row of what WHOLE is more than the sum."""
+    return f"interaction ({whole})"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,11 +59,16 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """One row of the table, in seconds. ``by_operation``: the largest contributions, (operation, seconds)."""
+    """One row of the table, in seconds. ``by_operation``: the largest contributions, (operation, seconds).
+
+    ``seconds`` is None where it was not measured, in less than two blocks. ``verdict``: "found" when it is not zero
+    after Holm's adjustment, "no cost" when it is surely within 0.5 % of bare's time, else "unresolved".
+    """
 
     name: str
-    seconds: Interval
+    seconds: Interval | None
     by_operation: tuple[tuple[str, float], ...] = ()
+    verdict: str = UNRESOLVED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,61 +84,88 @@ class Closure:
     why: str
     uncosted: tuple[tuple[str, float], ...] = ()  # operations counted whose cost nobody measured
     missing: tuple[str, ...] = ()
+    note: str = ""  # of how it was counted
 
     def line(self, name: str) -> Line:
         return next(line for line in self.lines if line.name == name)
 
-
-def blocks_of(costs: Costs) -> list[int]:
-    """Every block in which something was measured."""
-    return sorted({block for arm in costs.values() for values in arm.values() for block in values})
-
-
-def common(costs: Costs, part: Part) -> int:
-    """In how many blocks PART and what it stands on were both measured, of the operation that has the most."""
-    mine, base = costs.get(part.arm, {}), costs.get(part.over, {})
-    return max((len(mine[name].keys() & base[name].keys()) for name in mine.keys() & base.keys()), default=0)
+    def seconds(self, name: str) -> Interval:
+        """Raises ValueError where it was not measured."""
+        found = self.line(name).seconds
+        if found is None:
+            raise ValueError(f"{name} was not measured")
+        return found
 
 
-def added(costs: Costs, part: Part, operation: str, drawn: Sequence[int]) -> float | None:
-    """Nanoseconds that PART adds to OPERATION: median over the DRAWN blocks that have both; None without any."""
-    mine, base = costs.get(part.arm, {}).get(operation, {}), costs.get(part.over, {}).get(operation, {})
-    found = [mine[block] - base[block] for block in drawn if block in mine and block in base]
-    return statistics.median(found) if found else None
+def predicted(costs: Costs, part: Part, counts: Mapping[str, float]) -> dict[int, dict[str, float]]:
+    """block -> operation -> seconds that PART adds to one execution of the workload.
 
-
-def predicted(costs: Costs, part: Part, counts: Mapping[str, float], drawn: Sequence[int]) -> dict[str, float]:
-    """operation -> seconds that PART adds to one execution of the workload."""
-    found = {}
+    Only blocks that have all operations that any block has, in both arms: a sum of fewer would be another sum.
+    """
+    found: dict[int, dict[str, float]] = {}
     for operation, times in counts.items():
-        cost = added(costs, part, operation, drawn)
-        if cost is not None:
-            found[operation] = times * cost * NANO
-    return found
+        mine, base = costs.get(part.arm, {}).get(operation, {}), costs.get(part.over, {}).get(operation, {})
+        for block in mine.keys() & base.keys():
+            found.setdefault(block, {})[operation] = times * (mine[block] - base[block]) * NANO
+    most = {operation for values in found.values() for operation in values}
+    return {block: found[block] for block in sorted(found) if found[block].keys() == most}
 
 
-def _interval(estimate: float, draws: Sequence[float]) -> Interval:
-    ordered, tail = sorted(draws), (1 - CONFIDENCE) / 2
-    return Interval(estimate, stats.quantile(ordered, tail), stats.quantile(ordered, 1 - tail))
+def apart(values: Sequence[float], base: Sequence[float], *, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
+    """How much more than BASE the VALUES are on average; they were not measured in pairs.
+
+    A percentile-t bootstrap, widened at each end to Welch's interval where that reaches further: as bench/paired.py.
+    Raises ValueError for fewer than two values on a side.
+    """
+    wide, rng, pivots = student.welch(values, base), random.Random(seed), []
+    least = 1e-12 * (wide.high - wide.low)
+
+    def drawn(side: Sequence[float]) -> tuple[float, float]:
+        some = rng.choices(side, k=len(side))
+        return statistics.fmean(some), statistics.variance(some) / len(some)
+
+    for _ in range(resamples if wide.high > wide.low else 0):
+        (one, scatter), (other, others) = drawn(values), drawn(base)
+        error = math.sqrt(scatter + others)
+        if error > least:
+            pivots.append((one - other - wide.estimate) / error)
+    if not pivots:
+        return wide
+    error = math.sqrt(sum(statistics.variance(side) / len(side) for side in (values, base)))
+    ordered, tail = sorted(pivots), (1 - CONFIDENCE) / 2
+    low, high = (wide.estimate - stats.quantile(ordered, share) * error for share in (1 - tail, tail))
+    return Interval(wide.estimate, min(wide.low, low), max(wide.high, high))
 
 
 @dataclasses.dataclass(frozen=True)
-class _Draw:
-    """One resample: seconds by part, in the order of the parts; then of the whole container, and measured."""
+class _Row:
+    """A line before its verdict: seconds by block."""
 
-    parts: tuple[float, ...]
-    together: float
-    loss: float
+    name: str
+    by_block: Mapping[int, float]
+    by_operation: tuple[tuple[str, float], ...] = ()
 
-    def sums(self) -> dict[str, float]:
-        total = sum(self.parts)
-        return {
-            SUM: total,
-            TOGETHER: self.together,
-            INTERACTION: self.together - total,
-            MEASURED: self.loss,
-            UNEXPLAINED: self.loss - total,
-        }
+    def effect(self) -> Effect | None:
+        values = tuple(self.by_block[block] for block in sorted(self.by_block))
+        return Effect(values) if len(values) > 1 else None
+
+
+def _row(name: str, costs: Costs, part: Part, counts: Mapping[str, float]) -> _Row:
+    found = predicted(costs, part, counts)
+    return _Row(name, {block: sum(values.values()) for block, values in found.items()}, _largest(found))
+
+
+def _combined(name: str, rows: Sequence[_Row], signs: Sequence[int]) -> _Row:
+    """The sum of ROWS, each with its sign, in the blocks that all of them have."""
+    keys = set.intersection(*(set(row.by_block) for row in rows))
+    return _Row(name, {key: sum(sign * row.by_block[key] for sign, row in zip(signs, rows)) for key in keys})
+
+
+def _largest(found: Mapping[int, Mapping[str, float]], most: int = 3) -> tuple[tuple[str, float], ...]:
+    """The MOST operations that add most, by their mean over the blocks."""
+    names = {name for values in found.values() for name in values}
+    means = {name: statistics.fmean(values[name] for values in found.values()) for name in names}
+    return tuple(sorted(means.items(), key=lambda item: -abs(item[1]))[:most])
 
 
 def closure(
@@ -128,52 +174,80 @@ def closure(
     parts: Sequence[Part],
     loss: Sequence[float],
     *,
-    together: Part | None = None,
-    seed: int = 0,
-    resamples: int = RESAMPLES,
+    wholes: Sequence[Part] = (),
+    bare: float = 0.0,
+    twins: Part | None = None,
+    gates: Sequence[str] = (),
 ) -> Closure:
     """The table for one workload in one container.
 
     COUNTS: operation -> times in one execution. LOSS: seconds that the container takes more than bare, one for each
-    block of the timed runs. Raises ValueError when LOSS is empty or no part was measured.
+    block of the timed runs; BARE: what bare takes. TWINS: the two bare arms, whose difference is to hold zero. GATES:
+    why nothing may be said. Raises ValueError when LOSS has less than two blocks or no part was measured.
     """
-    if not loss:
-        raise ValueError("no closure without a measured loss")
-    missing = tuple(part.feature for part in parts if not _measured(costs, part, counts))
-    parts = [part for part in parts if part.feature not in missing]
-    if not parts:
+    if len(loss) < 2:
+        raise ValueError("no closure without a measured loss, in two blocks at least")
+    rows = [_row(part.feature, costs, part, counts) for part in parts]
+    missing = tuple(row.name for row in rows if not row.by_block)
+    rows = sorted((row for row in rows if row.by_block), key=lambda row: -abs(statistics.fmean(row.by_block.values())))
+    if not rows:
         raise ValueError(f"no closure: none of {', '.join(missing) or 'no features'} was measured with its base")
-    whole = together if together is not None and _measured(costs, together, counts) else None
-    blocks, rng = blocks_of(costs), random.Random(seed)
-
-    def drawn(some: Sequence[int], losses: Sequence[float]) -> _Draw:
-        each = tuple(sum(predicted(costs, part, counts, some).values()) for part in parts)
-        both = sum(predicted(costs, whole, counts, some).values()) if whole else 0.0
-        return _Draw(each, both, statistics.median(losses))
-
-    middle = drawn(blocks, loss)
-    draws = [drawn(rng.choices(blocks, k=len(blocks)), rng.choices(loss, k=len(loss))) for _ in range(resamples)]
-    lines = [
-        Line(
-            part.feature, _interval(middle.parts[at], [draw.parts[at] for draw in draws]), _largest(costs, part, counts)
-        )
-        for at, part in enumerate(parts)
+    total = _combined(SUM, rows, [1] * len(rows))
+    sums = [total]
+    for whole in wholes:
+        at_once = _row(together(whole.feature), costs, whole, counts)
+        sums += [at_once, _combined(interaction(whole.feature), (at_once, total), (1, -1))]
+        missing += () if at_once.by_block else (at_once.name,)
+    shut = [*gates, *_twins_gate(costs, twins, counts)]
+    lines = _lines([*rows, *sums], shut, paired.MARGIN * bare)
+    measured, values = Effect(tuple(loss)), [total.by_block[block] for block in sorted(total.by_block)]
+    left = apart(loss, values) if len(values) > 1 else None
+    lost = measured.interval()
+    lines += [
+        Line(MEASURED, lost, verdict=FOUND if 0.0 not in lost and not shut else UNRESOLVED),
+        Line(UNEXPLAINED, left, verdict=FOUND if left and 0.0 not in left and not shut else UNRESOLVED),
     ]
-    lines.sort(key=lambda line: -abs(line.seconds.estimate))
-    wanted = [SUM, *((TOGETHER, INTERACTION) if whole else ()), MEASURED, UNEXPLAINED]
-    sums = [draw.sums() for draw in draws]
-    lines += [Line(name, _interval(middle.sums()[name], [one[name] for one in sums])) for name in wanted]
-    verdict, why = judged(lines, min(common(costs, part) for part in parts), len(loss))
+    verdict, why = (UNRESOLVED, shut[0]) if shut else judged(lines, len(values), len(loss))
     return Closure(tuple(lines), verdict, why, uncosted(counts, costs), missing)
 
 
-def _measured(costs: Costs, part: Part, counts: Mapping[str, float]) -> bool:
-    return bool(predicted(costs, part, counts, blocks_of(costs)))
+def _twins_gate(costs: Costs, twins: Part | None, counts: Mapping[str, float]) -> list[str]:
+    """Why the micro tier resolves nothing for these COUNTS: its two bare arms differ, or one was not measured."""
+    if twins is None:
+        return []
+    effect = _row(twins.feature, costs, twins, counts).effect()
+    if effect is None:
+        return [f"the micro tier has no {twins.arm} beside {twins.over}: no A/A check"]
+    found = effect.interval()
+    return [] if 0.0 in found else [f"A/A: in the micro tier two identical arms differ by {spanned(found)} s"]
 
 
-def _largest(costs: Costs, part: Part, counts: Mapping[str, float], most: int = 3) -> tuple[tuple[str, float], ...]:
-    found = predicted(costs, part, counts, blocks_of(costs))
-    return tuple(sorted(found.items(), key=lambda item: -abs(item[1]))[:most])
+def spanned(value: Interval) -> str:
+    """Seconds with their interval."""
+    return f"{value.estimate:+.4f} [{value.low:+.4f}, {value.high:+.4f}]"
+
+
+def verdicts(effects: Mapping[str, Effect], margin: float, *, shut: bool = False) -> dict[str, str]:
+    """name -> FOUND, NO_COST or UNRESOLVED, of a family of Holm's. MARGIN: within which there is no cost, in the
+    unit of EFFECTS. SHUT: a gate is, and nothing is said."""
+    enough = [name for name, effect in effects.items() if effect.blocks >= FEWEST]
+    differs = dict(zip(enough, paired.holm([effects[name].p for name in enough])))
+    equals = dict(zip(enough, paired.holm([effects[name].equivalence(margin) for name in enough])))
+    found = dict.fromkeys(effects, UNRESOLVED)
+    for name in () if shut else enough:
+        if equals[name] < paired.LEVEL:
+            found[name] = NO_COST
+        elif differs[name] < paired.LEVEL and 0.0 not in effects[name].interval():
+            found[name] = FOUND
+    return found
+
+
+def _lines(rows: Sequence[_Row], shut: Sequence[str], margin: float) -> list[Line]:
+    """ROWS with their verdicts. MARGIN: seconds within which there is no cost."""
+    effects = {row.name: effect for row in rows if (effect := row.effect())}
+    said = verdicts(effects, margin, shut=bool(shut))
+    spans = {name: effect.interval() for name, effect in effects.items()}
+    return [Line(row.name, spans.get(row.name), row.by_operation, said.get(row.name, UNRESOLVED)) for row in rows]
 
 
 def uncosted(counts: Mapping[str, float], costs: Costs) -> tuple[tuple[str, float], ...]:
@@ -186,12 +260,13 @@ def judged(lines: Sequence[Line], micro_blocks: int, timed_blocks: int) -> tuple
     """(verdict, why) of a finished table."""
     by_name = {line.name: line.seconds for line in lines}
     if min(micro_blocks, timed_blocks) < FEWEST:
-        return "unresolved", f"{micro_blocks} blocks of the micro tier and {timed_blocks} timed: at least {FEWEST} each"
+        return UNRESOLVED, f"{micro_blocks} blocks of the micro tier and {timed_blocks} timed: at least {FEWEST} each"
     measured, left, total = by_name[MEASURED], by_name[UNEXPLAINED], by_name[SUM]
+    assert measured is not None and left is not None and total is not None  # there are enough blocks
     if 0.0 in measured:
-        return "unresolved", "the loss itself may be zero: there is nothing that could be explained"
+        return UNRESOLVED, "the loss itself may be zero: there is nothing that could be explained"
     if left.high - left.low > WIDEST * abs(measured.estimate):
-        return "unresolved", f"what is unexplained is known to {left.low:+.3f} to {left.high:+.3f} s only"
+        return UNRESOLVED, f"what is unexplained is known to {left.low:+.3f} to {left.high:+.3f} s only"
     if total.estimate in measured:
         return "closed", "the sum of features lies in the interval of the measured loss"
     if 0.0 in left:
@@ -199,25 +274,23 @@ def judged(lines: Sequence[Line], micro_blocks: int, timed_blocks: int) -> tuple
     return "open", f"{left.estimate:+.3f} s of {measured.estimate:.3f} s are not explained by what was counted"
 
 
-def unresolved(found: Closure, why: str) -> Closure:
-    """The same table, which resolves nothing."""
-    return dataclasses.replace(found, verdict="unresolved", why=why)
-
-
 def table(found: Closure) -> list[str]:
     """The closure as lines of text."""
-    lines = [f"{'':<22}{'seconds':>10}{'95 % interval':>24}   mostly"]
+    lines = [f"{'':<32}{'seconds':>10}{'95 % interval':>24}   {'verdict':<12}mostly"]
     for line in found.lines:
         if line.name == SUM:
-            lines.append("-" * 58)
+            lines.append("-" * 78)
         value = line.seconds
+        if value is None:
+            lines.append(f"{line.name:<32}{'-':>10}{'-':>24}   not measured in two blocks")
+            continue
         mostly = ", ".join(f"{name} {seconds:+.3g}" for name, seconds in line.by_operation)
         span = f"{value.low:+.4f} to {value.high:+.4f}"
-        lines.append(f"{line.name:<22}{value.estimate:>+10.4f}{span:>24}   {mostly}".rstrip())
+        lines.append(f"{line.name:<32}{value.estimate:>+10.4f}{span:>24}   {line.verdict:<12}{mostly}".rstrip())
     lines.append(f"verdict: {found.verdict}: {found.why}")
     if found.uncosted:
         names = ", ".join(f"{name} {times:,.0f}" for name, times in found.uncosted[:8])
         lines.append(f"counted, and measured by nobody (a part of what is unexplained): {names}")
-    if found.missing:
-        lines.append(f"not measured in the micro tier: {', '.join(found.missing)}")
+    lines += [found.note] if found.note else []
+    lines.append(f"never measured in the micro tier: {', '.join(found.missing) or 'nothing'}")
     return lines

@@ -36,9 +36,10 @@ def measure(wished: list[Base], arguments: dict[str, Any], options: argparse.Nam
     """Exit code: 0, or 1 when a workload broke or something was left."""
     recipe = own_programs() if arguments["own_programs"] else rootfs.Recipe()
     failed: list[str] = []
+    kept = {**arguments, "one_in": {catalogue.experiment(it): counting.one_in(it) for it in wished}}
     with progress.shown() as bar, Stage(recipe, scratch=options.scratch, progress=bar.step) as stage:
         room(wished, stage.directory)
-        with session.begun(options.out, "count", seed=0, arguments=arguments) as it:
+        with session.begun(options.out, "count", seed=0, arguments=kept) as it:
             bare = registry.make(BARE, stage)
             try:
                 for workload in wished:
@@ -51,7 +52,9 @@ def measure(wished: list[Base], arguments: dict[str, Any], options: argparse.Nam
                         continue
                     for record in counting.records(it.run.id, name, BARE, found):
                         it.write(record)
-                    print(f"{name}:", counting.told(found, MOST))
+                    part = counting.one_in(workload)
+                    note = f" (one process of {part} was traced, drawn at random)" if part > 1 else ""
+                    print(f"{name}:", counting.told(found, MOST) + note)
             finally:
                 failed += bare.cleanup()
             it.end(failed)

@@ -30,7 +30,6 @@ LADDERS = {
 REBUILD = "ladder:rebuild"  # from bare to the whole, group by group
 ALL_METHODS = (*METHODS, *LADDERS, REBUILD)
 SCREENED = ("namespaces", "mounts", "masks", "process", "privilege", "seccomp", "cgroups", OVERLAY)
-NAT = "nat"
 PROXY = "PublishProxy"  # of minictr, where it has one
 
 
@@ -211,13 +210,3 @@ def proxied(target: Target, whole: design.Factors, stage: Stage) -> Trial:
     features = (*box.features, proxy())
     place = Minictr(stage, "ablate-proxy", features=features, rungs=rungs, overlay=overlay)
     return Trial("proxy", "nat+overlay", place, (*target.words, "publish_proxy"))
-
-
-def crossing(*, docker: bool) -> tuple[Design, dict[str, str]]:
-    """The 2x2 as a factorial, and its rows' arms: of Docker itself, or of minictr rebuilt as Docker."""
-    found = design.factorial([NAT, OVERLAY])
-    if docker:
-        arms_of = {"none": "docker-host-volume", NAT: "docker-volume", OVERLAY: "docker-host", "nat+overlay": "docker"}
-    else:
-        arms_of = {"none": "none+bind", NAT: "nat+bind", OVERLAY: "none+overlay", "nat+overlay": "nat+overlay"}
-    return found, arms_of

@@ -249,3 +249,20 @@ def parts(arm: str, *, lan: bool) -> list[Part]:
 def whole(arm: str) -> Part:
     """ARM at once, over bare: of both experiments."""
     return Part(arm, arm + WHOLE, BARE + WHOLE)
+
+
+def wholes_of(arm: str) -> list[Part]:
+    """What the sum of ARM's parts is held against: ARM itself at once, and minictr rebuilt from the same features."""
+    kind = LIKE.get(arm, arm)
+    measured = (name for name in (kind if arm == "docker-volume" else arm, f"minictr-{kind}") if name in WHOLES)
+    return [whole(name) for name in dict.fromkeys(measured)]
+
+
+CLOSED = ("minictr", "docker", "lxc")  # containers that `bench all` times and explains
+
+
+def answering() -> list[str]:
+    """The arms that the tables of CLOSED need, as words of :func:`chosen`: what they are made of, their rungs, and each
+    of them at once. What all stand on (``root``, which is a group's name as well) comes with them."""
+    found = [part.feature for kind in CLOSED for part in (*parts(kind, lan=True), *wholes_of(kind))]
+    return [name for name in dict.fromkeys(found) if name not in GROUPS]

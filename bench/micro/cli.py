@@ -15,6 +15,7 @@ from bench.micro import arms, closing, program, run, table
 from bench.noise import REST
 from bench.session import SessionError
 from bench.stage import StageError
+from bench.workloads.cli import minutes, seconds
 
 ABOUT = "what single kernel operations take in every arm: calls, files, memory, processes, the network; in nanoseconds"
 BLOCKS, BURSTS = 8, 20
@@ -27,16 +28,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     chosen("--arms", default="", metavar="A,...", help=f"arms or groups ({', '.join(arms.GROUPS)}); default: all")
     chosen("--operations", default="", metavar="O,...", help="default: all")
     chosen("--blocks", type=positive, help=f"each has every arm once (default: {BLOCKS})")
-    chosen("--minutes", type=float, default=0.0, help="begin no block that would not end by then")
-    chosen("--bursts", type=positive, default=BURSTS, help=f"of each operation in a sample (default: {BURSTS})")
+    chosen("--minutes", type=minutes, default=0.0, help="begin no block that would not end by then")
+    chosen("--bursts", type=bursts, default=BURSTS, help=f"of each operation in a sample (default: {BURSTS})")
     chosen("--quick", action="store_true", help=f"{QUICK_BLOCKS} blocks, no first writes of more than 1 MiB")
-    chosen("--rest", type=float, default=REST, metavar="S", help=f"seconds before each sample (default: {REST})")
+    chosen("--rest", type=seconds, default=REST, metavar="S", help=f"seconds before each sample (default: {REST})")
     chosen("--seed", type=int, help="of the orders (default: a new one, kept in the results)")
     chosen("--scratch", default="", metavar="DIR", help="on a real disk (default: MINICTR_BENCH_SCRATCH, or /var/tmp)")
     chosen("--list", action="store_true", help="name the arms and operations, and measure nothing")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--out", default="", metavar="FILE", help="results (default: bench-micro-DATE.jsonl here)")
     where.add_argument("--resume", default="", metavar="FILE", help="go on with an interrupted run")
+
+
+def bursts(text: str) -> int:
+    """A number from 1 to what the program has room for, for argparse."""
+    value = positive(text)
+    if value > program.MOST_BURSTS:
+        raise argparse.ArgumentTypeError(f"{text} is above {program.MOST_BURSTS}, which the program has room for")
+    return value
 
 
 def operations(text: str, *, light: bool) -> list[str]:
@@ -98,7 +107,9 @@ def measure(options: argparse.Namespace, arguments: dict[str, Any], seed: int, e
 
 def text(path: str, wishes: list[arms.Wish], outcome: Outcome) -> str:
     """The tables of PATH, and what became of the run."""
-    lines = table.lines(closing.costs(samples.read(path), network=True), wishes)
+    records = list(samples.read(path))
+    busy = closing.noise(records).values()
+    lines = table.lines(closing.costs(records, network=True), wishes, list(busy))
     lines += [table.NOTE, ""]
     lines += [f"unavailable: {name}: {why}" for (_, name), why in outcome.unavailable.items()]
     for title, found in (
@@ -134,8 +145,8 @@ def main(options: argparse.Namespace) -> int:
     except (ValueError, SessionError, StageError, rootfs.RootfsError, program.ProgramError) as err:
         print(f"bench micro: {err}", file=sys.stderr)
         return 2
-    except (KeyboardInterrupt, SystemExit):
+    except (KeyboardInterrupt, SystemExit) as err:
         path = options.resume or options.out
         if os.path.exists(path):
-            print(f"bench micro: interrupted; --resume {path} goes on", file=sys.stderr)
+            err.add_note(f"--resume {path} goes on")
         raise

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import statistics
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from bench import attribution, samples
+from bench import analysis, attribution, samples
 from bench.attribution import Closure
 from bench.micro import arms
 from bench.micro.program import NETWORK
@@ -14,20 +16,29 @@ from bench.micro.program import NETWORK
 ABOUT = "what the loss of a container is made of: counts x unit costs, and what is left unexplained"
 MICRO, COST = "micro/", "median_ns"
 WORKLOAD, ABLATE = "workload/", "ablate/"
+# What the server of the network's operations calls for one of them, in operations that are counted by themselves: a
+# byte (or a block) received and one sent; a connection is accepted, taken by a child, read twice, answered and closed.
+CALLED = {
+    "tcp_rr": {"socket": 1.0},
+    "tcp_crr": {"socket": 1.5, "getppid": 4.0, "fork_exit": 1.0},
+    "tcp_stream": {"socket": 0.5},
+    "tcp_maerts": {"socket": 0.5},
+    "udp_rr": {"socket": 1.0},
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "results", nargs="+", metavar="RESULTS", help="files of `bench run`, `bench micro`, `bench ablate`"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the intervals (default: 0)")
 
 
 def costs(records: Iterable[samples.Record], *, network: bool = False) -> dict[str, dict[str, dict[int, float]]]:
     """arm -> operation -> block -> nanoseconds. Blocks of several runs are kept apart by counting on.
 
     The network's operations are those over the cable, with NETWORK also those on an arm's own loopback: both ends are
-    in it, which would be counted twice. "docker*" is what was measured of docker in both experiments.
+    in it, which would be counted twice. "docker*" is what was measured of docker in both experiments; its network's
+    operations are less what they call, for that is counted as calls.
     """
     found: dict[str, dict[str, dict[int, float]]] = {}
     runs: dict[str, int] = {}
@@ -40,7 +51,21 @@ def costs(records: Iterable[samples.Record], *, network: bool = False) -> dict[s
             arm = f"{way}:{record.arm}" if way else record.arm
             found.setdefault(arm, {}).setdefault(operation, {})[block] = record.values[COST]
     for name in [name for name in found if not name.startswith(f"{arms.LAN}:")]:
-        found[name + arms.WHOLE] = {**found[name], **found.get(f"{arms.LAN}:{name}", {})}
+        found[name + arms.WHOLE] = {**found[name], **paths(found[name], found.get(f"{arms.LAN}:{name}", {}))}
+    return found
+
+
+def paths(
+    inside: Mapping[str, Mapping[int, float]], lan: Mapping[str, Mapping[int, float]]
+) -> dict[str, dict[int, float]]:
+    """The network's operations of LAN, in each block less their calls at what INSIDE says of them."""
+    found: dict[str, dict[int, float]] = {}
+    for operation, values in lan.items():
+        calls = {name: times for name, times in CALLED.get(operation, {}).items() if name in inside}
+        for block, value in values.items():
+            if all(block in inside[name] for name in calls):
+                less = sum(times * inside[name][block] for name, times in calls.items())
+                found.setdefault(operation, {})[block] = value - less
     return found
 
 
@@ -50,6 +75,16 @@ def counts(records: Iterable[samples.Record]) -> dict[str, dict[str, float]]:
     for record in records:
         if isinstance(record, samples.Count):
             found.setdefault(record.experiment, {})[record.operation] = record.times
+    return found
+
+
+def notes(records: Iterable[samples.Record]) -> dict[str, str]:
+    """experiment -> what a reader must know of its counts."""
+    found: dict[str, str] = {}
+    for it in records:
+        if isinstance(it, samples.Run):
+            for experiment, part in it.arguments.get("one_in", {}).items():
+                found[experiment] = f"counted at one process of {part}, drawn at random" if part > 1 else ""
     return found
 
 
@@ -78,26 +113,63 @@ def losses(table: Mapping[str, Mapping[tuple[str, int], float]], arm: str) -> li
     return [mine[key] - bare[key] for key in sorted(mine.keys() & bare.keys())]
 
 
-def same_bare(table: Mapping[str, Mapping[tuple[str, int], float]]) -> str:
-    """Why the A/A check fails: "" when two identical arms may be equal, or were not both measured enough."""
-    found = losses(table, samples.AGAIN)
-    if len(found) < attribution.FEWEST:
-        return ""
-    interval = attribution.stats.bootstrap(found, seed=0)
-    return "" if 0.0 in interval else f"two identical arms differ by {interval} s: this run resolves nothing"
+def same_bare(experiment: str, table: Mapping[str, Mapping[tuple[str, int], float]]) -> str:
+    """Why the A/A check of the timed runs fails; "" when it does not."""
+    columns = {arm: dict(values) for arm, values in table.items()}
+    same = analysis.compare("", experiment, "wall_s", columns, samples.AGAIN, samples.BARE)
+    return analysis.same_gate(same if samples.AGAIN in table else None, samples.BARE)
 
 
-def closures(records: Sequence[samples.Record], seed: int = 0) -> list[tuple[str, str, Closure | str]]:
+def noise(records: Sequence[samples.Record]) -> dict[str, str]:
+    """experiment -> why the machine was too busy for it; of the micro tier as a whole, by MICRO.
+
+    Of the micro tier samples are counted and not blocks: one of forty arms is disturbed in nearly every block, and that
+    is in the figures of this arm alone.
+    """
+    runs = {it.id: it for it in records if isinstance(it, samples.Run)}
+    quiets = {it.run: it.quiet for it in records if isinstance(it, samples.End)}
+    mine: dict[str, list[samples.Sample]] = {}
+    places: dict[tuple[str, int, str], int] = {}
+    for it in records:
+        if not isinstance(it, samples.Sample) or it.discarded:
+            continue
+        if not it.experiment.startswith(MICRO):
+            mine.setdefault(it.experiment, []).append(it)
+            continue
+        where = it.experiment.rpartition("/")[0]
+        place = places.setdefault((it.run, it.block, f"{where}/{it.arm}"), len(places))
+        mine.setdefault(MICRO, []).append(dataclasses.replace(it, block=place))
+
+    def why(name: str, them: Sequence[samples.Sample]) -> str:
+        unknown = sorted({it.run for it in them} - runs.keys())
+        if unknown:
+            return f"run {unknown[0]} has no record of its own"
+        told = analysis.noise_gate(them, runs, quiets)
+        return told.replace(" blocks (", " samples (") if name == MICRO else told
+
+    return {name: told for name, them in mine.items() if (told := why(name, them))}
+
+
+def closures(records: Sequence[samples.Record]) -> list[tuple[str, str, Closure | str]]:
     """(experiment, arm, its table or why there is none) for every workload and every arm that has parts."""
-    unit, counted = costs(records), counts(records)
+    unit, counted, busy, known = costs(records), counts(records), noise(records), notes(records)
+    micro = [f"micro tier: {busy[MICRO]}"] if MICRO in busy else []
     found: list[tuple[str, str, Closure | str]] = []
     for experiment, table in walls(records).items():
-        broken = same_bare(table)
+        gates = [*filter(None, (same_bare(experiment, table), busy.get(experiment, ""))), *micro]
+        bare = table.get(samples.BARE, {}).values()
         for arm in table:
             times = counted.get(counted_as(experiment), {})
             if arms.parts(arm, lan=False):
-                found.append((experiment, arm, closed(arm, unit, times, losses(table, arm), broken=broken, seed=seed)))
+                made = closed(arm, unit, times, losses(table, arm), bare=mean(bare), gates=gates)
+                if isinstance(made, Closure):
+                    made = dataclasses.replace(made, note=known.get(counted_as(experiment), ""))
+                found.append((experiment, arm, made))
     return found
+
+
+def mean(values: Collection[float]) -> float:
+    return statistics.fmean(values) if values else 0.0
 
 
 def closed(
@@ -106,18 +178,26 @@ def closed(
     times: Mapping[str, float],
     loss: Sequence[float],
     *,
-    broken: str = "",
-    seed: int = 0,
+    bare: float,
+    gates: Sequence[str] = (),
 ) -> Closure | str:
-    """The table of one ARM, or why there is none. BROKEN: why the timed run resolves nothing."""
+    """The table of one ARM, or why there is none. BARE: seconds. GATES: why nothing may be said."""
     if not times:
         return "nothing was counted: bench count does that"
     parts = arms.parts(arm, lan=any(name in NETWORK for name in times))
     try:
-        made = attribution.closure(times, unit, parts, loss, together=arms.whole(arm), seed=seed)
+        return attribution.closure(
+            times,
+            unit,
+            parts,
+            loss,
+            wholes=arms.wholes_of(arm),
+            bare=bare,
+            twins=arms.whole(samples.AGAIN),
+            gates=gates,
+        )
     except ValueError as err:
         return str(err)
-    return attribution.unresolved(made, broken) if broken else made
 
 
 def main(options: argparse.Namespace) -> int:
@@ -129,7 +209,7 @@ def main(options: argparse.Namespace) -> int:
     except (OSError, samples.ResultsError) as err:
         print(f"bench closure: {err}", file=sys.stderr)
         return 2
-    found = closures(records, options.seed)
+    found = closures(records)
     if not found:
         print("bench closure: no workload was timed in a container: bench run does that", file=sys.stderr)
         return 2

@@ -4,6 +4,9 @@
  * nobody has opened for writing in this container: data/lower/SIZE/0, 1, 2 ... are taken one after the other, and when
  * none is left the operation has no further burst. One byte is written over itself, so that a file system without a
  * layer, where the same bytes are used again by the next arm, keeps what it had.
+ *
+ * append_* is what programs do: a new file that grows by each call, so that pages are found, charged and filled.
+ * write_1 writes over one byte that is in memory. Reading goes on through a file from its beginning.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -31,14 +34,7 @@ static int open_close_once(void)
     return fd < 0 || close(fd) < 0 ? -errno : 0;
 }
 
-static int read_before(unsigned calls);
 static int held = -1;
-
-static int read_once(void)
-{
-    static char bytes[4096];
-    return pread(held, bytes, sizeof bytes, 0) < 0 ? -errno : 0;
-}
 
 static void held_after(void)
 {
@@ -49,9 +45,35 @@ static void held_after(void)
 
 static int read_before(unsigned calls)
 {
-    page_path(calls);
+    (void)calls;
+    snprintf(path, sizeof path, "%s/mapped", options.data);
     held = open(path, O_RDONLY | O_CLOEXEC);
     return held < 0 ? -errno : 0;
+}
+
+static int through(size_t size)
+{
+    static char bytes[BLOCK];
+    ssize_t got = read(held, bytes, size);
+
+    if (got == 0 && lseek(held, 0, SEEK_SET) == 0) /* the end: from the beginning again */
+        got = read(held, bytes, size);
+    return got < 0 ? -errno : 0;
+}
+
+static int read_1_once(void)
+{
+    return through(1);
+}
+
+static int read_4k_once(void)
+{
+    return through(4096);
+}
+
+static int read_64k_once(void)
+{
+    return through(BLOCK);
 }
 
 static int deep_before(unsigned calls)
@@ -117,10 +139,32 @@ static int write_once(void)
     return pwrite(held, "", 1, 0) < 0 ? -errno : 0;
 }
 
-static int block_once(void)
+static int append_before(unsigned calls)
+{
+    made_before(calls);
+    held = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    return held < 0 || unlink(path) < 0 ? -errno : 0;
+}
+
+static int append(size_t size)
 {
     static char bytes[BLOCK];
-    return pwrite(held, bytes, sizeof bytes, 0) < 0 ? -errno : 0;
+    return write(held, bytes, size) < 0 ? -errno : 0;
+}
+
+static int append_1_once(void)
+{
+    return append(1);
+}
+
+static int append_4k_once(void)
+{
+    return append(4096);
+}
+
+static int append_64k_once(void)
+{
+    return append(BLOCK);
 }
 
 static const char *const sizes[] = {"4k", "64k", "1m", "16m", "64m"};
@@ -171,9 +215,13 @@ const struct op files_ops[] = {
     {.name = "stat_deep", .calls = 200, .before = deep_before, .once = stat_once},
     {.name = "readdir", .calls = 20, .before = hundred_before, .once = readdir_once},
     {.name = "create_unlink", .calls = 50, .before = made_before, .once = create_unlink_once},
-    {.name = "read_4k", .calls = 500, .before = read_before, .once = read_once, .after = held_after},
+    {.name = "read_1", .calls = 500, .before = read_before, .once = read_1_once, .after = held_after},
+    {.name = "read_4k", .calls = 500, .before = read_before, .once = read_4k_once, .after = held_after},
+    {.name = "read_64k", .calls = 50, .before = read_before, .once = read_64k_once, .after = held_after},
     {.name = "write_1", .calls = 500, .before = write_before, .once = write_once, .after = held_after},
-    {.name = "write_64k", .calls = 50, .before = write_before, .once = block_once, .after = held_after},
+    {.name = "append_1", .calls = 500, .before = append_before, .once = append_1_once, .after = held_after},
+    {.name = "append_4k", .calls = 200, .before = append_before, .once = append_4k_once, .after = held_after},
+    {.name = "append_64k", .calls = 20, .before = append_before, .once = append_64k_once, .after = held_after},
     {.name = "copyup_4k", .calls = 1, .bursts = 16, .before = lower_4k, .once = first_write_once},
     {.name = "copyup_64k", .calls = 1, .bursts = 8, .before = lower_64k, .once = first_write_once},
     {.name = "copyup_1m", .calls = 1, .bursts = 4, .before = lower_1m, .once = first_write_once},

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -117,6 +118,23 @@ static int pipe_once(void)
     return write(ours[1], &byte, 1) == 1 && read(theirs[0], &byte, 1) == 1 ? 0 : -errno;
 }
 
+static int pair[2] = {-1, -1};
+
+static int socket_before(unsigned calls)
+{
+    (void)calls;
+    if (pair[0] >= 0)
+        return 0;
+    return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0 ? -errno : 0;
+}
+
+/* Two calls on sockets, with nobody to wait for. */
+static int socket_once(void)
+{
+    char byte = 0;
+    return send(pair[0], &byte, 1, 0) == 1 && recv(pair[1], &byte, 1, 0) == 1 ? 0 : -errno;
+}
+
 /* Sleep until it is WHO's turn. The word is shared between processes: no FUTEX_PRIVATE_FLAG. */
 static int await(uint32_t who)
 {
@@ -168,6 +186,7 @@ void process_end(void)
 
 const struct op process_ops[] = {
     {.name = "pipe", .calls = 100, .before = pipe_before, .once = pipe_once},
+    {.name = "socket", .calls = 200, .before = socket_before, .once = socket_once},
     {.name = "futex", .calls = 100, .before = futex_before, .once = futex_once},
     {.name = "fork_exit", .calls = 5, .once = fork_exit_once},
     {.name = "fork_exec", .calls = 5, .once = fork_exec_once},

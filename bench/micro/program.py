@@ -17,16 +17,18 @@ COUNTER = "counter.c"
 DATA, SCRATCH = "/data", "/work"  # inside; places of bench/rootfs.py
 PROGRAM = "/data/micro"
 DEPTH = 8  # of micro.h
+MOST_BURSTS = 1000  # of micro.c
 ENTRIES = 100
 MAPPED = 4 << 20  # bytes: 64 faults of 64 KiB, see memory.c
 LOWER = {"4k": (4096, 16), "64k": (65536, 8), "1m": (1 << 20, 4), "16m": (16 << 20, 2), "64m": (64 << 20, 1)}
 LIGHT = ("4k", "64k", "1m")  # what tests make
 
 CALLS = ("getppid", "personality")
-FILES = ("open_close", "stat_deep", "readdir", "create_unlink", "read_4k", "write_1", "write_64k")
+READS, APPENDS = ("read_1", "read_4k", "read_64k"), ("append_1", "append_4k", "append_64k")
+FILES = ("open_close", "stat_deep", "readdir", "create_unlink", *READS, "write_1", *APPENDS)
 COPYUPS = tuple(f"copyup_{size}" for size in LOWER)
 MEMORY = ("fault_anon", "fault_file", "mmap")
-PROCESSES = ("pipe", "futex", "fork_exit", "fork_exec")
+PROCESSES = ("pipe", "socket", "futex", "fork_exit", "fork_exec")
 CLONES = ("clone_uts", "clone_ipc", "clone_pid", "clone_mnt", "clone_net", "clone_user", "clone_cgroup")
 NETWORK = ("tcp_rr", "tcp_crr", "tcp_stream", "tcp_maerts", "udp_rr")
 OPERATIONS = (*CALLS, *FILES, *COPYUPS, *MEMORY, *PROCESSES, *CLONES, *NETWORK)
@@ -129,8 +131,13 @@ def parsed(text: str) -> dict[str, Figures]:
 
 
 def counted(text: str) -> dict[str, float]:
-    """What the counter wrote. Raises ProgramError."""
+    """What the counter wrote: "NAME TIMES", and "NAME TIMES BYTES" as NAME and NAME_bytes. Raises ProgramError."""
+    found: dict[str, float] = {}
     try:
-        return {name: float(times) for name, times in (line.split() for line in text.splitlines())}
-    except ValueError as err:
+        for line in text.splitlines():
+            name, times, *size = line.split()
+            found[name] = float(times)
+            found.update({f"{name}_bytes": float(size[0])} if size else {})
+    except (ValueError, IndexError) as err:
         raise ProgramError(f"the counter wrote {text[:80]!r}") from err
+    return found

@@ -6,6 +6,7 @@ each operation, ``micro/getppid``, as if each had been an experiment. ``split`` 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shutil
@@ -23,13 +24,22 @@ from bench.environments.ours import Minictr
 from bench.environments.place import Place
 from bench.micro import program
 from bench.micro.arms import IDS, LAYERS, Wish
-from bench.stage import Stage
+from bench.stage import Stage, StageError
 from bench.workloads import client
 
 PORT = 5201
 CLIENT_TIMEOUT = 120.0
 REFUSED = "refused"  # in a sample's state: operation -> reason
 DOT = "."  # between an operation and its measure, in the sample that the runner sees
+
+
+@contextlib.contextmanager
+def told(what: str, where: str) -> Iterator[None]:
+    """An OSError within becomes a StageError: one line that says WHAT was attempted WHERE, and the cure."""
+    try:
+        yield
+    except OSError as err:
+        raise StageError(f"cannot {what} in {where}: {err.strerror or err}; --scratch names another disk") from err
 
 
 class MicroStage(Stage):
@@ -42,11 +52,18 @@ class MicroStage(Stage):
         return self
 
     def furnish(self, sizes: Sequence[str] = tuple(program.LOWER)) -> None:
-        """From here on the root is a copy, with files of SIZES to be written to for the first time."""
+        """From here on the root is a copy, with files of SIZES to be written to for the first time.
+
+        Raises StageError when it cannot be made, such as on a full disk; ProgramError without a compiler.
+        """
         self.progress("making the root file system of the micro tier")
         root = os.path.join(self.directory, "micro-root")
-        subprocess.run(["cp", "-a", "--", self.rootfs, root], check=True, capture_output=True)
-        program.furnish(root, sizes)
+        done = subprocess.run(["cp", "-a", "--", self.rootfs, root], capture_output=True, text=True, check=False)
+        if done.returncode:
+            said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+            raise StageError(f"cannot make the micro tier's root: {said}; --scratch names another disk")
+        with told("make the micro tier's files", root):
+            program.furnish(root, sizes)
         self.plain, self.rootfs = self.rootfs, root
 
     def touched(self) -> str:
@@ -62,8 +79,9 @@ class MicroStage(Stage):
         return self.rootfs + program.PROGRAM
 
     def layers(self) -> dict[int, list[str]]:
-        """How many layers in all -> the directories below the root."""
-        most = [program.layer(os.path.join(self.directory, f"layer-{number}")) for number in range(max(LAYERS) - 1)]
+        """How many layers in all -> the directories below the root. Raises StageError."""
+        with told("make layers", self.directory):
+            most = [program.layer(os.path.join(self.directory, f"layer-{number}")) for number in range(max(LAYERS) - 1)]
         return {count: most[: count - 1] for count in LAYERS}
 
 
@@ -253,6 +271,7 @@ def made(
     """The arms of WISHES. A copy of the client is made: the root's own may be on a mount that is read-only for it."""
     far = os.path.join(stage.directory, "micro-client")
     if not os.path.exists(far):
-        shutil.copy2(stage.client, far)
+        with told("copy the program", far):
+            shutil.copy2(stage.client, far)
     places = Places(stage)
     return [MicroArm(wish, places.of(wish), tuple(operations), far, seed, bursts) for wish in wishes]

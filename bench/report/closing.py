@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from bench import attribution
 from bench.attribution import Closure
-from bench.micro import closing
+from bench.micro import arms, closing
 from bench.report.forest import Line, forest
 from bench.report.page import Figure, Item, Note, Section
 from bench.report.table import NOTHING, Cell, Table
@@ -14,7 +14,8 @@ from bench.report.workloads import short
 from bench.results import Results
 from bench.stats import Interval
 
-SUMS = (attribution.SUM, attribution.TOGETHER, attribution.INTERACTION, attribution.MEASURED, attribution.UNEXPLAINED)
+WHOLES = [name(arm) for arm in arms.WHOLES for name in (attribution.together, attribution.interaction)]
+SUMS = (attribution.SUM, *WHOLES, attribution.MEASURED, attribution.UNEXPLAINED)
 WORDS = {"closed": "no-cost", "open": "slower", "unresolved": "unresolved"}
 
 
@@ -22,7 +23,7 @@ def section(found: Results, place: str) -> Section | None:
     """The chapter; None without a workload whose arms have parts."""
     by_workload: dict[str, dict[str, Closure]] = {}
     refused = []
-    for experiment, arm, closed in closing.closures(found.records_of(place)):
+    for experiment, arm, closed in closing.closures([*found.runs_of(place), *found.records_of(place)]):
         if isinstance(closed, Closure):
             by_workload.setdefault(experiment, {})[arm] = closed
         else:
@@ -31,7 +32,7 @@ def section(found: Results, place: str) -> Section | None:
     for experiment, closures in by_workload.items():
         items.append(together(experiment, closures))
         items += [item for arm, closed in closures.items() for item in _one(experiment, arm, closed)]
-    if refused:
+    if refused and (by_workload or found.counts(place)):
         items.append(Note("Without a table:", tuple(refused)))
     if not items:
         return None
@@ -50,7 +51,7 @@ def together(experiment: str, closures: Mapping[str, Closure]) -> Table:
     rows: list[tuple[Cell | str, ...]] = []
     for name in order:
         lines = ({line.name: line for line in closed.lines}.get(name) for closed in closures.values())
-        rows.append((name, *(figure_of(line.seconds, unit) if line else NOTHING for line in lines)))
+        rows.append((name, *(said(line, unit) for line in lines)))
     verdicts = (Cell(closed.verdict, WORDS[closed.verdict], closed.why) for closed in closures.values())
     rows.append(("verdict", *verdicts))
     caption = f"{short(experiment)}: {unit[0]} more than bare, by feature, with 95 % intervals"
@@ -59,8 +60,18 @@ def together(experiment: str, closures: Mapping[str, Closure]) -> Table:
 
 def unit_of(closures: Iterable[Closure]) -> tuple[str, float]:
     """The unit that fits all of them, and how many there are in a second."""
-    largest = max(abs(line.seconds.estimate) for closed in closures for line in closed.lines)
+    largest = max(abs(line.seconds.estimate) for closed in closures for line in closed.lines if line.seconds)
     return ("s", 1.0) if largest >= 1 else ("ms", 1e3)
+
+
+def said(line: attribution.Line | None, unit: tuple[str, float]) -> Cell | str:
+    """A cell: the figure with its interval, and whether it is found at all."""
+    if line is None or line.seconds is None:
+        return NOTHING if line is None else Cell("not measured", "unresolved")
+    words = figure_of(line.seconds, unit)
+    if line.verdict == attribution.FOUND:
+        return words
+    return Cell(f"{words} {line.verdict}", "no-cost" if line.verdict == attribution.NO_COST else "unresolved")
 
 
 def figure_of(value: Interval, unit: tuple[str, float]) -> str:
@@ -76,14 +87,17 @@ def _one(experiment: str, arm: str, closed: Closure) -> list[Item]:
     """One container in one workload: the same as a picture, with what each feature's seconds are made of."""
     rows, lines, unit = [], [], unit_of([closed])
     for line in closed.lines:
+        if line.seconds is None:
+            rows.append((line.name, "not measured", "", ""))
+            continue
         value, words = Interval(*scaled(line.seconds, unit)), figure_of(line.seconds, unit)
         mostly = (f"{name} {took * unit[1]:+.2f} {unit[0]}" for name, took in line.by_operation)
-        rows.append((line.name, words, ", ".join(mostly)))
+        rows.append((line.name, words, line.verdict, ", ".join(mostly)))
         if line.name == attribution.SUM:
             lines.append(Line("Altogether", heading=True))
         colour = "total" if line.name in SUMS else "up" if value.estimate > 0 else "down"
-        lines.append(Line(line.name, value, f"{words} {unit[0]}", colour, "", 0.0 not in value))
-    table = Table.of(("feature", f">{unit[0]}, 95 % interval", "mostly"), rows)
+        lines.append(Line(line.name, value, f"{words} {unit[0]}", colour, "", line.verdict == attribution.FOUND))
+    table = Table.of(("feature", f">{unit[0]}, 95 % interval", "verdict", "mostly"), rows)
     about = f"{closed.verdict.capitalize()}: {closed.why}."
     name = f"{experiment.replace('/', '-')}-{arm}-closure"
     title = f"{short(experiment)}, {arm}: the loss by feature"
@@ -91,6 +105,7 @@ def _one(experiment: str, arm: str, closed: Closure) -> list[Item]:
     if closed.uncosted:
         told = ", ".join(f"{operation} {times:,.0f}" for operation, times in closed.uncosted[:8])
         notes.append(Note(f"Counted, and measured by nobody, so a part of what is unexplained: {told}."))
-    if closed.missing:
-        notes.append(Note(f"Not measured in the micro tier: {', '.join(closed.missing)}."))
+    if closed.note:
+        notes.append(Note(f"{closed.note.capitalize()}."))
+    notes.append(Note(f"Never measured in the micro tier: {', '.join(closed.missing) or 'nothing'}."))
     return [Figure(name, title, about, forest(lines, unit=f"{unit[0]} more than bare"), table), *notes]

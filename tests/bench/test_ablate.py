@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import math
-import random
 import subprocess
 import sys
 import tempfile
 import types
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from known import Made
 
 import minictr as mc
-from bench import ROOT, design, samples
+from bench import ROOT, analysis, design, results, samples
 from bench import __main__ as front
-from bench.ablate import cli, rows, told
+from bench.ablate import cli, effects, rows, told
 from bench.ablate.rows import Trial
 from bench.ablate.words import OVERLAY, TARGETS, Target, WordError
+from bench.analysis import SLOWER, UNRESOLVED
 from bench.samples import AGAIN, BARE
 from bench.workloads import catalogue
-
-PLACE = object()  # of an arm that could be run; the words look at nothing in it
 
 
 def names(box: mc.Container) -> set[str]:
@@ -130,70 +129,146 @@ def test_a_factorial_of_words_has_what_they_stand_on_in_every_row() -> None:
     }
 
 
-# --- what it says of known truths ---
+# --- what it says of known truths: the same as the page ---
+
+LOO = {"none": 1.0, "all": 1.2, "-seccomp": 1.1, "-overlay": 1.2, "-nat": 1.18}
 
 
-def table(truth: dict[str, float], blocks: int = 10, noise: float = 0.002) -> dict[str, dict[tuple[str, int], float]]:
-    rng = random.Random(3)
-    shared = [rng.gauss(0, 0.05) for _ in range(blocks)]
-    return {
-        arm: {("r", block): 2.0 * ratio * math.exp(shared[block] + rng.gauss(0, noise)) for block in range(blocks)}
-        for arm, ratio in {BARE: 1.0, AGAIN: 1.0, **truth}.items()
-    }
+def loo(**more: Any) -> Made:
+    made, whole = Made(seed=3), ("seccomp", "overlay", "nat")
+    for name in LOO:
+        on = () if name == "none" else tuple(word for word in whole if word != name[1:])
+        known = ("compared with all",) if name.startswith("-") else ("compared with bare",)
+        made.arm("ablate/x/small/loo", name, "minictr", features=on, known=known)
+    made.arm("ablate/x/small/loo", "-mnt", "minictr", unavailable="nat needs mnt")
+    return made.blocks("ablate/x/small/loo", {BARE: 1.0, AGAIN: 1.0, **LOO}, **more)
 
 
-def lines(found: list[str], arm: str) -> str:
-    return next(line for line in found if line.startswith(f"{arm} "))
+def crossed(**more: Any) -> Made:
+    truths = {"docker-host-volume": 1.0, "docker-volume": 1.05, "docker-host": 1.01, "docker": 1.1}
+    truths |= {"none+bind": 1.0, "nat+bind": 1.06, "none+overlay": 1.02, "nat+overlay": 1.06 * 1.02 * 1.03}
+    truths |= {"proxy": 1.4, "bare-dockerd": 1.01}
+    made = Made(seed=3)
+    for name in truths:
+        known = ("compared with nat+overlay",) if name == "proxy" else ("compared with bare",)
+        made.arm("ablate/serve/small/nginx", name, known=known)
+    return made.blocks("ablate/serve/small/nginx", {BARE: 1.0, AGAIN: 1.0, **truths}, **more)
 
 
-def test_an_arm_is_held_against_the_one_below_it() -> None:
-    trials = [
-        Trial(AGAIN, BARE, PLACE),  # type: ignore[arg-type]
-        Trial("veth", BARE, PLACE),  # type: ignore[arg-type]
-        Trial("nat", "veth", PLACE),  # type: ignore[arg-type]
-        Trial("broken", "", None, refused="nat needs veth"),
-    ]
-    found = told.steps(table({"veth": 1.10, "nat": 1.10 * 1.05}), trials)
-    assert "slower by 10." in lines(found, "veth") or "slower by 9.9" in lines(found, "veth")
-    assert "veth" in lines(found, "nat") and (
-        "slower by 5." in lines(found, "nat") or "slower by 4.9" in lines(found, "nat")
-    )
-    assert lines(found, AGAIN).endswith("the A/A check")
-    assert lines(found, "broken").endswith("cannot be: nat needs veth")
+def factorial(**more: Any) -> Made:
+    made, truths = Made(seed=3), {BARE: 1.0, AGAIN: 1.0}
+    for on in ((), ("nat",), ("overlay",), ("nat", "overlay")):
+        name = "+".join(on) or "none"
+        made.arm("ablate/x/small/factorial", name, "minictr", features=("mnt", *on))
+        truths[name] = 1.05 ** len(on)
+    return made.blocks("ablate/x/small/factorial", truths, **more)
 
 
-def test_two_bare_arms_that_differ_shut_the_gate() -> None:
-    values = table({"veth": 1.10})
-    values[AGAIN] = {key: value * 1.03 for key, value in values[AGAIN].items()}
-    found = told.steps(values, [Trial("veth", BARE, PLACE)])  # type: ignore[arg-type]
-    assert "unresolved: two identical arms differ" in lines(found, "veth")
+def screen(**more: Any) -> Made:
+    made, truths = Made(seed=3), {BARE: 1.0, AGAIN: 1.0}
+    for row in design.screening(["masks", "seccomp", OVERLAY]).rows:
+        words = (*(("masked_paths", "readonly_paths") if "masks" in row.on else ()), *(row.on - {"masks"}))
+        made.arm("ablate/x/small/screen", row.name, "minictr", features=words, known=("compared with bare",))
+        truths[row.name] = 1.08 ** ("seccomp" in row.on)
+    return made.blocks("ablate/x/small/screen", truths, **more)
 
 
-def test_few_blocks_say_nothing() -> None:
-    found = told.steps(table({"veth": 1.5}, blocks=3), [Trial("veth", BARE, PLACE)])  # type: ignore[arg-type]
-    assert "unresolved: 3 blocks are too few" in lines(found, "veth")
+def rungs(**more: Any) -> Made:
+    made, truths = Made(seed=3), {BARE: 1.0, AGAIN: 1.0, "veth": 1.1, "nat": 1.1 * 1.05}
+    for name, below in (("veth", BARE), ("nat", "veth")):
+        made.arm("ablate/x/small/ladder-network", name, known=(f"compared with {below}",))
+    return made.blocks("ablate/x/small/ladder-network", truths, **more)
 
 
-def test_the_crossing_of_nat_and_overlay_finds_its_interaction() -> None:
-    truth = {"none+bind": 1.0, "nat+bind": 1.06, "none+overlay": 1.02, "nat+overlay": 1.06 * 1.02 * 1.03}
-    found = told.crossed(table({**truth, "bare-dockerd": 1.01}))
-    text = "\n".join(found)
-    assert "minictr rebuilt as Docker, NAT x overlay:" in text
-    (interaction,) = [line for line in found if "nat x overlay" in line]
-    assert 2.0 < float(interaction.split()[3]) < 4.0 and "unresolved" not in interaction
-    assert "a dockerd that merely runs: slower by " in text
-    assert "the proxy rung: not measured" in text
-    assert "0 whole blocks: too few for Shapley values" in text, "Docker itself was not measured"
+def lines_of(made: Made, tmp_path: Path, trials: rows.Trials | None = None) -> list[str]:
+    found = results.load([made.write(tmp_path / "results.jsonl")])
+    (name,) = {it.experiment for it in found.samples("one")}
+    return told.text(found, "r1", name, trials or rows.Trials(()))
 
 
-def test_screening_names_what_acts() -> None:
-    of = design.screening(["masks", "seccomp", OVERLAY])
-    truth = {row.name: 1.08 ** ("seccomp" in row.on) for row in of.rows}
-    said, acting = told.screened(table(truth), of)
-    assert acting == ["seccomp"] and said[-1] == "acting: seccomp"
-    assert said[1].split()[0] == "seccomp" and 7.5 < float(said[1].split()[1]) < 8.5
-    nothing = dict.fromkeys(truth, 1.0)
-    assert told.screened(table(nothing, noise=0.05), of)[1] == []
+def line(found: list[str], *words: str) -> str:
+    return next(it for it in found if it.split()[: len(words)] == list(words))
+
+
+def test_an_arm_is_held_against_the_one_below_it(tmp_path: Path) -> None:
+    trials = rows.Trials((Trial("broken", "", None, refused="nat needs veth"),), ("mind this",))
+    found = lines_of(rungs().end(), tmp_path, trials)
+    assert "slower by 10." in line(found, "veth", BARE) or "slower by 9.9" in line(found, "veth", BARE)
+    assert "slower by 5." in line(found, "nat", "veth") or "slower by 4.9" in line(found, "nat", "veth")
+    assert line(found, AGAIN).endswith("the A/A check")
+    assert line(found, "broken").endswith("cannot be: nat needs veth")
+    assert found[-1] == "  note: mind this"
+
+
+METHODS = {"loo": loo, "nginx": crossed, "factorial": factorial, "screen": screen, "ladder-network": rungs}
+SHUT = {
+    "open": ({}, {}, ""),
+    "few blocks": ({"blocks": 4}, {}, "4 of 5 blocks"),
+    "noisy blocks": ({"noisy": 5}, {}, "the machine was busy in"),
+    "load": ({}, {"load_before": 9.0}, "load average 9.00"),
+    "steal": ({}, {"steal": 0.3}, "stolen"),
+    "pressure": ({}, {"pressure_before": 50.0}, "tasks waited for a cpu"),
+}
+
+
+@pytest.mark.parametrize("gate", SHUT)
+@pytest.mark.parametrize("method", METHODS)
+def test_terminal_and_page_say_the_same(method: str, gate: str, tmp_path: Path) -> None:
+    sampled, quiet, why = SHUT[gate]
+    printed = lines_of(METHODS[method](**sampled).end(**quiet), tmp_path)
+    assert front.main(["report", str(tmp_path / "results.jsonl"), "--out", str(tmp_path / "o"), "--no-png"]) == 0
+    page = (tmp_path / "o" / "report.md").read_text()
+    found = results.load([str(tmp_path / "results.jsonl")])
+    (one,) = analysis.experiments(found, "one")
+    said = effects.told(one, found.arms("one"))
+    every = [*said.steps, *(each for family in said.effects for each in family.ones)]
+    assert len(every) > 1
+    for each in every:
+        assert each.ratio is not None
+        interval = analysis.interval_text(each.ratio)
+        mine = [it for it in printed if it.strip().startswith(each.arm) and interval in it]
+        assert mine and all(it.endswith(each.words if each.reason not in one.gates else UNRESOLVED) for it in mine)
+        assert any(each.arm in row and interval in row and each.words in row for row in page.splitlines())
+        assert analysis.span_text(each.together) in mine[0]
+        assert not why or why in each.words
+    if why:
+        assert {each.verdict for each in every} == {UNRESOLVED}
+        assert any(why in it for it in printed)
+    else:
+        assert SLOWER in {each.verdict for each in every}
+    assert f"{len(said.steps)} steps" in "".join(printed) and f"{len(said.steps)} steps" in page
+
+
+def test_two_bare_arms_that_differ_shut_the_gate(tmp_path: Path) -> None:
+    made = Made(seed=3).arm("ablate/x/small/ladder-network", "veth", known=("compared with bare",))
+    made.blocks("ablate/x/small/ladder-network", {BARE: 1.0, AGAIN: 1.03, "veth": 1.1})
+    found = lines_of(made.end(), tmp_path)
+    assert line(found, "veth", BARE).endswith(UNRESOLVED)
+    assert any(it.startswith("  ! A/A: bare differs from itself by ") for it in found)
+
+
+def test_the_crossing_of_nat_and_overlay_finds_its_interaction(tmp_path: Path) -> None:
+    found = lines_of(crossed(scatter=0.001).end(), tmp_path)
+    assert "  minictr rebuilt as Docker: NAT x overlay:" in found
+    assert "slower by " in line(found, "nat", "x", "overlay", "over", "none+bind")
+    assert "slower by " in line(found, "nat", "x", "overlay", "over", "docker-host-volume")
+    assert "slower by " in line(found[-8:], "bare-dockerd", BARE)
+    assert "slower by " in line(found[-8:], "proxy", "nat+overlay")
+
+
+def test_screening_names_what_acts(tmp_path: Path) -> None:
+    found = lines_of(screen().end(), tmp_path)
+    assert "  acting: seccomp" in found
+    nothing = screen(scatter=0.1)
+    assert "  acting: none that could be told from noise" in lines_of(nothing.end(load_before=9.0), tmp_path)
+
+
+def test_nothing_measured_is_said(tmp_path: Path) -> None:
+    found = results.load([Made().write(tmp_path / "results.jsonl")])
+    trials = rows.Trials((Trial("veth", BARE, None, refused="no cable"),))
+    said = told.text(found, "r1", "ablate/x/small/loo", trials)
+    assert said[0] == "ablate/x/small/loo: nothing was measured"
+    assert said[1].endswith("cannot be: no cable")
 
 
 # --- from the command line ---
@@ -277,7 +352,8 @@ def test_a_workload_is_counted_and_the_counts_are_its_bytes(tmp_path: Path, scra
     done = bench("count", "--workloads", "encrypt", *common, "--out", str(path))
     assert done.returncode == 0, done.stdout + done.stderr
     counts = {it.operation: it.times for it in samples.read(str(path)) if isinstance(it, samples.Count)}
-    assert counts["write_64k"] == pytest.approx(4 * 1024 / 64, rel=0.01), "4 MiB are encrypted"
-    assert counts["read_4k"] > 4 * 1024 / 8 and counts["open_close"] > 1
+    assert counts["append_4k"] == pytest.approx(4 * 1024 / 4, rel=0.01), "4 MiB are written by 4 KiB"
+    read = sum(counts[name] * size for name, size in (("read_1", 1), ("read_4k", 4096), ("read_64k", 65536)))
+    assert read == pytest.approx(4 << 20, rel=0.1) and counts["open_close"] > 1
     assert done.stdout.startswith("workload/encrypt/tiny: ")
     assert not list(scratch.iterdir()), "nothing is left"

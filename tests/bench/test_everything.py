@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from bench import __main__ as front
-from bench import everything, samples
+from bench import counting, everything, samples
 from bench.everything import Part
+from bench.micro import arms
+from bench.workloads import catalogue
 
 ROOT = Path(front.__file__).parent.parent
 ENCRYPT = ("run", "--workloads", "encrypt", "--environments", "bare", "--size", "tiny", "--own-programs")
@@ -64,6 +66,14 @@ def test_a_file_that_is_no_results_file_is_told_and_stays(tmp_path: Path) -> Non
     assert path.read_text() == "my notes\n"
 
 
+def test_what_one_part_took_too_long_the_others_lack() -> None:
+    one, two, three = Part("one", (), 0.3), Part("two", (), needs=2.0), Part("three", (), 0.1)
+    assert everything.allotted((one, two, three), 10.0) == pytest.approx(6.0)
+    assert everything.allotted((two, three), 4.0) == everything.SHORTEST
+    assert everything.allotted((three,), 1.5) == pytest.approx(1.5)
+    assert everything.allotted((three,), -1.0) == everything.SHORTEST
+
+
 def test_every_part_is_a_command_that_its_verb_takes() -> None:
     for part in everything.parts("small"):
         words = everything.command(part, "x.jsonl", 2.0, resume=False)[3:]
@@ -78,8 +88,8 @@ def test_every_part_is_a_command_that_its_verb_takes() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--only", "coffee"), "no part coffee; there are lifecycle, by-step, phases, alive, at-once, run,"),
-        (("--minutes", "3"), "--minutes 3: more than 8"),
+        (("--only", "coffee"), "no part coffee; there are lifecycle, by-step, phases, alive, at-once, compile,"),
+        (("--minutes", "3"), "--minutes 3: at least 4"),
         (("--dir", "/proc/nowhere"), "No such file or directory"),
     ],
 )
@@ -90,3 +100,17 @@ def test_mistakes_are_one_line_and_nothing_is_begun(options: tuple[str, ...], sa
     assert len(done.stderr.splitlines()) == 1
     assert said in done.stderr
     assert done.stdout == ""
+
+
+def test_micro_has_every_arm_that_what_is_timed_is_made_of() -> None:
+    chosen = {wish.key for wish in arms.chosen(arms.every(), arms.answering())}
+    for kind in ("minictr", "docker", "lxc"):
+        wanted = {key for part in arms.parts(kind, lan=True) for key in (part.arm, part.over)}
+        wanted |= {part.arm.removesuffix(arms.WHOLE) for part in arms.wholes_of(kind)}
+        assert wanted <= chosen, kind
+    words = everything.micro()
+    assert words[words.index("--arms") + 1].split(",") == arms.answering()
+    operations = set(words[words.index("--operations") + 1].split(","))
+    assert operations == set(counting.PRICED) and "append_4k" in operations
+    (count,) = (part for part in everything.parts("small") if part.name == "count")
+    assert {word.partition(":")[0] for word in count.words[2].split(",")} == set(catalogue.WORKLOADS)

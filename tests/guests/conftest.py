@@ -13,7 +13,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).resolve().parent))
 
-TOLD = pytest.StashKey[list[str]]()
+TOLD = "told"  # a property of a test: its report has it, also where another session shows it (house/beside.py)
 
 
 @pytest.fixture(scope="session")
@@ -37,13 +37,20 @@ def kept(run_cli: Any, box: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]
 
 
 @pytest.fixture
-def told(request: pytest.FixtureRequest) -> list[str]:
+def told(request: pytest.FixtureRequest) -> Iterator[list[str]]:
     """Lines for the end of the session."""
-    return request.config.stash.setdefault(TOLD, [])
+    lines: list[str] = []
+    yield lines
+    request.node.user_properties += [(TOLD, line) for line in lines]
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    if lines := config.stash.get(TOLD, []):
+def is_end(report: object) -> bool:
+    return isinstance(report, pytest.TestReport) and report.when == "teardown"
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    ends = (report for reports in terminalreporter.stats.values() for report in reports if is_end(report))
+    if lines := [line for end in ends for name, line in end.user_properties if name == TOLD]:
         terminalreporter.section("inside the guests")
         for line in lines:
             terminalreporter.line(line)

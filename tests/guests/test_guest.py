@@ -13,7 +13,7 @@ from typing import Any
 import guest
 import pytest
 
-pytestmark = [pytest.mark.guest, pytest.mark.slow, pytest.mark.usefixtures("guest_kernel")]
+pytestmark = [pytest.mark.beside, pytest.mark.guest, pytest.mark.slow, pytest.mark.usefixtures("guest_kernel")]
 
 
 @pytest.fixture(autouse=True)

@@ -19,6 +19,9 @@ KEPT_BY_A_STORE = ("containers", "names", "ids", "events", "events.1", "network"
 
 Look = dict[str, frozenset[str]]
 
+# Pids of the session's own children that no test has made: whenever they end, the session waits for them at its end.
+AWAITED: set[str] = set()
+
 # The library keeps one sealed copy of its start program, and one of monitor and proxy each, per process: the same at
 # the end as after the first start.
 # And one ledger: the directory of its record, and the journal in it.
@@ -93,9 +96,9 @@ def link(path: str) -> str:
 
 
 def children() -> frozenset[str]:
-    """Our children, zombies included."""
+    """Our children, zombies included; without those AWAITED."""
     pids = " ".join(read(f"/proc/self/task/{task}/children") for task in os.listdir("/proc/self/task")).split()
-    return frozenset(filter(None, (describe(pid) for pid in pids)))
+    return frozenset(filter(None, (describe(pid) for pid in pids if pid not in AWAITED)))
 
 
 def describe(pid: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import sources
 
-pytestmark = pytest.mark.lint
+pytestmark = [pytest.mark.lint, pytest.mark.beside]
 
 CORE = sources.files(".c", under=("minictr/_core",))
 HEADERS = sources.files(".h", under=("minictr/_core",))

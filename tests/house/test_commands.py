@@ -9,7 +9,7 @@ import subprocess
 import pytest
 import sources
 
-pytestmark = pytest.mark.lint
+pytestmark = [pytest.mark.lint, pytest.mark.beside]
 
 TARGETS = "help install demo test test-faults test-bench test-matrix lint guest bench security-report clean".split()
 PROGRAMS = ("scripts/bootstrap.sh", "scripts/demo.sh", "scripts/minictr", ".ci/run")

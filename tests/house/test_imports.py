@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import sources
 
-pytestmark = pytest.mark.lint
+pytestmark = [pytest.mark.lint, pytest.mark.beside]
 
 # A third-party package -> the only files that may import it.
 HOMES = {

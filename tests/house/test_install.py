@@ -26,7 +26,7 @@ result = box.run(["readlink", "/proc/self/ns/uts"], capture_output=True, text=Tr
 print(*sys.version_info[:2], result.returncode, result.stdout)
 """
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.beside, pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 def command(*arguments: str | Path, **options: object) -> str:

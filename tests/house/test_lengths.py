@@ -10,7 +10,7 @@ import sources
 FILE_LINES = 400
 FUNCTION_LINES = 60
 
-pytestmark = pytest.mark.lint
+pytestmark = [pytest.mark.lint, pytest.mark.beside]
 
 
 def test_no_file_is_too_long() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import sources
 
-pytestmark = pytest.mark.lint
+pytestmark = [pytest.mark.lint, pytest.mark.beside]
 
 PYTHON = [top for top in (*sources.CODE, "setup.py") if (sources.ROOT / top).exists()]
 

@@ -8,7 +8,7 @@ import re
 import pytest
 import sources
 
-pytestmark = pytest.mark.lint
+pytestmark = [pytest.mark.lint, pytest.mark.beside]
 
 TEXTS = ("README.md", "CHANGELOG.md", "Makefile", "pyproject.toml", "MANIFEST.in", ".ci/run", "setup.py")
 

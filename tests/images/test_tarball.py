@@ -16,6 +16,8 @@ import pytest
 from minictr.errors import SpecError, Unsupported
 from minictr.images.tarball import import_tarball
 
+pytestmark = pytest.mark.beside
+
 CAPABILITY = bytes.fromhex("0100000200200000000000000000000000000000")  # VFS_CAP_REVISION_2, cap_net_raw+ep
 BINARY = bytes(range(256)) + b"=\n\0 10 a=b\n"
 

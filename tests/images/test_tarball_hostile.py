@@ -20,6 +20,8 @@ import pytest
 from minictr.errors import MinictrError, SpecError
 from minictr.images.tarball import import_tarball
 
+pytestmark = pytest.mark.beside
+
 Fill = Callable[[tarfile.TarFile], None]
 
 

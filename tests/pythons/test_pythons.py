@@ -34,7 +34,7 @@ DEVICES = ("--device-cgroup-rule", "c *:* rwm", "--device-cgroup-rule", "b *:* r
 OUTER = ("--privileged", "--pids-limit", "4000", *GROUPS, *DEVICES)
 
 pytestmark = pytest.mark.slow
-PYTEST = ("/venv/bin/python", "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--color=no")
+PYTEST = ("/venv/bin/python", "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:beside", "--color=no")
 CONTAINER = """
 import sys
 import minictr as mc
