@@ -14,9 +14,10 @@ from typing import Any
 from bench import host
 from bench.life import controllers, crowd, joining, privilege, rest, syscalls
 from bench.life.series import Part, Tell
-from bench.lifecycle.cli import kept, natural, positive, tell
+from bench.lifecycle.cli import ballast, kept, natural, pause, positive, tell
 from bench.lifecycle.lab import Lab, LabError
 from bench.lifecycle.report import write
+from bench.lifecycle.worker import ArmFailed
 from bench.session import SessionError
 
 ABOUT = "containers while they live: at rest, 500 at once, joined by exec; what controllers, filter and Landlock cost"
@@ -48,10 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--containers", type=positive, default=500, metavar="N", help="of the crowd (default: 500)")
     parser.add_argument("--crowds", type=positive, default=4, metavar="N", help="how often it is made (default: 4)")
     parser.add_argument("--quick", action="store_true", help="15 rounds, 2 crowds of 100")
-    parser.add_argument("--ballast-mb", type=natural, default=200, metavar="N", help="heap of the Python processes")
+    parser.add_argument("--ballast-mb", type=ballast, default=200, metavar="N", help="heap of the Python processes")
     parser.add_argument("--rootfs", default="", metavar="DIR", help="default: a small one made for the run")
-    parser.add_argument("--seed", type=int, help="of the order and the intervals (default: a new one, printed)")
-    parser.add_argument("--pause-ms", type=float, default=2.0, metavar="N", help="idle time before each start")
+    parser.add_argument("--seed", type=natural, help="of the order and the intervals (default: a new one, printed)")
+    parser.add_argument("--pause-ms", type=pause, default=2.0, metavar="N", help="idle time before each start")
     parser.add_argument("--format", choices=("table", "json"), default="table")
     parser.add_argument("--out", default="", metavar="FILE", help="write the raw values as JSON there as well")
     parser.add_argument("--records", default="", metavar="FILE.jsonl", help="a new file of records for `bench report`")
@@ -128,7 +129,7 @@ def main(options: argparse.Namespace) -> int:
             quiet = watch.stop()
             found = document(parts, facts, quiet, **arguments)
             keep(found)
-    except (LabError, SessionError) as err:
+    except (LabError, SessionError, ArmFailed) as err:
         print(f"bench life: {err}", file=sys.stderr)
         return 2
     finally:

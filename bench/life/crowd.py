@@ -17,6 +17,7 @@ from bench.life.rest import PROGRAM, ours
 from bench.life.series import Part, Target, Tell
 from bench.lifecycle.lab import Lab
 from bench.lifecycle.serve import Job, processor_time, spawn_job
+from bench.lifecycle.worker import ArmFailed
 
 WINDOW = 10  # starts compared: the 10th to the 19th with the last ten
 FIRST = 9  # of them, counted from 0
@@ -54,7 +55,7 @@ class Crowd:
 
     def by_command(self) -> Took:
         """The same by the command line."""
-        return succeeded(self.spawn)
+        return succeeded(self.spawn, "run -d")
 
     def fill(self, count: int, *, by_command: bool, tell: Tell) -> None:
         """Start so many. BY_COMMAND: those that are compared; the others are always started by the library."""
@@ -78,7 +79,7 @@ class Crowd:
             return [(one.id, one.name, one.status) for one in self.mc.containers(root=self.root)]
 
         return {
-            "ps_command": [succeeded(self.list) for _ in range(LISTINGS)],
+            "ps_command": [succeeded(self.list, "ps") for _ in range(LISTINGS)],
             "ps_library": [timed(rows) for _ in range(LISTINGS)],
         }
 
@@ -100,11 +101,14 @@ def timed(call: Callable[[], object]) -> Took:
     return time.perf_counter_ns() - begin, processor_time() - before
 
 
-def succeeded(job: Job) -> Took:
-    """What JOB took. RuntimeError when it failed."""
+def succeeded(job: Job, what: str) -> Took:
+    """What JOB took. Raises ArmFailed when its command did not succeed."""
     elapsed, status, parts = job()
     if status:
-        raise RuntimeError(f"a command left with {os.waitstatus_to_exitcode(status)}")
+        code = os.waitstatus_to_exitcode(status)
+        raise ArmFailed(
+            f"minictr {what} left with {code}" if code >= 0 else f"minictr {what} was ended by signal {-code}"
+        )
     return elapsed, parts["cpu"]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from bench.life.series import Part, Target, Tell
 from bench.lifecycle.lab import Lab
+from bench.lifecycle.worker import ArmFailed
 
 LIMIT_KIB = 1024
 SETTLE = 0.5  # seconds from the start until it is at rest
@@ -35,7 +36,7 @@ def ours(instance: Any) -> dict[str, int]:
     if any(feature["feature"] == "init" for feature in told["Features"]):
         pids["init"] = instance.pid
     if not all(pids.values()):
-        raise RuntimeError(f"container {instance.id[:12]} has no {min(pids, key=pids.__getitem__)} that runs")
+        raise ArmFailed(f"container {instance.id[:12]} has no {min(pids, key=pids.__getitem__)} that runs")
     return {name: private_of(pid) for name, pid in pids.items()}
 
 

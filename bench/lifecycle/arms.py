@@ -32,13 +32,14 @@ class Arm:
     ABOUT = ""
     KNOWN: tuple[str, ...] = ()  # differences that the probe cannot see
 
-    def __init__(self, lab: Lab) -> None:
-        self.lab = lab
+    def __init__(self, lab: Lab, tag: str = "") -> None:
+        """TAG tells several of one class apart: it is in the names of all they make."""
+        self.lab, self.tag = lab, tag
         self._worker: Worker | None = None
 
     @property
     def name(self) -> str:
-        return self.NAME
+        return f"{self.NAME}{self.tag}"
 
     def available(self) -> str:
         """Why this arm cannot be had here; "" when it can."""
@@ -52,7 +53,11 @@ class Arm:
         return self.lab.path("log", self.name)
 
     def prepare(self) -> None:
-        self._worker = Worker(self.command(self.lab.shape.command), log=self._log())
+        self._worker = self.worker()
+
+    def worker(self, number: int = 0) -> Worker:
+        """The process that starts this arm's containers. NUMBER tells several of them apart."""
+        return Worker(self.command(self.lab.shape.command), log=f"{self._log()}{number or ''}")
 
     def probe(self) -> str:
         """The output of the probing script, run once in a container of this arm. Raises ArmFailed."""

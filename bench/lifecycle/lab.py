@@ -19,6 +19,7 @@ from bench.lifecycle.worker import environment
 C_FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror")
 PROGRAMS = ("sh", "true", "cat", "readlink")
 MOST_SAID = 500  # characters of a failed command's words in a message
+SCRATCH = "/var/tmp"  # a disk; MINICTR_BENCH_SCRATCH says another
 ROOT_DIRECTORIES = ("proc", "sys", "dev")
 
 
@@ -46,7 +47,7 @@ class Lab:
         self._programs, self._compiled = programs, compiled
         self._wished_rootfs = rootfs
         self._stack = contextlib.ExitStack()
-        self.directory = self.rootfs = self.floor = self.straight = self.tree = ""
+        self.directory = self.rootfs = self.floor = self.straight = self.tree = self._scratch = ""
 
     def __enter__(self) -> Lab:
         with contextlib.ExitStack() as stack:  # survives a failure half-way
@@ -68,6 +69,24 @@ class Lab:
         path = os.path.join(self.directory, *names)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         return path
+
+    def own_rootfs(self) -> None:
+        """From here on ``rootfs`` is ours to add to: one that was given is copied."""
+        if self._wished_rootfs and self.rootfs == os.path.abspath(self._wished_rootfs):
+            copy = self.path("root-of-our-own")
+            done = subprocess.run(["cp", "-a", "--", self.rootfs, copy], capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise LabError(f"cannot copy {self.rootfs}: {done.stderr.strip()[-MOST_SAID:]}")
+            self.rootfs = copy
+
+    def scratch(self) -> str:
+        """A directory on a disk, where layers can lie, made when first asked for; it goes with the rest."""
+        if not self._scratch:
+            top = os.environ.get("MINICTR_BENCH_SCRATCH", SCRATCH)
+            self._scratch = tempfile.mkdtemp(prefix="minictr-bench-", dir=top)
+            os.chmod(self._scratch, 0o755)  # mapped root users go through it
+            self._stack.callback(shutil.rmtree, self._scratch, ignore_errors=True)
+        return self._scratch
 
     def _write(self, name: str, data: bytes) -> str:
         with open(self.path(name), "wb") as file:

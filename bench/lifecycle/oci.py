@@ -64,8 +64,14 @@ def _mount(kind: str, where: str, *options: str) -> dict[str, Any]:
     return {"type": kind, "source": kind, "destination": where, "options": list(options)}
 
 
-def config(shape: Shape, rootfs: str, argv: tuple[str, ...], cgroups_path: str = "") -> dict[str, Any]:
-    """The whole config.json."""
+def config(
+    shape: Shape,
+    rootfs: str,
+    argv: tuple[str, ...],
+    cgroups_path: str = "",
+    mounts: tuple[dict[str, Any], ...] = (),
+) -> dict[str, Any]:
+    """The whole config.json; MOUNTS come last."""
     quiet = ("nosuid", "noexec", "nodev")
     capabilities = [f"CAP_{name}" for name in shape.capabilities]
     linux: dict[str, Any] = {
@@ -99,6 +105,7 @@ def config(shape: Shape, rootfs: str, argv: tuple[str, ...], cgroups_path: str =
             _mount("devpts", "/dev/pts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"),
             _mount("tmpfs", "/dev/shm", *quiet, *shape.shm_options),
             _mount("mqueue", "/dev/mqueue", *quiet),
+            *mounts,
         ],
         "linux": linux,
     }

@@ -6,6 +6,7 @@ import os
 import subprocess
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from bench.host import own_cgroups
 from bench.lifecycle import oci
@@ -44,7 +45,7 @@ class Oci(Tool):
     WITH_CGROUP = False
 
     def container_id(self, argv: tuple[str, ...]) -> str:
-        return f"minictr-bench-{os.getpid()}-{'run' if argv == COMMAND else 'probe'}"
+        return f"minictr-bench-{os.getpid()}{self.tag}-{'run' if argv == COMMAND else 'probe'}"
 
     def command(self, argv: tuple[str, ...]) -> Command:
         bundle, state = self.lab.path(self.name, self.container_id(argv)), self.lab.path(self.name, "state")
@@ -106,7 +107,7 @@ class LxcExecute(Tool):
     )
 
     def _group(self) -> str:
-        return f"minictr-bench-{os.getpid()}-lxc"
+        return f"minictr-bench-{os.getpid()}{self.tag}-lxc"
 
     def configuration(self, seccomp: str) -> str:
         """The configuration file: see lxc.container.conf(5)."""
@@ -144,7 +145,7 @@ class LxcExecute(Tool):
 
     def write_configuration(self) -> str:
         """The path of the configuration, written together with its filter."""
-        seccomp, config = self.lab.path("lxc", "seccomp"), self.lab.path("lxc", "config")
+        seccomp, config = self.lab.path(self.name, "seccomp"), self.lab.path(self.name, "config")
         with open(seccomp, "w", encoding="utf-8") as file:
             # Version 1 of the format: numbers, the native architecture only. Version 2 makes 854 instructions of it.
             file.write("1\nallowlist\n" + "".join(f"{number}\n" for number in oci.allowed_numbers()))
@@ -153,9 +154,18 @@ class LxcExecute(Tool):
         return config
 
     def command(self, argv: tuple[str, ...]) -> Command:
-        config, state = self.write_configuration(), self.lab.path("lxc", "state")
+        config, state = self.write_configuration(), self.lab.path(self.name, "state")
         os.makedirs(state, exist_ok=True)
-        options = ["-n", f"bench{os.getpid()}", "-P", state, "-f", config, "-o", self.lab.path("lxc", "log")]
+        options = [
+            "-n",
+            f"bench{os.getpid()}{self.tag}",
+            "-P",
+            state,
+            "-f",
+            config,
+            "-o",
+            self.lab.path(self.name, "log"),
+        ]
         return serve(mode="spawn", argv=[self.executable(), *options, "--", *argv])
 
     def cleanup(self) -> None:
@@ -176,6 +186,10 @@ class Bubblewrap(Tool):
     )
 
     def command(self, argv: tuple[str, ...]) -> Command:
+        return self.spawner(argv)
+
+    def spawner(self, argv: tuple[str, ...], bind: tuple[str, ...] = (), **wishes: Any) -> Command:
+        """The worker that starts ARGV; BIND: a directory, and where it is seen."""
         shape = self.lab.shape
         run = [self.executable(), "--hostname", shape.hostname, "--as-pid-1", "--new-session", "--clearenv"]
         run += [f"--unshare-{kind}" for kind in ("ipc", "pid", "net", "uts", "cgroup")]
@@ -188,9 +202,10 @@ class Bubblewrap(Tool):
             is_directory = os.path.isdir(path)
             run += ["--size", "4096", "--tmpfs", path, "--remount-ro", path] if is_directory else []
             run += [] if is_directory else ["--ro-bind", "/dev/null", path]
+        run += ["--bind", *bind] if bind else []
         run += ["--cap-drop", "ALL"]
         for name in shape.capabilities:
             run += ["--cap-add", f"CAP_{name}"]
         run += ["--seccomp", str(self.FILTER_FD), "--", *argv]
         files = [(self.FILTER_FD, self.lab.straight)]
-        return serve(mode="spawn", argv=run, files=files, unmount=list(self.UNMOUNT), no_core=True)
+        return serve(mode="spawn", argv=run, files=files, unmount=list(self.UNMOUNT), no_core=True, **wishes)

@@ -2,7 +2,9 @@
 
 ``lifecycle/start`` has an arm's starts as blocks, with its own phases; ``lifecycle/phases`` minictr's time line by
 feature; ``lifecycle/exec`` and the like what ``life`` measures in turn; ``lifecycle/alive/N`` the start of the Nth
-container of a crowd, ``lifecycle/remove`` and ``lifecycle/ps`` what removing and listing them takes for each.
+container of a crowd, ``lifecycle/remove`` and ``lifecycle/ps`` what removing and listing them takes for each;
+``lifecycle/at-once/N`` a start by each of N callers. ``lifecycle/life`` has a container's phases side by side, and
+``lifecycle/life/start``, ``exec``, ``stop`` and ``teardown`` each by itself, held against the library's.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from bench.samples import Arm, Record, Sample
 AT_ONCE = (1, 10, 20, 50, 100, 200, 500, 1000)  # of a crowd's starts, those that are shown
 WINDOW = 10  # starts whose middle stands for one of these numbers
 CPU = "cpu"  # a part that is no phase
+LIFE = "lifecycle/life"
 BY = {"library": "minictr-lib", "command": "minictr-cli"}
 
 
@@ -32,12 +35,19 @@ def of_document(document: Mapping[str, Any], run: str, time: float) -> list[Reco
             if "series" in part:
                 made.rounds(f"lifecycle/{name}", part["series"], part["orders"])
         made.crowds(document["parts"].get("crowd", {}).get("rounds", ()))
+    elif kind == "phases":
+        made.lives(document["arms"], document["orders"])
+    elif kind == "at-once":
+        made.bursts(document)
+    elif kind == "alive":
+        made.alive(document)
     return made.records
 
 
 def broken(document: Mapping[str, Any]) -> list[str]:
     """One line for each arm or series that left the run."""
-    groups = [("lifecycle/start", document.get("arms", {}))]
+    where = {"phases": LIFE, "at-once": "lifecycle/at-once", "alive": "lifecycle/alive"}
+    groups = [(where.get(document["kind"], "lifecycle/start"), document.get("arms", {}))]
     groups += [(f"lifecycle/{name}", part.get("series", {})) for name, part in document.get("parts", {}).items()]
     return [
         f"{experiment}: {name}: {it['failed']}"
@@ -85,11 +95,52 @@ class _Maker:
             phases = {f"phase_{name}_s": value / 1e9 for name, value in zip(parts, values)}
             self.sample(experiment, "floor", block, {"wall_s": sum(phases.values()), **phases})
 
+    def lives(self, arms: Mapping[str, Mapping[str, Any]], orders: Sequence[Sequence[str]]) -> None:
+        """A container's phases: all of an arm in one experiment, and each phase of all arms in one of its own."""
+        for name, it in arms.items():
+            why_not = it["unavailable"] or ("" if it["nanoseconds"] else it["failed"] or "not measured")
+            self.arm(LIFE, name, unavailable=why_not, known=it["known"])
+            for block in range(len(it["nanoseconds"])):  # no sum: not every environment has every phase
+                self.sample(
+                    LIFE, name, block, {f"phase_{part}_s": given[block] / 1e9 for part, given in it["parts"].items()}
+                )
+        for phase in dict.fromkeys(name for it in arms.values() for name in it.get("parts", {})):
+            having = {name: it for name, it in arms.items() if phase in it.get("parts", {})}
+            alone = {
+                name: {"nanoseconds": it["parts"][phase], "failed": "", "known": it.get("known", ())}
+                for name, it in having.items()
+            }
+            self.rounds(f"{LIFE}/{phase}", alone, [[name for name in order if name in having] for order in orders])
+
+    def bursts(self, document: Mapping[str, Any]) -> None:
+        """Starts by several callers at once: an experiment for each number of them."""
+        for callers in document["callers"]:
+            experiment = f"lifecycle/at-once/{callers}"
+            for name, it in document["arms"].items():
+                found = it["bursts"].get(str(callers), {"nanoseconds": [], "per_second": []})
+                why_not = it["unavailable"] or ("" if found["nanoseconds"] else it["failed"] or "not measured")
+                self.arm(experiment, name, unavailable=why_not, known=it["known"])
+                for block, (took, rate) in enumerate(zip(found["nanoseconds"], found["per_second"])):
+                    self.sample(experiment, name, block, {"start_s": took / 1e9, "together_per_s": rate})
+
+    def alive(self, document: Mapping[str, Any]) -> None:
+        """Crowds of several arms: a start by how many live, and what one holds and takes to be removed."""
+        count = document["containers"]
+        for name, it in document["arms"].items():
+            self.arm(f"lifecycle/alive/{count}", name, unavailable=it["unavailable"], known=it["known"])
+            for block, found in enumerate(it["crowds"]):
+                for first, number in places(count):
+                    middle = statistics.median(found["nanoseconds"][first : first + WINDOW]) / 1e9
+                    self.sample(f"lifecycle/alive/{number}", name, block, {"start_s": middle})
+                held = {f"{key}_bytes": found[f"{key}_kib"] * 1024.0 for key in ("private", "machine")}
+                each = {"wall_s": found["removed_ns"] / 1e9 / count, **held}
+                self.sample("lifecycle/remove", name, block, each)
+
     def crowds(self, rounds: Iterable[Mapping[str, Any]]) -> None:
         """How a start grows with those that run already, and what the whole crowd costs to list and to remove."""
         for block, found in enumerate(rounds):
             took = found["nanoseconds"]
-            for first, number in _places(len(took), by_command=found["by"] == "command"):
+            for first, number in places(len(took), by_command=found["by"] == "command"):
                 middle = statistics.median(took[first : first + WINDOW]) / 1e9
                 self.sample(f"lifecycle/alive/{number}", BY[found["by"]], block, {"start_s": middle})
             each = found["removed_ns"] / 1e9 / len(took)
@@ -109,7 +160,7 @@ def _values(it: Mapping[str, Any], block: int) -> dict[str, float]:
     return values
 
 
-def _places(count: int, *, by_command: bool) -> list[tuple[int, int]]:
+def places(count: int, *, by_command: bool = False) -> list[tuple[int, int]]:
     """(first start of a window, number that it stands for). By the command line only the 10th and the last are."""
     last = (count - WINDOW, count)
     if by_command:

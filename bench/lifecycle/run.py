@@ -31,8 +31,10 @@ from bench.lifecycle.arms import (
 )
 from bench.lifecycle.lab import Lab
 from bench.lifecycle.peers import Bubblewrap, Crun, LxcExecute, Runc
+from bench.lifecycle.placed import DockerRun, LxcUnprivilegedRun, NspawnRun, PodmanRun
 from bench.lifecycle.worker import ArmFailed
 
+Tell = Callable[[str], None]  # progress
 ARMS: dict[str, type[Arm]] = {
     arm.NAME: arm
     for arm in (
@@ -50,7 +52,11 @@ ARMS: dict[str, type[Arm]] = {
         Bubblewrap,
         Crun,
         LxcExecute,
+        LxcUnprivilegedRun,
         Runc,
+        NspawnRun,
+        DockerRun,
+        PodmanRun,
     )
 }
 BASE, AGAIN = Floor.NAME, FloorAgain.NAME  # always there: the measure of all, and the check of the measure
@@ -134,7 +140,7 @@ def measure(
     warmup: int,
     seed: int,
     pause: float = 0.0,
-    progress: Callable[[str], None] = lambda text: None,
+    progress: Tell = lambda text: None,
 ) -> Run:
     """Run ROUNDS counted rounds after WARMUP dropped ones over the arms NAMES; PAUSE seconds lie before each start."""
     run = Run({name: Record(name, ARMS[name].ABOUT) for name in names}, [], seed, warmup, pause)

@@ -13,10 +13,17 @@ Usage: python -m bench.lifecycle.serve JSON REQUEST REPLY. The JSON object has `
 ``bare``     minictr in this process with no namespace and no root: ``argv``, ``ballast``; with ``anew`` by ``mc.run``,
              which makes its plan each time
 ``exec``     minictr in this process: ``argv`` in the container ``name`` of the state directory ``root``; ``ballast``
+``verb``     minictr in this process: ``verb`` (start, exec, stop, remove) of the container ``name`` of the state
+             directory ``root``, found by its name each time; for start ``rootfs``, ``argv``, ``bind`` (a directory and
+             where it is seen)
+
+With ``stamped`` (spawn, verb) it also answers ``begun``: CLOCK_MONOTONIC when it began. An ``@`` in a word of ``argv``
+(spawn, with ``numbered``) or in ``name`` (verb) is how many times it was asked, from 1 on.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import resource
@@ -57,7 +64,12 @@ def hide_mounts(paths: Sequence[str]) -> None:
 
 
 def spawn_job(
-    argv: list[str], files: Sequence[tuple[int, str]] = (), unmount: Sequence[str] = (), no_core: bool = False
+    argv: list[str],
+    files: Sequence[tuple[int, str]] = (),
+    unmount: Sequence[str] = (),
+    no_core: bool = False,
+    stamped: bool = False,
+    numbered: bool = False,
 ) -> Job:
     """Start a command-line runtime as a shell would, without the shell."""
     if unmount:
@@ -67,13 +79,17 @@ def spawn_job(
     modes = (os.O_RDWR if path.startswith("/dev/") else os.O_RDONLY for _, path in files)
     actions = [(os.POSIX_SPAWN_OPEN, fd, path, mode, 0) for (fd, path), mode in zip(files, modes, strict=True)]
     environment = dict(os.environ)
+    numbers = itertools.count(1)
 
     def once() -> Outcome:
-        begin = time.perf_counter_ns()
-        pid = os.posix_spawn(argv[0], argv, environment, file_actions=actions)
+        number = str(next(numbers))
+        words = [word.replace("@", number) for word in argv] if numbered else argv
+        begin = time.monotonic_ns()
+        pid = os.posix_spawn(words[0], words, environment, file_actions=actions)
         _, status, usage = os.wait4(pid, 0)
-        elapsed = time.perf_counter_ns() - begin
-        return elapsed, status, {"cpu": round((usage.ru_utime + usage.ru_stime) * 1e9)}
+        elapsed = time.monotonic_ns() - begin
+        cpu = {"cpu": round((usage.ru_utime + usage.ru_stime) * 1e9)}
+        return elapsed, status, {**cpu, "begun": begin} if stamped else cpu
 
     return once
 
@@ -129,6 +145,39 @@ def exec_job(root: str, name: str, argv: list[str], ballast: int = 0) -> Job:
     return timed(lambda: instance.exec(argv), ballast)
 
 
+def verb_job(
+    verb: str,
+    root: str,
+    name: str,
+    rootfs: str = "",
+    argv: Sequence[str] = (),
+    bind: Sequence[str] = (),
+    stamped: bool = False,
+) -> Job:
+    """One verb of the library at a container that is known by its name."""
+    import minictr
+
+    mc: Any = minictr
+    numbers = itertools.count(1)
+    box = mc.Container(rootfs).with_(*([mc.Bind(*bind)] if bind else []))
+    verbs: dict[str, Callable[[str], Any]] = {
+        "start": lambda name: box.replace(name=name).start(argv, root=root),
+        "exec": lambda name: mc.container(name, root=root).exec(argv).check_returncode(),
+        "stop": lambda name: mc.container(name, root=root).stop(),
+        "remove": lambda name: mc.container(name, root=root).remove(force=True),
+    }
+    call = verbs[verb]
+
+    def once() -> Outcome:
+        wanted, before = name.replace("@", str(next(numbers))), processor_time()
+        begin = time.monotonic_ns()
+        call(wanted)
+        parts = {"cpu": processor_time() - before, **({"begun": begin} if stamped else {})}
+        return time.monotonic_ns() - begin, 0, parts
+
+    return once
+
+
 def processor_time() -> int:
     """Nanoseconds of this process and of all it has waited for. What the kernel does later, by itself, is not in it."""
     both = (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
@@ -155,6 +204,7 @@ MODES: dict[str, Callable[..., Job]] = {
     "library": library_job,
     "bare": bare_job,
     "exec": exec_job,
+    "verb": verb_job,
 }
 
 

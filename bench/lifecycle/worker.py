@@ -82,11 +82,33 @@ class Worker:
         self.close()
 
     def start(self) -> Start:
-        """Ask for one start. Raises ArmFailed when it failed, hung, or the worker is gone."""
+        """Ask for one start and wait for it. Raises ArmFailed when it failed, hung, or the worker is gone."""
+        self.ask()
+        return self.answer()
+
+    def ask(self) -> None:
+        """Ask for one start; :meth:`answer` must be called before the next. Raises ArmFailed."""
         if self._request < 0:
             raise ArmFailed("the worker was closed")
         try:
             os.write(self._request, b"r")
+        except BrokenPipeError:
+            raise ArmFailed(self._complaint("the worker is gone")) from None
+
+    def fileno(self) -> int:
+        """What can be read from once there is an answer, for select."""
+        return self._reply
+
+    @property
+    def pid(self) -> int:
+        """The process that stays."""
+        return self._process.pid
+
+    def answer(self) -> Start:
+        """What was asked for last. Raises ArmFailed."""
+        if self._request < 0:
+            raise ArmFailed("the worker was closed")
+        try:
             return parse_reply(self._read_line())
         except BrokenPipeError:
             raise ArmFailed(self._complaint("the worker is gone")) from None

@@ -17,6 +17,8 @@ from bench.report.workloads import brief, comparison_table, mark_of
 from bench.samples import Sample
 
 PREFIX, PHASE = "lifecycle/", "phase_"
+TOGETHER = "together_per_s"  # starts a second by all callers
+ACROSS = {"alive": "containers alive", "at-once": "callers at once"}
 UNITS = {"_s": 1.0, "_ms": 1e-3, "_us": 1e-6, "_ns": 1e-9}
 
 
@@ -58,7 +60,9 @@ def section(found: Sequence[Experiment], samples: Sequence[Sample]) -> Section |
     for one in mine:
         if one.name not in numbered:
             items += _one(one, [sample for sample in samples if sample.experiment == one.name])
-    items += [curve(name, each) for name, each in growing.items()]
+    for name, each in growing.items():
+        items.append(curve(name, each))
+        items += throughput(name, [sample for sample in samples if sample.experiment.startswith(f"{name}/")])
     lead = "From asking for a container to its end or its readiness, side by side in shuffled rounds."
     return Section("lifecycle", "Start, stop, and many at once", "Start-up", lead, tuple(items))
 
@@ -66,6 +70,10 @@ def section(found: Sequence[Experiment], samples: Sequence[Sample]) -> Section |
 def _one(one: Experiment, samples: Sequence[Sample]) -> list[Item]:
     title = one.name.removeprefix(PREFIX).replace("/", " ")
     name = one.name.replace("/", "-")
+    told = phase_table(samples)
+    parts = {arm: told[arm] for arm in one.columns if arm in told}
+    if one.value.startswith(PHASE):  # nothing but phases: they are compared by themselves
+        return [_phases(name, title, parts)]
     items: list[Item] = [_times(one, name, title)]
     if one.comparisons:
         about = f"How many times {one.base}, paired within rounds; logarithmic. Filled: resolved. Hollow: not."
@@ -74,8 +82,6 @@ def _one(one: Experiment, samples: Sequence[Sample]) -> list[Item]:
         items.append(
             Figure(f"{name}-ratio", f"{title}: against {one.base}", about, drawing, comparison_table(one.comparisons))
         )
-    told = phase_table(samples)
-    parts = {arm: told[arm] for arm in one.columns if arm in told}
     if parts:
         items.append(_phases(name, title, parts))
     return items
@@ -138,9 +144,41 @@ def curve(name: str, each: Sequence[tuple[float, Experiment]]) -> Figure:
                 )
         if points:
             found.append(Curve(arm, family(arm), tuple(points)))
-    title = name.removeprefix(PREFIX).replace("/", " ").replace("-", " ")
+    title, across = titled(name)
     table = Table.of(("arm", ">number", ">samples", ">median", ">lower quartile", ">upper quartile"), rows)
     about = "Medians with quartiles, both axes logarithmic."
     return Figure(
-        f"{name.replace('/', '-')}-scale", f"{title}: how it grows", about, curves(found, across=title), table
+        f"{name.replace('/', '-')}-scale", f"{title}: how it grows", about, curves(found, across=across), table
     )
+
+
+def titled(name: str) -> tuple[str, str]:
+    """The title of a curve, and what its number counts."""
+    what = name.removeprefix(PREFIX)
+    return what.replace("/", " ").replace("-", " "), ACROSS.get(what, what.replace("-", " "))
+
+
+def throughput(name: str, samples: Sequence[Sample]) -> list[Figure]:
+    """How many starts a second all callers together come to, along their number; none where nobody counted."""
+    raw: dict[str, dict[int, list[float]]] = {}
+    for sample in samples:
+        callers = sample.experiment.rpartition("/")[2]
+        if TOGETHER in sample.values and callers.isdigit() and not sample.discarded:
+            raw.setdefault(sample.arm, {}).setdefault(int(callers), []).append(sample.values[TOGETHER])
+    if not raw:
+        return []
+    middles = {arm: {n: stats.quartiles(each[n]) for n in sorted(each)} for arm, each in raw.items()}
+    found = [
+        Curve(arm, family(arm), tuple((float(n), it.q1, it.median, it.q3) for n, it in each.items()))
+        for arm, each in middles.items()
+    ]
+    rows = [
+        (arm, number(n), str(len(raw[arm][n])), *(number(float(f"{value:.3g}")) for value in (it.median, it.q1, it.q3)))
+        for arm, each in middles.items()
+        for n, it in each.items()
+    ]
+    title, across = titled(name)
+    table = Table.of(("arm", ">number", ">samples", ">median", ">lower quartile", ">upper quartile"), rows)
+    about = "Starts a second by all together: medians with quartiles, both axes logarithmic."
+    drawing = curves(found, across=across, unit="/s")
+    return [Figure(f"{name.replace('/', '-')}-throughput", f"{title}: throughput", about, drawing, table)]

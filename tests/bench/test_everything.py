@@ -88,7 +88,7 @@ def test_every_part_is_a_command_that_its_verb_takes() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--only", "coffee"), "no part coffee; there are lifecycle, compile,"),
+        (("--only", "coffee"), "no part coffee; there are lifecycle, by-step, phases, alive, at-once, compile,"),
         (("--minutes", "3"), "--minutes 3: at least 4"),
         (("--dir", "/proc/nowhere"), "No such file or directory"),
     ],

@@ -350,3 +350,12 @@ def test_a_program_that_ends_while_it_is_looked_at_is_over(tmp_path: Path) -> No
     before = time.monotonic()
     assert crowd.left_behind(str(tmp_path), [], [(child.pid, begun)]) == []
     assert time.monotonic() - before < crowd.GRACE
+
+
+def test_a_command_of_the_crowd_that_fails_is_one_clear_line(
+    rootfs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(crowd, "command_line", lambda: ["/bin/false"])
+    few = ["--parts", "crowd", "--containers", str(crowd.FEWEST), "--crowds", "1", "--ballast-mb", "1"]
+    assert front.main(["life", *few, "--rootfs", str(rootfs)]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "bench life: minictr ps left with 1"

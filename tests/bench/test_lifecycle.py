@@ -170,7 +170,7 @@ def test_too_few_starts_for_a_leak_check(rootfs: Path, capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--arms", "floor,docker"], "no arm docker; there are floor"),
+        (["--arms", "floor,nothing"], "no arm nothing; there are floor"),
         (["--rounds", "0"], "0 is not above 0"),
         (["--warmup", "-1"], "-1 is below 0"),
         (["--format", "xml"], "invalid choice: 'xml'"),
