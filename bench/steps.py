@@ -83,6 +83,32 @@ def _compared(one: Experiment, feature: str, base: str, found: Mapping[Key, floa
     return of_logs(one.place, one.name, one.value, [found[key] for key in sorted(found)], feature, base)
 
 
+def grounds(
+    one: Experiment, arms: Mapping[tuple[str, str], Arm], names: Sequence[str]
+) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """name -> (the measured arm that it is held against, "" for none told; the rungs that are jumped).
+
+    A record may say that its arm is held against one that could not be had here. Then it is held against what that one
+    stands on; where nobody has said so, against the nearest below by its features. Rungs between the two that could
+    not be had are jumped: what is found is of them all.
+    """
+    mine = {name: arm for (experiment, name), arm in arms.items() if experiment == one.name}
+    told = {name: over(arm, "") for name, arm in mine.items()}
+    sets, missing = sets_of(one, arms), [name for name, arm in mine.items() if arm.unavailable]
+    found = {}
+    for name in names:
+        below, jumped = design.standing(name, told, one.columns)
+        if not below and jumped and name in sets:
+            under = [other for other in sets if sets[other] < sets[name] and other[:1] == name[:1]]
+            below = max(under, key=lambda other: len(sets[other]), default="")
+        if below in sets and name in sets:
+            order = [*mine[name].features]
+            between = {word: rung for rung in missing if (word := rung.removeprefix("+")) in sets[name] - sets[below]}
+            jumped = tuple(between[word] for word in sorted(between, key=order.index))
+        found[name] = (below, jumped)
+    return found
+
+
 def _size(one: Comparison) -> float:
     return abs(math.log(one.ratio.estimate)) if one.ratio else 0.0
 
@@ -93,8 +119,9 @@ def rebuilt(one: Experiment, arms: Mapping[tuple[str, str], Arm]) -> Shares | No
     names = chain(sets) if in_order(one) and one.base else []
     if not names:
         return None
+    jumped = {name: over for name, (_, over) in grounds(one, arms, names).items()}
     steps = [
-        _compared(one, upper, f"over {lower}", _logs(one.columns, upper, lower))
+        _compared(one, upper, f"over {design.ground(lower, jumped[upper])}", _logs(one.columns, upper, lower))
         for lower, upper in zip([one.base, *names], names)
     ]
     whole = _compared(one, f"{TOGETHER} ({names[-1]})", one.base, _logs(one.columns, names[-1], one.base))
@@ -265,12 +292,16 @@ def rungs(
     """(rung, against the base, against the rung that it stands on) in the order of the ladder."""
     against = {each.arm: each for each in one.comparisons}
     names = [name for experiment, name in arms if experiment == one.name and name in against] or list(against)
-    ground = {upper: over(arms.get((one.name, upper)), "") for upper in names}
+    stands = grounds(one, arms, names)
+    ground = {upper: below for upper, (below, _) in stands.items()}
     if any(ground.values()):
         names = sorted(names, key=lambda name: _path(name, ground))
     below = dict(zip(names, [one.base, *names]))
     steps = [
         compare(one.place, one.name, one.value, one.columns, upper, ground[upper] or below[upper]) for upper in names
     ]
-    by_arm = {step.arm: step for step in judged(steps, one.gates)}
+    by_arm = {
+        step.arm: dataclasses.replace(step, base=design.ground(step.base, stands[step.arm][1]))
+        for step in judged(steps, one.gates)
+    }
     return [(name, against.get(name), by_arm.get(name)) for name in names]

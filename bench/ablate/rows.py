@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 import minictr as mc
 from bench import design
@@ -30,7 +30,10 @@ LADDERS = {
 REBUILD = "ladder:rebuild"  # from bare to the whole, group by group
 ALL_METHODS = (*METHODS, *LADDERS, REBUILD)
 SCREENED = ("namespaces", "mounts", "masks", "process", "privilege", "seccomp", "cgroups", OVERLAY)
-NAT = "nat"
+# The factor of the 2x2: the whole path to a published port (cable, bridge, wall, NAT), or the machine's own network
+PATH = "network"
+EARLIER = "nat"  # what results files called it
+WHOLE = f"{PATH}+overlay"  # the arm that has everything
 PROXY = "PublishProxy"  # of minictr, where it has one
 
 
@@ -170,54 +173,75 @@ def ladder(group: str, stage: MicroStage) -> Trials:
 def nginx(target: Target, stage: Stage) -> Trials:
     """The question of the thesis: which part of Docker costs a web server what.
 
-    {NAT, none} x {overlay, bind} for Docker itself and for minictr rebuilt as Docker; minictr group by group on the way
-    there; the proxy for who comes by 127.0.0.1; and bare on a machine where a dockerd merely runs.
+    {network path, none} x {overlay, bind} for Docker itself and for minictr rebuilt as Docker; minictr group by group
+    on the way there, where NAT by itself is a rung; the proxy for who comes by 127.0.0.1; and bare on a machine where a
+    dockerd merely runs.
     """
     found = bares(stage)
-    names = {
-        "bare-dockerd": BARE,
-        "docker": BARE,
-        "docker-volume": BARE,
-        "docker-host": BARE,
-        "docker-host-volume": BARE,
-    }
-    for name, over in names.items():
+    for name, over in DOCKERS.items():
         place = registry.make(name, stage) if name in registry.ENVIRONMENTS else None
         found.append(Trial(name, over, place, refused="" if place else "this bench has no such environment"))
     steps = rebuild(target)
     found += of_design(steps, target, stage)
-    whole = steps.rows[-1].on
-    crossed = {
-        "nat+overlay": whole,
-        "nat+bind": whole - {OVERLAY},
-        "none+overlay": whole - set(target.rungs),
-        "none+bind": whole - set(target.rungs) - {OVERLAY},
-    }
-    for name, on in crossed.items():
-        on = design.lean(on, target.needs)
+    for name, on in corners(target, steps).items():
         why = target.possible(on)
         place = None if why else place_of(target, name, on, stage)
         found.append(Trial(name, BARE, place, tuple(word for word in target.words if word in on), why))
-    found.append(proxied(target, whole, stage))
-    return Trials(tuple(found), ("nat+overlay is the last rung of the ladder once more: their difference is noise",))
+    found.append(proxied(target, steps.rows[-1].on, stage))
+    return Trials(tuple(found), (f"{WHOLE} is the last rung of the ladder once more: their difference is noise",))
+
+
+DOCKERS = dict.fromkeys(("bare-dockerd", "docker", "docker-volume", "docker-host", "docker-host-volume"), BARE)
+
+
+def corners(target: Target, steps: Design) -> dict[str, design.Factors]:
+    """The four corners of the 2x2, of minictr: arm -> what is on in it."""
+    whole = steps.rows[-1].on
+    crossed = {
+        WHOLE: whole,
+        f"{PATH}+bind": whole - {OVERLAY},
+        "none+overlay": whole - set(target.rungs),
+        "none+bind": whole - set(target.rungs) - {OVERLAY},
+    }
+    return {name: design.lean(on, target.needs) for name, on in crossed.items()}
+
+
+def question(target: Target) -> dict[str, tuple[str, tuple[str, ...], str]]:
+    """The arms of :func:`nginx` before anything is made: arm -> (over, what is on, why it cannot be). Pure."""
+    steps = rebuild(target)
+    sets = {row.name: (row.over or BARE, row.on) for row in steps.rows}
+    sets |= {name: (BARE, on) for name, on in corners(target, steps).items()}
+    found = {name: (over, (), "") for name, over in {AGAIN: BARE, **DOCKERS}.items()}
+    for name, (over, on) in sets.items():
+        found[name] = (over, tuple(word for word in target.words if word in on), target.possible(on))
+    found |= {name: ("", (), why) for name, why in steps.refused if "same as" not in why}
+    whole = found[WHOLE][1]
+    return {**found, "proxy": (WHOLE, (*whole, "publish_proxy"), "" if hasattr(mc, PROXY) else f"no {PROXY}")}
 
 
 def proxied(target: Target, whole: design.Factors, stage: Stage) -> Trial:
     """The whole with a process that copies between two connections: what docker-proxy is for 127.0.0.1."""
     proxy = getattr(mc, PROXY, None)
     if proxy is None:
-        return Trial("proxy", "nat+overlay", None, refused=f"this minictr has no {PROXY}")
+        return Trial("proxy", WHOLE, None, refused=f"this minictr has no {PROXY}")
     box, overlay, rungs = target.container(whole, stage.rootfs)
     features = (*box.features, proxy())
     place = Minictr(stage, "ablate-proxy", features=features, rungs=rungs, overlay=overlay)
-    return Trial("proxy", "nat+overlay", place, (*target.words, "publish_proxy"))
+    return Trial("proxy", WHOLE, place, (*target.words, "publish_proxy"))
 
 
-def crossing(*, docker: bool) -> tuple[Design, dict[str, str]]:
-    """The 2x2 as a factorial, and its rows' arms: of Docker itself, or of minictr rebuilt as Docker."""
-    found = design.factorial([NAT, OVERLAY])
+def crossing(measured: Container[str] = (), *, docker: bool) -> tuple[Design, dict[str, str]]:
+    """The 2x2 as a factorial, and its rows' arms, among those MEASURED: of Docker itself, or of minictr rebuilt."""
+    found = design.factorial([PATH, OVERLAY])
     if docker:
-        arms_of = {"none": "docker-host-volume", NAT: "docker-volume", OVERLAY: "docker-host", "nat+overlay": "docker"}
+        arms_of = {"none": "docker-host-volume", PATH: "docker-volume", OVERLAY: "docker-host", WHOLE: "docker"}
     else:
-        arms_of = {"none": "none+bind", NAT: "nat+bind", OVERLAY: "none+overlay", "nat+overlay": "nat+overlay"}
+        named = EARLIER if whole_of(measured) != WHOLE else PATH
+        arms_of = {"none": "none+bind", PATH: f"{named}+bind", OVERLAY: "none+overlay", WHOLE: f"{named}+overlay"}
     return found, arms_of
+
+
+def whole_of(measured: Container[str]) -> str:
+    """The arm with the network path and the layer, as the results that MEASURED is of call it."""
+    earlier = f"{EARLIER}+overlay"
+    return earlier if earlier in measured and WHOLE not in measured else WHOLE

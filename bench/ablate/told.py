@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench import analysis, design, paired, samples
-from bench.ablate.rows import Trial, Trials, crossing
+from bench.ablate.rows import Trial, Trials, crossing, whole_of
 from bench.design import Effect
 from bench.samples import AGAIN, BARE
 
@@ -52,26 +52,32 @@ def verdict(found: paired.Effect, gate: str) -> str:
     return f"unresolved: shows from {analysis.percent(found.detectable()):.1f} %"
 
 
-def steps(table: Table, trials: Sequence[Trial]) -> list[str]:
-    """Each arm against the one that it is compared with."""
-    gate = same(table)
-    lines = [f"{'arm':<{NAME}}{'over':<{NAME}}{'n':>3}{'ratio':>10}   {'95 % interval':<20}verdict"]
+def steps(table: Table, trials: Sequence[Trial], refused: Mapping[str, str] = {}) -> list[str]:
+    """Each arm against the one that it is compared with, or the next below that which could be had.
+
+    REFUSED: arm -> why it could not be had for this workload.
+    """
+    gate, overs = same(table), {trial.name: trial.over for trial in trials}
+    stands = {trial.name: design.standing(trial.name, overs, table) for trial in trials}
+    grounds = {name: design.ground(*stood) for name, stood in stands.items()}
+    wide = max([NAME, *(len(text) + 2 for text in grounds.values())])
+    lines = [f"{'arm':<{NAME}}{'over':<{wide}}{'n':>3}{'ratio':>10}   {'95 % interval':<20}verdict"]
     for trial in trials:
         if trial.name == BARE:
             continue
-        if trial.place is None:
-            lines.append(f"{trial.name:<{NAME}}{'':<{NAME}}{'-':>3}   cannot be: {trial.refused}")
+        why, over = trial.refused if trial.place is None else refused.get(trial.name, ""), grounds[trial.name]
+        if why:
+            lines.append(f"{trial.name:<{NAME}}{'':<{wide}}{'-':>3}   cannot be: {why}")
             continue
-        found = effect(table, trial.name, trial.over)
+        found = effect(table, trial.name, stands[trial.name][0])
         if found is None:
-            lines.append(f"{trial.name:<{NAME}}{trial.over:<{NAME}}{'-':>3}   not measured with it in two blocks")
+            over = over or trial.over
+            lines.append(f"{trial.name:<{NAME}}{over:<{wide}}{'-':>3}   not measured with it in two blocks")
             continue
         ratio = found.ratio()
         words = "the A/A check" if trial.name == AGAIN else verdict(found, gate)
         span = f"{ratio.low:.4f} to {ratio.high:.4f}"
-        lines.append(
-            f"{trial.name:<{NAME}}{trial.over:<{NAME}}{found.blocks:>3}{ratio.estimate:>10.4f}   {span:<20}{words}"
-        )
+        lines.append(f"{trial.name:<{NAME}}{over:<{wide}}{found.blocks:>3}{ratio.estimate:>10.4f}   {span:<20}{words}")
     return lines
 
 
@@ -119,11 +125,11 @@ def crossed(table: Table) -> list[str]:
     """The 2x2 of the web server's question, of Docker itself and of minictr rebuilt as Docker."""
     lines = []
     for docker in (False, True):
-        of, arms_of = crossing(docker=docker)
+        of, arms_of = crossing(table, docker=docker)
         mine = {row: table.get(arm, {}) for row, arm in arms_of.items()}
-        lines += ["", f"{'Docker' if docker else 'minictr rebuilt as Docker'}, NAT x overlay:"]
+        lines += ["", f"{'Docker' if docker else 'minictr rebuilt as Docker'}, network path x overlay:"]
         lines += [f"  {line}" for line in shared({**table, **mine}, of)]
-    proxy = effect(table, "proxy", "nat+overlay")
+    proxy = effect(table, "proxy", whole_of(table))
     tax = effect(table, "bare-dockerd", BARE)
     for what, found in (("the proxy rung", proxy), ("a dockerd that merely runs", tax)):
         words = verdict(found, same(table)) if found else "not measured in two blocks"
@@ -134,7 +140,9 @@ def crossed(table: Table) -> list[str]:
 def text(records: Sequence[samples.Record], experiment: str, trials: Trials, method: str) -> list[str]:
     """Everything of one experiment."""
     table = columns(records, experiment)
-    lines = [f"{experiment}: {VALUE}", *(f"  {line}" for line in steps(table, trials.trials))]
+    mine = [it for it in records if isinstance(it, samples.Arm) and it.experiment == experiment]
+    refused = {arm.name: arm.unavailable for arm in mine if arm.unavailable}
+    lines = [f"{experiment}: {VALUE}", *(f"  {line}" for line in steps(table, trials.trials, refused))]
     more: list[str] = []
     if method == "screen" and trials.design:
         more = screened(table, trials.design)[0]

@@ -58,15 +58,18 @@ def _one(one: Experiment, arms: Mapping[tuple[str, str], Arm], title: str) -> li
 
 
 def crossings(one: Experiment) -> list[Item]:
-    """The web server's question: NAT x overlay, in Docker and in minictr rebuilt as Docker."""
+    """The web server's question: network path x overlay, in Docker and in minictr rebuilt as Docker."""
     rows = []
     for name, docker in (("Docker", True), ("minictr rebuilt as Docker", False)):
-        found = steps.crossed(one, crossing(docker=docker)[1])
+        found = steps.crossed(one, crossing(one.columns, docker=docker)[1])
         for each in found:
             rows.append((name, each.arm, each.base, figure_of(each), Cell(each.words, mark_of(each))))
     if not rows:
         return []
-    caption = "NAT x overlay: each alone, and what only both together cost"
+    caption = (
+        "Network path (cable, bridge, wall, NAT, published port: all of it, or the machine's own network) x overlay: "
+        "each alone, and what only both together cost. NAT by itself is a rung of the ladder."
+    )
     return [Table.of(("in", "feature", "over", ">more time, 95 % interval", "verdict"), rows, caption, heading=2)]
 
 

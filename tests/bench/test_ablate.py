@@ -113,11 +113,66 @@ def test_who_comes_by_loopback_needs_a_published_port() -> None:
     by_loopback, far = catalogue.made("serve:way=local", "tiny"), catalogue.made("serve", "tiny")
     for rungs, reached in (((), True), (("veth",), False), (("veth", "publish"), True)):
         place = types.SimpleNamespace(rungs=rungs)
-        assert bool(cli.unreached(place, by_loopback)) is not reached
-        assert cli.unreached(place, far) == ""
+        assert bool(cli.unreached(place.rungs, by_loopback)) is not reached
+        assert cli.unreached(place.rungs, far) == ""
     trials = rows.Trials((Trial("veth", BARE, types.SimpleNamespace(rungs=("veth",))),))  # type: ignore[arg-type]
     (arm,) = cli.arms_of(trials, [by_loopback], None, "nginx")
     assert "by a published port only" in arm.unavailable()
+
+
+def serving(*rungs: str) -> types.SimpleNamespace:
+    return types.SimpleNamespace(rungs=rungs, NAME="minictr", KNOWN=(), unavailable=lambda: "")
+
+
+def loopback_ladder() -> list[Trial]:
+    """The end of the web server's ladder: two rungs that nobody reaches by 127.0.0.1, and the one that he does."""
+    return [
+        Trial(BARE, BARE, serving()),  # type: ignore[arg-type]
+        Trial("+cgroups", BARE, serving(), on=("memory",)),  # type: ignore[arg-type]
+        Trial("+veth", "+cgroups", serving("veth"), on=("memory", "veth")),  # type: ignore[arg-type]
+        Trial("+bridge", "+veth", serving("veth", "bridge"), on=("memory", "veth", "bridge")),  # type: ignore[arg-type]
+        Trial(
+            "+publish",
+            "+bridge",
+            serving("veth", "bridge", "publish"),  # type: ignore[arg-type]
+            on=("memory", "veth", "bridge", "publish"),
+        ),
+    ]
+
+
+def test_a_rung_is_hung_on_the_last_one_that_could_be_had_for_its_workload() -> None:
+    far, near = catalogue.made("serve", "tiny"), catalogue.made("serve:way=local", "tiny")
+    made = cli.arms_of(rows.Trials(tuple(loopback_ladder())), [far, near], None, "nginx")
+    known = {(arm.experiment.split("/")[-2], arm.name): arm.known for arm in made}
+    assert known["tiny", "+publish"] == ("compared with +bridge",)
+    assert known["way=local", "+publish"] == (
+        "compared with +cgroups",
+        "jumps +veth, +bridge, which cannot be had for this workload",
+    )
+    assert known["way=local", "+bridge"] == ("compared with +cgroups",), "a later reader finds what it stood on"
+
+
+def test_the_text_names_what_a_comparison_jumps() -> None:
+    trials = loopback_ladder()
+    refused = dict.fromkeys(("+veth", "+bridge"), "127.0.0.1 leads nowhere")
+    found = told.steps(table({"+cgroups": 1.0, "+publish": 1.42}), trials, refused)
+    assert "+cgroups (jumping +veth, +bridge)" in lines(found, "+publish")
+    assert "slower by 4" in lines(found, "+publish")
+    assert lines(found, "+bridge").endswith("cannot be: 127.0.0.1 leads nowhere")
+    whole = told.steps(table({"+cgroups": 1.0, "+veth": 1.1, "+bridge": 1.2, "+publish": 1.42}), trials)
+    assert "jumping" not in "\n".join(whole)
+    assert lines(whole, "+publish").split()[1] == "+bridge"
+
+
+def test_the_plan_of_the_web_servers_question_is_one_for_each_way(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["ablate", "--workload", "serve", "--method", "nginx", "--plan"]
+    assert front.main(words) == 0
+    far, near = capsys.readouterr().out.split("ablate/serve/small/way=local/nginx:")
+    (line,) = [line for line in near.splitlines() if line.startswith("  +publish ")]
+    assert "over +cgroups (jumping +veth, +bridge)" in line
+    assert "+veth               cannot be: 127.0.0.1" in near and "jumping" not in far and "cannot be" not in far
+    arms = {line.split()[0] for line in far.splitlines()[1:]}
+    assert {"network+overlay", "network+bind", "none+overlay", "none+bind", "proxy", "docker-host", "+nat"} <= arms
 
 
 def test_a_factorial_of_words_has_what_they_stand_on_in_every_row() -> None:
@@ -174,15 +229,16 @@ def test_few_blocks_say_nothing() -> None:
     assert "unresolved: 3 blocks are too few" in lines(found, "veth")
 
 
-def test_the_crossing_of_nat_and_overlay_finds_its_interaction() -> None:
-    truth = {"none+bind": 1.0, "nat+bind": 1.06, "none+overlay": 1.02, "nat+overlay": 1.06 * 1.02 * 1.03}
-    found = told.crossed(table({**truth, "bare-dockerd": 1.01}))
+@pytest.mark.parametrize("named", ["network", "nat"], ids=["now", "as-earlier-results-have-it"])
+def test_the_crossing_of_network_and_overlay_finds_its_interaction(named: str) -> None:
+    truth = {"none+bind": 1.0, f"{named}+bind": 1.06, "none+overlay": 1.02, f"{named}+overlay": 1.06 * 1.02 * 1.03}
+    found = told.crossed(table({**truth, "bare-dockerd": 1.01, "proxy": 1.3}))
     text = "\n".join(found)
-    assert "minictr rebuilt as Docker, NAT x overlay:" in text
-    (interaction,) = [line for line in found if "nat x overlay" in line]
+    assert "minictr rebuilt as Docker, network path x overlay:" in text and "NAT" not in text
+    (interaction,) = [line for line in found if "network x overlay" in line]
     assert 2.0 < float(interaction.split()[3]) < 4.0 and "unresolved" not in interaction
     assert "a dockerd that merely runs: slower by " in text
-    assert "the proxy rung: not measured" in text
+    assert "the proxy rung: slower by 16." in text or "the proxy rung: slower by 17." in text
     assert "0 whole blocks: too few for Shapley values" in text, "Docker itself was not measured"
 
 
@@ -230,7 +286,7 @@ def test_the_plan_can_be_looked_at_without_measuring(tmp_path: Path, capsys, mon
     monkeypatch.chdir(tmp_path)
     assert front.main(["ablate", "--workload", "serve", "--method", "nginx", "--plan"]) == 0
     out = capsys.readouterr().out
-    assert "\n+nat " in out and "over +conntrack" in out
+    assert "\n  +nat " in out and "over +conntrack" in out
     assert not list(tmp_path.iterdir())
 
 

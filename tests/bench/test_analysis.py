@@ -291,6 +291,35 @@ def test_rungs_are_held_against_the_one_below(tmp_path: Path) -> None:
     assert told["host"][1] is not None and told["host"][1].verdict == NO_COST
 
 
+@pytest.mark.parametrize("told", [True, False], ids=["now", "as-earlier-results-have-it"])
+def test_a_rung_above_those_that_could_not_be_had_jumps_them_in_ladder_and_waterfall(
+    tmp_path: Path, told: bool
+) -> None:
+    """Earlier results say of absent rungs nothing but that, and of the next that it is compared with one of them."""
+    name, made = "ablate/serve/small/way=local/nginx", Made(seed=3)
+    sets = {"chroot": ("x",), "+root": ("x", "mnt"), "+cgroups": ("x", "mnt", "memory")}
+    below = "bare"
+    for arm, features in sets.items():
+        made.arm(name, arm, "minictr", features=features, known=(f"compared with {below}",))
+        below = arm
+    cable = {"+veth": "veth", "+bridge": "bridge"}
+    words = [*sets["+cgroups"]]
+    for arm, word in cable.items():
+        words.append(word)
+        more = {"features": tuple(words), "known": ("compared with +cgroups",)} if told else {}
+        made.arm(name, arm, "minictr", unavailable="127.0.0.1 leads nowhere", **more)
+    made.arm(name, "+publish", "minictr", features=(*words, "publish"), known=("compared with +bridge",))
+    truth = {"bare": 1.0, "bare-again": 1.0, "chroot": 1.0, "+root": 1.0, "+cgroups": 1.01, "+publish": 1.42}
+    results_ = load(made.blocks(name, truth, scatter=0.001).end(), tmp_path)
+    (found,) = analysis.experiments(results_, "one")
+    step = {arm: step for arm, _, step in steps.rungs(found, results_.arms("one"))}["+publish"]
+    assert step and step.ratio and 1.42 / 1.01 in step.ratio and step.verdict == SLOWER
+    assert step.base == "+cgroups (jumping +veth, +bridge)"
+    fallen = steps.rebuilt(found, results_.arms("one"))
+    assert fallen and fallen.features[-1].base == "over +cgroups (jumping +veth, +bridge)"
+    assert all("jumping" not in one.base for one in fallen.features[:-1])
+
+
 def test_a_rung_that_says_what_it_stands_on_is_held_against_that() -> None:
     for text in ("measured over root", "compared with root"):
         known = Arm("r1", "w", "seccomp-50", "minictr", known=(text, "x"))
