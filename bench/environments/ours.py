@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -12,7 +13,7 @@ import minictr as mc
 from bench.environments.base import EnvironmentBroken, Job, Stage
 from bench.environments.live import Child, address_of
 from bench.environments.place import Place
-from bench.environments.state import expected
+from bench.environments.state import SYSCTLS, expected, limits
 
 # The network, rung by rung: each is the ones before it and one more; "host" is no network namespace at all
 RUNGS = ("veth", "bridge", "bridge_netfilter", "conntrack", "nat", "publish")
@@ -141,9 +142,12 @@ class Minictr(Place):
             published = "publish" in self.rungs and bool(job.ports)
             network = {
                 "bridge": "bridge" in self.rungs,
+                "bridge_netfilter": "bridge_netfilter" in self.rungs,
+                "wall": "conntrack" in self.rungs,
                 "masquerade": "nat" in self.rungs or published,  # a port has it for who comes by 127.0.0.1
+                "outbound": "nat" in self.rungs,
                 "dnat": published,
-                "proxy": False,
+                "proxy": published and "publish_proxy" in spec.names,
                 **({"interfaces": ["eth0", "lo"]} if self.rungs else {}),
             }
         pids, held = spec.get("pids"), self.held()
@@ -158,13 +162,41 @@ class Minictr(Place):
             mapped="userns" in spec.names,
             network=network,
             limits={"pids.max": pids.max} if pids is not None and isinstance(getattr(pids, "max", None), int) else None,
+            **_unseen_elsewhere(spec),
         )
+
+    def settings(self, job: Job) -> tuple[str, ...]:
+        found = self.container(job).spec().get("sysctl")
+        return tuple(name for name, _ in found.settings) if found is not None else ()
 
     def remove(self) -> list[str]:
         if not os.path.isdir(self.path("state")):
             return []
         done = self.tool(sys.executable, "-m", "minictr", "--root", self.path("state"), "gc", check=False)
         return [f"{self.name}: {done.stderr.strip()}"] if done.returncode else []
+
+
+def _unseen_elsewhere(spec: mc.Spec) -> dict[str, Any]:
+    """What features plan that show in nothing else, and in these whether they are there or not."""
+    masks, closed, rows = spec.get("masked_paths"), spec.get("readonly_paths"), spec.get("rlimits")
+    settings = spec.get("sysctl")
+    wanted = dict(SYSCTLS) | (dict(settings.settings) if settings is not None else {})
+    if "userns" in spec.names:  # the kernel cuts it to the groups that are mapped
+        wanted.pop("net.ipv4.ping_group_range")
+    mine = {name: soft for name, soft, _ in rows.limits} if rows is not None else {}
+    return {
+        "masked": sum(map(os.path.lexists, masks.paths)) if masks is not None else 0,
+        "readonly": (sum(map(os.path.lexists, closed.paths)) if closed is not None else 0) + ("boot_id" in spec.names),
+        "landlock": int("landlock" in spec.names) if _landlock() else None,
+        "sysctls": {name: " ".join(value.split()) for name, value in wanted.items()},
+        "rlimits": limits(mc.isolation()) | mine,
+    }
+
+
+@functools.cache
+def _landlock() -> bool:
+    """Whether the kernel has it: without it there is nothing to be counted."""
+    return bool(mc.support(mc.Landlock(rw=("/",))))
 
 
 def _kept(spec: mc.Spec, held: set[str]) -> int | None:
