@@ -67,8 +67,7 @@ class Lan:
                 cable.make()
                 stack.callback(self._unplug, host, cable)
                 _write(FORWARDING, "1")
-                for path in BRIDGES if _own_bridges() else ():
-                    _write(path, "0")
+                self._filter_bridges("0")
             self._namespaces = {"host": host, "client": client}
             self._stack = stack.pop_all()
         return self
@@ -81,6 +80,18 @@ class Lan:
     def _unplug(host: mc.Netns, cable: mc.Veth) -> None:
         with host.inside():
             cable.close()
+
+    @staticmethod
+    def _filter_bridges(value: str) -> None:
+        for path in BRIDGES if _own_bridges() else ():
+            _write(path, value)
+
+    def filter_bridges(self) -> bool:
+        """From now on what crosses any bridge of the machine passes the rules of IP, as on every host that has
+        br_netfilter, which dockerd loads. False where that cannot be said of this machine alone."""
+        with self.inside():
+            self._filter_bridges("1")
+        return _own_bridges()
 
     def inside(self, where: str = "host") -> Any:
         """``with lan.inside():`` the calling thread, and what it starts, is on the machine, or the "client"."""

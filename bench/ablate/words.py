@@ -21,7 +21,7 @@ OVERLAY = "overlay"
 ORDER = arms.LADDER  # of the rungs
 TARGETS: Mapping[str, tuple[str, bool, tuple[str, ...]]] = {
     # --to -> (profile, a layer on top of the root, the network's rungs)
-    "default": ("default", False, ours.DOCKER_RUNGS),
+    "default": ("default", False, ours.OWN_RUNGS),
     "docker": ("docker", True, ours.DOCKER_RUNGS),
     "lxc": ("lxc", False, ours.LXC_RUNGS),
 }
@@ -86,6 +86,8 @@ class Target:
         if self.overlay:
             found[OVERLAY] = ("mnt",)
         found |= {rung: ("veth",) for rung in self.rungs if rung != "veth"}
+        if "bridge_netfilter" in self.rungs:
+            found["bridge_netfilter"] = ("veth", "bridge")
         if "conntrack" in self.rungs and "publish" in self.rungs:
             found["conntrack"] = ("veth", "publish")  # no client comes through that wall but by a published port
         if self.rungs and "sysctl" in found:

@@ -17,7 +17,9 @@ from bench.environments.state import SYSCTLS, expected, limits
 
 # The network, rung by rung: each is the ones before it and one more; "host" is no network namespace at all
 RUNGS = ("veth", "bridge", "bridge_netfilter", "conntrack", "nat", "publish")
-DOCKER_RUNGS = ("veth", "bridge", "conntrack", "nat", "publish")  # what docker's default bridge is made of
+OWN_RUNGS = ("veth", "bridge", "conntrack", "nat", "publish")
+# What docker's default bridge is made of, on a host with br_netfilter, which dockerd loads
+DOCKER_RUNGS = ("veth", "bridge", "bridge_netfilter", "conntrack", "nat", "publish")
 LXC_RUNGS = ("veth", "bridge", "nat")  # lxc-net's
 SPACES = {"mnt": "mnt", "pid": "pid", "net": "net", "ipc": "ipc", "uts": "uts", "cgroupns": "cgroup", "userns": "user"}
 CONTROLLERS = ("memory", "cpu", "cpuset", "pids", "io", "freezer", "devices")
@@ -31,7 +33,7 @@ class Minictr(Place):
     NAME = "minictr"
     ABOUT = "minictr.Container(...).run with the default profile"
     FEATURES: str | tuple[mc.Feature, ...] = "default"
-    RUNGS: tuple[str, ...] = DOCKER_RUNGS
+    RUNGS: tuple[str, ...] = OWN_RUNGS
     OVERLAY = False
     KNOWN: tuple[str, ...] = ("started by its library in this process: no command line is started for it",)
 
@@ -224,6 +226,7 @@ class MinictrDocker(Minictr):
     NAME = "minictr-docker"
     ABOUT = "docker's defaults rebuilt feature by feature: profile docker, overlay, bridge, NAT, published ports"
     FEATURES = "docker"
+    RUNGS = DOCKER_RUNGS
     OVERLAY = True
 
 

@@ -67,10 +67,15 @@ def test_leaving_out_a_few_leaves_all_others_on() -> None:
     target = Target.of("docker", lan=True)
     found = rows.designed("loo", target, "seccomp,firewall")
     assert target.spelled(found.row("-seccomp").on) == frozenset(target.words) - {"seccomp"}
-    assert target.spelled(found.row("-firewall").on) == frozenset(target.words) - {"conntrack", "nat", "publish"}
+    assert target.spelled(found.row("-firewall").on) == frozenset(target.words) - {
+        "bridge_netfilter",
+        "conntrack",
+        "nat",
+        "publish",
+    }
     found = rows.designed("loo", target, "seccomp,cable")
     assert target.spelled(found.row("-seccomp").on) == frozenset(target.words) - {"seccomp"}
-    gone = {"veth", "bridge", "conntrack", "nat", "publish", "sysctl"}
+    gone = {"veth", "bridge", "bridge_netfilter", "conntrack", "nat", "publish", "sysctl"}
     assert target.spelled(found.row("-cable").on) == frozenset(target.words) - gone
 
 
@@ -169,7 +174,7 @@ def test_the_plan_of_the_web_servers_question_is_one_for_each_way(capsys: pytest
     assert front.main(words) == 0
     far, near = capsys.readouterr().out.split("ablate/serve/small/way=local/nginx:")
     (line,) = [line for line in near.splitlines() if line.startswith("  +publish ")]
-    assert "over +cgroups (jumping +veth, +bridge)" in line
+    assert "over +cgroups (jumping +veth, +bridge, +bridge_netfilter)" in line
     assert "+veth               cannot be: 127.0.0.1" in near and "jumping" not in far and "cannot be" not in far
     arms = {line.split()[0] for line in far.splitlines()[1:]}
     assert {"network+overlay", "network+bind", "none+overlay", "none+bind", "proxy", "docker-host", "+nat"} <= arms
