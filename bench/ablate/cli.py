@@ -37,7 +37,7 @@ KEPT = ("workload", "to", "size", "method", "factors", "own_programs")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     chosen = parser.add_argument
     chosen("--workload", required=True, metavar="W", help=f"of {', '.join(catalogue.WORKLOADS)}; W:KEY=VALUE")
-    chosen("--from", dest="base", choices=("bare",), default="bare", help="what the whole is held against")
+    chosen("--from", dest="base", choices=("bare",), default="bare", help="where it begins: bare, and nothing else")
     chosen("--to", choices=tuple(TARGETS), default="docker", help="the whole that is taken apart (default: docker)")
     chosen("--size", choices=SIZES, default="small")
     chosen("--method", choices=ALL_METHODS, default="loo", help="default: loo, each feature left out")

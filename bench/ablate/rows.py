@@ -161,13 +161,27 @@ def ladder(group: str, stage: MicroStage) -> Trials:
     for wish in wishes_of(group, stage.layers()):
         if wish.name in (BARE, AGAIN):
             continue
-        if wish.words:
-            found.append(Trial(wish.name, wish.over, None, refused="its layers are the micro program's own"))
-            continue
         place = None if wish.refused else places.of(wish)
         on = tuple(one.name for one in wish.features or ()) + wish.rungs
+        if wish.words[:1] == ("--landlock",) and isinstance(place, Minictr):  # of the program there, of the clock here
+            place.domains = int(wish.words[1])
         found.append(Trial(wish.name, wish.over, place, on, wish.refused))
-    return Trials(tuple(found))
+    return Trials(tuple(found), hierarchies() if group == "cgroup" else ())
+
+
+def hierarchies(table: str = "/proc/cgroups") -> tuple[str, ...]:
+    """Why no controller is there twice: which are of v1 and which of v2. cgroups(7)."""
+    try:
+        with open(table, encoding="ascii") as file:
+            rows = [line.split() for line in file if not line.startswith("#")]
+    except OSError:
+        return ("the controllers are those of cgroup v2",)
+    old = [name for name, hierarchy, _, enabled in rows if hierarchy != "0" and enabled == "1"]
+    new = [name for name, hierarchy, _, enabled in rows if hierarchy == "0" and enabled == "1"]
+    return (
+        f"of cgroup v1: {', '.join(old) or 'none'}; of v2, or of none: {', '.join(new) or 'none'}. A controller is in"
+        " one hierarchy at a time, for the whole machine, so none can be measured in both here",
+    )
 
 
 def nginx(target: Target, stage: Stage) -> Trials:

@@ -22,12 +22,13 @@ OWN_RUNGS = ("veth", "bridge", "conntrack", "nat", "publish")
 DOCKER_RUNGS = ("veth", "bridge", "bridge_netfilter", "conntrack", "nat", "publish")
 LXC_RUNGS = ("veth", "bridge", "nat")  # lxc-net's
 SPACES = {"mnt": "mnt", "pid": "pid", "net": "net", "ipc": "ipc", "uts": "uts", "cgroupns": "cgroup", "userns": "user"}
-CONTROLLERS = ("memory", "cpu", "cpuset", "pids", "io", "freezer", "devices")
+CONTROLLERS = ("memory", "cpu", "cpuset", "pids", "io", "freezer", "devices", "hugetlb", "rdma", "misc")
 FIRST_PORT = 18000  # of the machine, for published ports: another than the job's, as a user would have it
 
 
 class Minictr(Place):
-    """``features``: a profile's name, or features. ``rungs``: what a job of network "lan" is given; () is the machine's
+    """``domains``: of Landlock, that the job's clock puts on itself, beside the features' own; they need no_new_privs.
+    ``features``: a profile's name, or features. ``rungs``: what a job of network "lan" is given; () is the machine's
     own network. ``overlay``: a layer on top of the root takes the writes, else they go to the shared tree."""
 
     NAME = "minictr"
@@ -45,8 +46,10 @@ class Minictr(Place):
         features: str | Iterable[mc.Feature] | None = None,
         rungs: tuple[str, ...] | None = None,
         overlay: bool | None = None,
+        domains: int = 0,
     ) -> None:
         super().__init__(stage, name)
+        self.domains = domains
         given = self.FEATURES if features is None else features
         self.features = mc.Container(stage.rootfs, features=given).features
         self.rungs = self.RUNGS if rungs is None else rungs
@@ -70,6 +73,10 @@ class Minictr(Place):
 
     def upper(self) -> str:
         return self.path("upper") if self.overlay else self.tree
+
+    def argv(self, job: Job) -> list[str]:
+        clock, token, held, *rest = super().argv(job)
+        return [clock, token, f"{held}:{self.domains}" if self.domains else held, *rest]
 
     def container(self, job: Job) -> mc.Container:
         """JOB's container, as a value."""
@@ -164,7 +171,7 @@ class Minictr(Place):
             mapped="userns" in spec.names,
             network=network,
             limits={"pids.max": pids.max} if pids is not None and isinstance(getattr(pids, "max", None), int) else None,
-            **_unseen_elsewhere(spec),
+            **_unseen_elsewhere(spec, self.domains),
         )
 
     def settings(self, job: Job) -> tuple[str, ...]:
@@ -178,7 +185,7 @@ class Minictr(Place):
         return [f"{self.name}: {done.stderr.strip()}"] if done.returncode else []
 
 
-def _unseen_elsewhere(spec: mc.Spec) -> dict[str, Any]:
+def _unseen_elsewhere(spec: mc.Spec, domains: int) -> dict[str, Any]:
     """What features plan that show in nothing else, and in these whether they are there or not."""
     masks, closed, rows = spec.get("masked_paths"), spec.get("readonly_paths"), spec.get("rlimits")
     settings = spec.get("sysctl")
@@ -189,7 +196,7 @@ def _unseen_elsewhere(spec: mc.Spec) -> dict[str, Any]:
     return {
         "masked": sum(map(os.path.lexists, masks.paths)) if masks is not None else 0,
         "readonly": (sum(map(os.path.lexists, closed.paths)) if closed is not None else 0) + ("boot_id" in spec.names),
-        "landlock": int("landlock" in spec.names) if _landlock() else None,
+        "landlock": domains + ("landlock" in spec.names) if _landlock() else None,
         "sysctls": {name: " ".join(value.split()) for name, value in wanted.items()},
         "rlimits": limits(mc.isolation()) | mine,
     }

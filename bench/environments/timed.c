@@ -4,9 +4,11 @@
 // when the command, not its orphans, has ended. With HOLD 1 it waits for SIGUSR1 at both ends, so that from outside its
 // state and its cgroup can be read while they are there. TOKEN is how it is found in /proc. It may be PID 1: it hands
 // TERM, INT, HUP and QUIT on to the command and reaps orphans. Its own end is the command's: the exit code, or 128+n.
+// HOLD 1:N: it first puts N Landlock domains on itself, which allow everything and are asked about every file.
 // Its name at the gate is "timed-held N": so many Landlock domains it is in, "-" where it may not find out.
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/landlock.h>
 #include <signal.h>
 #include <stdio.h>
@@ -35,6 +37,25 @@ static long long now(void)
 static long long micros(struct timeval took)
 {
     return took.tv_sec * 1000000LL + took.tv_usec;
+}
+
+// So many domains more: 0, or -1 with errno.
+static int lock(int domains)
+{
+    enum { RIGHTS = (LANDLOCK_ACCESS_FS_MAKE_SYM << 1) - 1 };
+    struct landlock_ruleset_attr wanted = {.handled_access_fs = RIGHTS};
+    struct landlock_path_beneath_attr all = {.allowed_access = RIGHTS, .parent_fd = open("/", O_PATH | O_CLOEXEC)};
+    int rules = (int)syscall(SYS_landlock_create_ruleset, &wanted, sizeof(wanted.handled_access_fs), 0);
+
+    if (all.parent_fd < 0 || rules < 0)
+        return -1;
+    if (syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &all, 0) < 0)
+        return -1;
+    while (domains-- > 0)
+        if (syscall(SYS_landlock_restrict_self, rules, 0) < 0)
+            return -1;
+    close(rules);
+    return close(all.parent_fd);
 }
 
 // How many Landlock domains lie over this process, which the kernel shows nowhere: a child, where it does not matter,
@@ -115,8 +136,12 @@ int main(int argc, char **argv)
     int status;
     pid_t pid;
 
-    if (argc < 4 || (strcmp(argv[2], "0") != 0 && strcmp(argv[2], "1") != 0)) {
-        fprintf(stderr, "usage: timed TOKEN 0|1 COMMAND [ARG]...\n");
+    if (argc < 4 || (argv[2][0] != '0' && argv[2][0] != '1') || (argv[2][1] && argv[2][1] != ':')) {
+        fprintf(stderr, "usage: timed TOKEN 0|1[:DOMAINS] COMMAND [ARG]...\n");
+        return 125;
+    }
+    if (argv[2][1] && lock(atoi(argv[2] + 2)) < 0) {
+        fprintf(stderr, "timed: %s Landlock domains: %s\n", argv[2] + 2, strerror(errno));
         return 125;
     }
     sigemptyset(&ours);
@@ -124,7 +149,7 @@ int main(int argc, char **argv)
         sigaddset(&ours, handled[at]);
     prctl(PR_SET_CHILD_SUBREAPER, 1);       // as PID 1 is: its orphans are counted and found in every arm
     sigprocmask(SIG_BLOCK, &ours, &before); // blocked, and so not lost: also for PID 1
-    if (!gate(argv[2], *argv[2] == '1' ? landlocked() : -1))
+    if (!gate(argv[2], argv[2][0] == '1' ? landlocked() : -1))
         return 128 + SIGTERM;
     start = now();
     pid = fork();

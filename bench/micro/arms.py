@@ -126,6 +126,7 @@ def singles() -> list[Wish]:
         ),
         *(rooted(one.name, "cgroup", one) for one in groups),
         rooted("cgroups", "cgroup", *groups),
+        *(rooted(one.NAME, "cgroup", one()) for one in (mc.Hugetlb, mc.Rdma, mc.Misc)),  # in no profile
     ]
 
 

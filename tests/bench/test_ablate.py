@@ -20,7 +20,9 @@ from bench.ablate import cli, rows, told
 from bench.ablate.rows import Trial
 from bench.ablate.words import OVERLAY, TARGETS, Target, WordError
 from bench.samples import AGAIN, BARE
+from bench.stage import StageError
 from bench.workloads import catalogue
+from bench.workloads import cli as workload_cli
 
 PLACE = object()  # of an arm that could be run; the words look at nothing in it
 
@@ -123,6 +125,47 @@ def test_who_comes_by_loopback_needs_a_published_port() -> None:
     trials = rows.Trials((Trial("veth", BARE, types.SimpleNamespace(rungs=("veth",))),))  # type: ignore[arg-type]
     (arm,) = cli.arms_of(trials, [by_loopback], None, "nginx")
     assert "by a published port only" in arm.unavailable()
+
+
+def test_ladders_have_every_layer_of_landlock_and_every_controller(tmp_path: Path) -> None:
+    stage = types.SimpleNamespace(rootfs="/", directory=str(tmp_path), layers=dict)
+    by_name = {trial.name: trial for trial in rows.ladder("privilege", stage).trials}  # type: ignore[arg-type]
+    for count in (1, 4, 16):
+        trial = by_name[f"landlock-{count}"]
+        assert trial.place is not None and trial.place.domains == count and trial.over == "no_new_privs"  # type: ignore[attr-defined]
+    found = rows.ladder("cgroup", stage)  # type: ignore[arg-type]
+    assert {"memory", "hugetlb", "rdma", "misc"} <= {trial.name for trial in found.trials}
+    assert "in one hierarchy at a time" in found.notes[0]
+
+
+def test_the_hierarchies_of_controllers_are_told(tmp_path: Path) -> None:
+    table = tmp_path / "cgroups"
+    table.write_text("#subsys_name\thierarchy\tnum_cgroups\tenabled\ncpu\t1\t5\t1\nhugetlb\t0\t5\t1\nrdma\t0\t1\t0\n")
+    (line,) = rows.hierarchies(str(table))
+    assert line.startswith("of cgroup v1: cpu; of v2, or of none: hugetlb. A controller is in one hierarchy")
+    assert rows.hierarchies(str(tmp_path / "none")) == ("the controllers are those of cgroup v2",)
+
+
+def test_it_begins_at_bare_and_nowhere_else(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["ablate", "--workload", "encrypt", "--to", "lxc", "--plan", "--from"]
+    assert front.main([*words, "bare"]) == 0
+    assert "\n-seccomp " in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        front.main([*words, "docker"])
+    assert "invalid choice: 'docker'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(0, "0 bytes"), (1023, "1023 bytes"), (5 << 20, "5.0 MiB"), (3 << 29, "1.5 GiB")]
+)
+def test_amounts_are_said_in_a_unit_that_shows_them(count: int, words: str) -> None:
+    assert workload_cli.amount(count) == words
+
+
+def test_a_disk_that_is_full_is_told_in_units_that_show_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workload_cli.os, "statvfs", lambda _: types.SimpleNamespace(f_bavail=3, f_frsize=4096))
+    with pytest.raises(StageError, match=r"needs \d+\.\d [MK]iB in /x, where 12\.0 KiB are free"):
+        workload_cli.room([catalogue.made("encrypt", "tiny")], "/x")
 
 
 def serving(*rungs: str) -> types.SimpleNamespace:

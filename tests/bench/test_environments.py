@@ -237,6 +237,49 @@ def test_a_rung_that_is_not_what_the_plan_says_is_found_out(stage: Stage, requir
     assert differences(plan, without) == [f"network.{key} is off, planned was on"]
 
 
+@pytest.mark.parametrize("domains", [1, 4, 16])
+def test_layers_of_landlock_are_put_on_and_counted(stage: Stage, requires, domains: int) -> None:
+    """The library puts on one; the kernel has sixteen, and shows them nowhere: they are counted by adding to them."""
+    requires.root()
+    import minictr as mc
+
+    if not mc.support(mc.Landlock(rw=("/",))):
+        pytest.skip("no Landlock in this kernel")
+    features = mc.Container(stage.rootfs, features="docker").with_(mc.NoNewPrivs()).features
+    plan, state = started(ours.Minictr(stage, "locked", features=features, domains=domains), Job(("true",)))
+    assert state["landlock"] == domains and differences(plan, state) == []
+    less, without = started(ours.Minictr(stage, "open", features=features), Job(("true",)))
+    assert without["landlock"] == 0 and differences(less, without) == []
+    assert differences(plan, without) == [f"landlock is 0, planned was {domains}"]
+
+
+def test_more_layers_of_landlock_than_the_kernel_has_are_told(stage: Stage, requires) -> None:
+    requires.root()
+    import minictr as mc
+
+    if not mc.support(mc.Landlock(rw=("/",))):
+        pytest.skip("no Landlock in this kernel")
+    features = mc.Container(stage.rootfs, features="docker").with_(mc.NoNewPrivs()).features
+    it = ours.Minictr(stage, "locked", features=features, domains=17)
+    with pytest.raises(EnvironmentBroken, match="17 Landlock domains: Argument list too long"):
+        started(it, Job(("true",)))
+
+
+@pytest.mark.parametrize("name", ["hugetlb", "rdma", "misc"])
+def test_controllers_of_no_profile_are_groups_of_their_own_where_the_kernel_has_them(stage, requires, name) -> None:
+    requires.root()
+    import minictr as mc
+
+    features = mc.Container(stage.rootfs, features="docker").with_(mc.features.make(name)).features
+    it = ours.Minictr(stage, "grouped", features=features)
+    support = mc.support(name)
+    if not support:
+        assert it.unavailable() == f"{name}: {support.reason}"
+        pytest.skip(support.reason)
+    plan, state = started(it, Job(("true",)))
+    assert state["cgroups"][name] == "own" and plan["cgroups"][name] == "own" and differences(plan, state) == []
+
+
 def test_bridges_of_a_lan_pass_no_rules_but_where_they_are_asked_to(requires) -> None:
     """A new network namespace has bridge-nf-call-iptables=1, for every bridge: asking for one would change nothing."""
     requires.root()
