@@ -19,11 +19,12 @@ from bench.samples import AGAIN, Run, Sample
 from bench.stats import Interval
 
 SLOWER, FASTER, NO_COST, UNRESOLVED = "slower", "faster", "no cost", "unresolved"
-NOISY_BLOCKS = 0.2  # the share of disturbed blocks beyond which nothing is said
+NOISY = 0.2  # the share of disturbed samples, of all arms or of one, beyond which nothing is said of them
 SUFFIX = AGAIN.removeprefix("bare")  # "-again": the twin of an arm has it
 # The value that an experiment is about, the first of these that its samples have.
 PRIMARY = ("wall_s", "median_ns", "whole_s", "start_s", "start_ns")
 FAMILIES = ("minictr", "lxc", "docker", "podman", "runc", "crun", "bwrap", "nspawn", "vm")
+OURS, PEERS = "minictr", ("lxc", "docker")  # who is held against whom, beside bare
 TIMES = ("_s", "_ms", "_us", "_ns")
 
 Key = tuple[str, int]  # run and block: block 3 of one run is not block 3 of another
@@ -34,9 +35,9 @@ Columns = dict[str, dict[Key, float]]
 class Comparison:
     """One arm against its base in one experiment of one place. ``ratio`` is of times: above 1 is slower.
 
-    ``value`` is the value's name; ``holm`` the p-value adjusted for all arms of the experiment, ``equal`` that of the
-    equivalence test, ``detectable`` the smallest ratio that so many blocks would find. ``ratio`` is None below two
-    blocks.
+    ``value`` is the value's name; ``holm`` the p-value adjusted for the ``family`` of so many comparisons that it was
+    judged with, ``equal`` that of the equivalence test, ``detectable`` the smallest ratio that so many blocks would
+    find. ``ratio`` is None below two blocks; its interval is that of this comparison alone.
     """
 
     place: str
@@ -52,6 +53,13 @@ class Comparison:
     detectable: float = math.inf
     verdict: str = UNRESOLVED
     reason: str = ""
+    family: int = 1
+    effect: Effect | None = dataclasses.field(default=None, repr=False, compare=False)
+
+    @property
+    def together(self) -> Interval | None:
+        """The ratio with an interval that holds for the whole family at once, 95 times of 100 (Bonferroni)."""
+        return self.effect.together(self.family) if self.effect else None
 
     @property
     def words(self) -> str:
@@ -65,7 +73,10 @@ class Comparison:
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """One experiment of one place: its comparisons, its A/A check, the values themselves, the gates that are shut."""
+    """One experiment of one place: its comparisons, its A/A check, the values themselves, the gates that are shut.
+
+    ``gates`` are shut for all of it, ``busy`` for single arms: arm -> why nothing is said of it.
+    """
 
     place: str
     name: str
@@ -75,6 +86,7 @@ class Experiment:
     comparisons: tuple[Comparison, ...]
     same: Comparison | None  # the base against its twin
     gates: tuple[str, ...]
+    busy: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def percent(ratio: float) -> float:
@@ -128,19 +140,12 @@ def rank(arm: str) -> tuple[int, list[tuple[int, str]]]:
 def noise_gate(found: Sequence[Sample], runs: Mapping[str, Run], quiets: Mapping[str, Mapping[str, object]]) -> str:
     """Why the machine was too busy for these samples; "" when it was not.
 
-    A sample's own reasons count by block. What the run's end says (load, pressure, steal) counts for all of them; the
-    share of other processes there only where the samples have no noise of their own, for a daemon that belongs to an
-    arm is another process as well.
+    A sample's own reasons count for its arm (``busy_arms``), and for all when more than NOISY of the samples have some.
+    What the run's end says (load, pressure, steal) counts for all of them; the share of other processes there only
+    where the samples have no noise of their own, for a daemon that belongs to an arm is another process as well.
     """
-    keys = {(it.run, it.block) for it in found}
-    disturbed: dict[Key, str] = {}
-    for it in found:
-        reasons = it.noise.get("noisy") or []
-        if reasons:
-            disturbed.setdefault((it.run, it.block), str(reasons[0]))
-    if keys and len(disturbed) > NOISY_BLOCKS * len(keys):
-        reason = next(iter(disturbed.values()))
-        return f"the machine was busy in {len(disturbed)} of {len(keys)} blocks ({reason})"
+    if words := _disturbed(found):
+        return f"the machine was busy in {words}"
     by_sample = {it.run for it in found if "noisy" in it.noise}
     for run in sorted({it.run for it in found}):
         if run not in quiets and run not in by_sample:
@@ -149,6 +154,21 @@ def noise_gate(found: Sequence[Sample], runs: Mapping[str, Run], quiets: Mapping
         if reasons:
             return f"the machine was busy: {reasons[0]}"
     return ""
+
+
+def busy_arms(found: Sequence[Sample]) -> dict[str, str]:
+    """arm -> why nothing is said of it: more than NOISY of its samples were disturbed."""
+    by_arm: dict[str, list[Sample]] = {}
+    for it in found:
+        by_arm.setdefault(it.arm, []).append(it)
+    said = {arm: _disturbed(samples) for arm, samples in by_arm.items()}
+    return {arm: f"the machine was busy in {words} of {arm}" for arm, words in said.items() if words}
+
+
+def _disturbed(found: Sequence[Sample]) -> str:
+    """``3 of 6 samples (reason)`` when that is more than NOISY of them."""
+    reasons = [str(it.noise["noisy"][0]) for it in found if it.noise.get("noisy")]
+    return f"{len(reasons)} of {len(found)} samples ({reasons[0]})" if len(reasons) > NOISY * len(found) else ""
 
 
 def run_noise(run: Run, quiet: Mapping[str, object], *, others: bool) -> list[str]:
@@ -196,15 +216,38 @@ def of_logs(place: str, experiment: str, value: str, found: Sequence[float], arm
         holm=effect.p,
         equal=effect.equivalence(),
         detectable=effect.detectable(),
+        effect=effect,
     )
 
 
-def judged(found: Sequence[Comparison], gates: Sequence[str]) -> tuple[Comparison, ...]:
-    """The family FOUND with its verdicts: both tests adjusted for its size, and GATES in front of them."""
-    told = [one for one in found if one.blocks >= paired.FEWEST]
-    differs = dict(zip((one.arm for one in told), paired.holm([one.p for one in told]), strict=True))
-    equals = dict(zip((one.arm for one in told), paired.holm([one.equal for one in told]), strict=True))
-    return tuple(_judge(one, differs.get(one.arm, 1.0), equals.get(one.arm, 1.0), gates) for one in found)
+def judged(
+    found: Sequence[Comparison], gates: Sequence[str], busy: Mapping[str, str] | None = None
+) -> tuple[Comparison, ...]:
+    """The family FOUND with its verdicts: both tests adjusted for its size, and GATES in front of them.
+
+    BUSY: arm -> why nothing is said of it, nor of what is held against it.
+    """
+    told = [at for at, one in enumerate(found) if one.blocks >= paired.FEWEST]
+    differs = dict(zip(told, paired.holm([found[at].p for at in told]), strict=True))
+    equals = dict(zip(told, paired.holm([found[at].equal for at in told]), strict=True))
+    family = max(len(told), 1)
+    return tuple(
+        _judge(
+            dataclasses.replace(one, family=family), differs.get(at, 1.0), equals.get(at, 1.0), shut(one, gates, busy)
+        )
+        for at, one in enumerate(found)
+    )
+
+
+def shut(one: Comparison, gates: Sequence[str], busy: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """The gates before ONE: those of all, then those of its own two arms."""
+    own = {(busy or {}).get(arm, ""): None for arm in (one.arm, one.base)}
+    return (*gates, *filter(None, own))
+
+
+def judged_as(one: Comparison, other: Comparison, gates: Sequence[str]) -> Comparison:
+    """ONE, which is OTHER told the other way round or by another name, as OTHER was judged in its family."""
+    return _judge(dataclasses.replace(one, family=other.family), other.holm, other.equal, gates)
 
 
 def _judge(one: Comparison, differs: float, equals: float, gates: Sequence[str]) -> Comparison:
@@ -222,10 +265,23 @@ def _judge(one: Comparison, differs: float, equals: float, gates: Sequence[str])
     return dataclasses.replace(one, reason=f"below {percent(one.detectable):.1f} % nothing would show")
 
 
+def against_peers(one: Experiment) -> tuple[Comparison, ...]:
+    """minictr against each peer that was measured with it, in the same blocks; a family of its own."""
+    if OURS not in one.columns:
+        return ()
+    found = [compare(one.place, one.name, one.value, one.columns, OURS, peer) for peer in PEERS if peer in one.columns]
+    return judged(found, one.gates, one.busy)
+
+
 def interval_text(ratio: Interval, digits: int = 1) -> str:
     """``+3.2 % [+2.1, +4.3]``: a ratio as percent more, never without its interval."""
     estimate, low, high = (percent(value) for value in (ratio.estimate, ratio.low, ratio.high))
     return f"{estimate:+.{digits}f} % [{low:+.{digits}f}, {high:+.{digits}f}]"
+
+
+def span_text(ratio: Interval | None, digits: int = 1) -> str:
+    """``[+1.9, +4.6]``: the ends alone, for the second interval of a figure; "" where there is none."""
+    return f"[{percent(ratio.low):+.{digits}f}, {percent(ratio.high):+.{digits}f}]" if ratio else ""
 
 
 def experiments(found: Results, place: str) -> list[Experiment]:
@@ -252,6 +308,8 @@ def _experiment(
     table = {arm: table[arm] for arm in order}
     same = compare(place, name, value, table, twin, base) if base and twin in table else None
     others = [compare(place, name, value, table, arm, base) for arm in order if base and arm not in (base, twin)]
-    shut = (same_gate(same, base), noise_gate(mine, runs, quiets)) if others else ()
-    gates = tuple(filter(None, shut))
-    return Experiment(place, name, value, base, table, judged(others, gates), same, gates)
+    closed = (same_gate(same, base), noise_gate(mine, runs, quiets)) if others else ()
+    gates, busy = tuple(filter(None, closed)), busy_arms(mine)
+    # what disturbed the base or its twin is in every figure
+    gates += tuple(busy[arm] for arm in (base, twin) if others and arm in busy)
+    return Experiment(place, name, value, base, table, judged(others, gates, busy), same, gates, busy)

@@ -20,8 +20,6 @@ import itertools
 import math
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
-from bench import paired, stats
-
 MOST_FACTORIAL = 5  # 32 rows
 MOST_SCREENED = 59  # 120 rows
 
@@ -282,47 +280,12 @@ def parted(factors: Sequence[str], needs: Mapping[str, Iterable[str]]) -> tuple[
 # --- what the results say ---
 
 
-@dataclasses.dataclass(frozen=True)
-class Effect:
-    """What a factor, or a combination ("nat x overlay"), adds; in the unit of the values (logarithms: a ratio)."""
-
-    name: str
-    value: stats.Interval
-    factors: tuple[str, ...]
-
-    @property
-    def resolved(self) -> bool:
-        """Whether the interval holds no zero."""
-        return 0.0 not in self.value
-
-
 def contrast(design: Design, values: Mapping[str, float], factor: str) -> float:
     """The mean of VALUES (row -> value) of rows with FACTOR, less that of those without. Raises KeyError for a hole."""
     sides: tuple[list[float], list[float]] = ([], [])
     for row in design.rows:
         sides[factor in row.on].append(values[row.name])
     return sum(sides[True]) / len(sides[True]) - sum(sides[False]) / len(sides[False])
-
-
-def effects(design: Design, blocks: Sequence[Mapping[str, float]], *, seed: int = 0) -> list[Effect]:
-    """The effect of each factor of a balanced design, over BLOCKS (row -> value) that hold every row; largest first."""
-    found = [
-        Effect(name, _interval([contrast(design, block, name) for block in blocks], seed), (name,))
-        for name in design.factors
-    ]
-    return sorted(found, key=lambda effect: -abs(effect.value.estimate))
-
-
-def _interval(values: Sequence[float], seed: int) -> stats.Interval:
-    """The mean of one value a block, as bench/paired.py has it; a single block is no ground for an interval."""
-    if len(values) < 2:
-        return stats.Interval(values[0], -math.inf, math.inf)
-    return paired.Effect(tuple(values), seed).interval()
-
-
-def survivors(found: Iterable[Effect], most: int = MOST_FACTORIAL - 1) -> list[str]:
-    """The factors whose effect is resolved, the largest first, at most MOST."""
-    return [effect.name for effect in found if effect.resolved][:most]
 
 
 def label(on: Iterable[str]) -> str:
@@ -358,32 +321,3 @@ def shapley(value: Mapping[Factors, float], factors: Sequence[str]) -> dict[str,
     """What each factor adds, on the average over all orders in which they could be put in; they sum to the whole."""
     terms = dividends(value, factors)
     return {name: sum(amount / len(on) for on, amount in terms.items() if name in on) for name in factors}
-
-
-def shares(
-    design: Design, blocks: Sequence[Mapping[str, float]], *, seed: int = 0
-) -> tuple[list[Effect], list[Effect]]:
-    """(Shapley value of each factor, interaction terms of two and more) of a full factorial over complete BLOCKS.
-
-    Raises DesignError when a combination was refused: without it there is no sharing out.
-    """
-    if design.refused:
-        raise DesignError(f"no Shapley values: {design.refused[0][0]} cannot be had: {design.refused[0][1]}")
-    factors, base = design.factors, frozenset.intersection(*(row.on for row in design.rows))
-    tables = [{row.on - base: block[row.name] for row in design.rows} for block in blocks]
-    by_factor = [shapley(table, factors) for table in tables]
-    by_term = [dividends(table, factors) for table in tables]
-    values = [Effect(name, _interval([one[name] for one in by_factor], seed), (name,)) for name in factors]
-    terms = [
-        Effect(" x ".join(sorted(on)), _interval([one[on] for one in by_term], seed), tuple(sorted(on)))
-        for on in by_term[0]
-        if len(on) > 1
-    ]
-    return values, terms
-
-
-def complete(design: Design, table: Mapping[str, Mapping[int, float]]) -> list[dict[str, float]]:
-    """The blocks of TABLE (row -> block -> value) in which no row of the design is missing."""
-    held = [set(table.get(row.name, {})) for row in design.rows]
-    blocks = sorted(set.intersection(*held)) if held else []
-    return [{row.name: table[row.name][block] for row in design.rows} for block in blocks]

@@ -22,14 +22,17 @@ MINUTES = 25.0
 MICRO = "whole,seccomp-default,seccomp-docker,overlay-1,proc,capabilities,cgroups,publish"  # and what they stand on
 TAKEN_APART = ("--to", "docker", "--method", "loo", "--factors")
 OF_FILES, OF_NETWORK = "overlay,privilege,seccomp,cgroups", "overlay,seccomp,cgroups,firewall"
-SETTING_UP = 6.0  # minutes of the whole: the root file system's first build, daemons, counts, the report
+CLOSING = 0.7  # minutes for the report
+SHORTEST = 0.05  # minutes; a part's first block is measured in any case
+LEAST = 4.0  # minutes; below, no part could measure anything
 REPORT = "report"
 BENCH = (sys.executable, "-m", "bench")
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """One command. ``share`` of the time that is measured in; 0 where it takes what it takes, which is little.
+    """One command. ``share`` of the time that is left when it begins, among those that are still to come; 0 where it
+    takes what it takes, which is ``needs`` minutes on two cores and is kept for it.
 
     ``timed``: it has an option --minutes. ``records``: the option that names its results file.
     """
@@ -37,23 +40,24 @@ class Part:
     name: str
     words: tuple[str, ...]
     share: float = 0.0
+    needs: float = 0.0
     timed: bool = True
     records: str = "--out"
 
 
 def parts(size: str) -> tuple[Part, ...]:
-    """What is measured, in order: what others build on comes first. The shares are those of a machine with two cores,
-    where a block of compile alone takes seven minutes."""
+    """What is measured, in order. compile comes early: its one block takes what it takes, seven minutes on two cores,
+    and those after it share what is left."""
     sized = ("--size", size)
     return (
-        Part("lifecycle", ("lifecycle", "--rounds", "25"), timed=False, records="--records"),
+        Part("lifecycle", ("lifecycle", "--rounds", "25"), timed=False, needs=0.2, records="--records"),
+        Part("compile", ("run", "--workloads", "compile:jobs=2", "--blocks", "10", *sized), 0.30),
         Part("run", ("run", "--workloads", "encrypt,serve,receive", "--blocks", "20", *sized), 0.31),
         Part("compress", ("run", "--workloads", "compress", "--blocks", "10", *sized), 0.05),
         Part("micro", ("micro", "--arms", MICRO, "--bursts", "10", "--blocks", "10"), 0.09),
-        Part("count", ("count", "--workloads", "encrypt,serve,receive", *sized), timed=False),
+        Part("count", ("count", "--workloads", "encrypt,serve,receive", *sized), timed=False, needs=0.8),
         Part("ablate-encrypt", ("ablate", "--workload", "encrypt", *TAKEN_APART, OF_FILES, *sized), 0.11),
         Part("ablate-serve", ("ablate", "--workload", "serve", *TAKEN_APART, OF_NETWORK, *sized), 0.16),
-        Part("compile", ("run", "--workloads", "compile:jobs=2", "--blocks", "10", *sized), 0.30),
     )
 
 
@@ -133,15 +137,20 @@ def chosen(options: argparse.Namespace) -> list[Part]:
 
 def everything(wished: Sequence[Part], directory: str, minutes: float) -> list[str]:
     """Measure each of WISHED, MINUTES in all; one line for each that broke."""
-    share = sum(part.share for part in wished) or 1.0
-    failed = []
-    for part in wished:
+    end, failed = time.monotonic() + 60 * minutes, []
+    for at, part in enumerate(wished):
         try:
-            line = measured(part, directory, minutes * part.share / share)
+            line = measured(part, directory, allotted(wished[at:], (end - time.monotonic()) / 60))
         except samples.ResultsError as err:
             line = f"{part.name}: {err}"
         failed += [line] if line else []
     return failed
+
+
+def allotted(to_come: Sequence[Part], left: float) -> float:
+    """Minutes for the first of TO_COME when LEFT are left for all of them: what one took too long, the others lack."""
+    free = left - sum(part.needs for part in to_come)
+    return max(free * to_come[0].share / (sum(part.share for part in to_come) or 1.0), SHORTEST)
 
 
 def main(options: argparse.Namespace) -> int:
@@ -149,19 +158,20 @@ def main(options: argparse.Namespace) -> int:
     directory = options.dir or time.strftime("results/%Y%m%d-%H%M%S")
     try:
         wished = chosen(options)
-        if not options.minutes > SETTING_UP:
-            raise ValueError(f"--minutes {options.minutes:g}: more than {SETTING_UP:g}, which setting up takes")
+        if not options.minutes >= LEAST:
+            raise ValueError(f"--minutes {options.minutes:g}: at least {LEAST:g}, or no part measures anything")
         if os.geteuid() != 0:
             raise ValueError("needs root: chroot, cgroups, networks and daemons are its")
         os.makedirs(directory, exist_ok=True)
     except (ValueError, OSError) as err:
         print(f"bench all: {err}", file=sys.stderr)
         return 2
+    began = time.monotonic()
     try:
         failed = ["doctor: see above"] if _told("doctor", [*BENCH, "doctor", "--quick"]) else []
-        failed += everything(wished, directory, options.minutes - SETTING_UP)
-    except (KeyboardInterrupt, SystemExit):
-        print(f"\nbench all: interrupted; --dir {directory} goes on", file=sys.stderr)
+        failed += everything(wished, directory, options.minutes - CLOSING - (time.monotonic() - began) / 60)
+    except (KeyboardInterrupt, SystemExit) as err:
+        err.add_note(f"--dir {directory} goes on")
         raise
     if not options.no_report and report(directory, [part.name for part in parts(options.size)]):
         failed.append("report: see above")

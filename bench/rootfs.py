@@ -94,7 +94,7 @@ def ensure(recipe: Recipe = FULL, *, cache: str = CACHE, progress: Progress = si
     home = os.path.join(cache, recipe.key)
     try:
         os.makedirs(cache, exist_ok=True)
-        with _locked(home):
+        with locked(home):
             found = _there(home, progress) or _build(recipe, home, progress)
         _prune(cache)
         return found
@@ -104,7 +104,7 @@ def ensure(recipe: Recipe = FULL, *, cache: str = CACHE, progress: Progress = si
 
 
 @contextlib.contextmanager
-def _locked(home: str) -> Iterator[None]:
+def locked(home: str) -> Iterator[None]:
     """One builder at a time; the lock is the kernel's, and goes with its process."""
     fd = os.open(f"{home}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -169,7 +169,7 @@ def _build(recipe: Recipe, home: str, progress: Progress) -> Rootfs:
         for place in PLACES:
             os.makedirs(os.path.join(root, place), exist_ok=True)
         _devices(os.path.join(root, "dev"))
-        _compile(root + TIMED)
+        compile_static(root + TIMED, SOURCE)
         if KERNEL in recipe.packages:
             progress("unpacking the kernel's source")
             _unpack(root, os.path.join(partial, "linux"))
@@ -197,10 +197,11 @@ def _install(recipe: Recipe, root: str, progress: Progress) -> None:
         progress(f"building a root file system of Debian {recipe.suite}, with {len(recipe.packages)} packages")
     else:
         command += ["minimal", root, *recipe.programs]
-    _checked(command, "root file system")
+    checked(command, "root file system")
 
 
-def _checked(command: list[str], what: str) -> None:
+def checked(command: list[str], what: str) -> None:
+    """COMMAND to its end. Raises RootfsError, WHAT and the command's last line, when it fails."""
     done = subprocess.run(command, cwd="/", env=environment(), capture_output=True, text=True, check=False)
     if done.returncode:
         said = (done.stderr.strip() or f"left with {done.returncode}").splitlines()
@@ -216,18 +217,19 @@ def _devices(directory: str) -> None:
             os.chmod(path, 0o666)
 
 
-def _compile(output: str) -> None:
-    compiler = shutil.which(os.environ.get("CC", "cc"))
+def compile_static(output: str, source: str, *others: str) -> None:
+    """The program OUTPUT of the C file SOURCE and OTHERS, which no library is needed for. Raises RootfsError."""
+    name, compiler = os.path.basename(source), shutil.which(os.environ.get("CC", "cc"))
     if not compiler:
-        raise RootfsError("no C compiler for the clock that every arm starts: install gcc, or name one in CC")
-    _checked([compiler, *C_FLAGS, "-static", "-s", "-o", output, SOURCE], "compile timed.c")
+        raise RootfsError(f"no C compiler for the bench's own {name}: install gcc, or name one in CC")
+    checked([compiler, *C_FLAGS, "-static", "-s", "-o", output, source, *others], f"compile {name}")
 
 
 def _unpack(root: str, target: str) -> None:
     """The source out of ROOT, unpacked at TARGET: what is compiled is an input, and no part of the root's bytes."""
     archive = os.path.join(root, "usr/src", f"{KERNEL}.tar.xz")
     os.mkdir(target)
-    _checked(["tar", "-C", target, "--strip-components=1", "-xf", archive], f"unpack {KERNEL}")
+    checked(["tar", "-C", target, "--strip-components=1", "-xf", archive], f"unpack {KERNEL}")
     os.remove(archive)
 
 

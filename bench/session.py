@@ -10,6 +10,7 @@ What a verb that measures needs around its blocks::
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import time
 import uuid
@@ -42,9 +43,13 @@ class Session:
 
     def end(self, failed: Iterable[str] = ()) -> dict[str, Any]:
         """Write the run's end. The answer is how quiet the machine was (``bench.host.Watch``)."""
-        quiet = self._watch.stop()
-        self.write(samples.End(self.run.id, time.time(), quiet, tuple(failed)))
-        return quiet
+        end = dataclasses.replace(self.so_far(), failed=tuple(failed))
+        self.write(end)
+        return end.quiet
+
+    def so_far(self) -> samples.End:
+        """The end that the run would have now, not written: for what is judged before more is measured."""
+        return samples.End(self.run.id, time.time(), self._watch.stop())
 
 
 def default_path(verb: str) -> str:

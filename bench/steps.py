@@ -11,7 +11,6 @@ do not sum up to is the features' interaction, a row of its own.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -30,6 +29,8 @@ OURS = "minictr"  # environments whose features are known
 
 Sets = dict[str, frozenset[str]]  # arm -> features, in the order of the records
 Logs = dict[Key, float]
+# (arm, base) of a comparison as it is told -> the arm and the one it is held against, whose difference it is
+Like = dict[tuple[str, str], tuple[str, str]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +44,11 @@ class Shares:
     alone: tuple[Comparison, ...] = ()  # each feature put in alone
     last: tuple[Comparison, ...] = ()  # each feature left out, as what it adds
     terms: tuple[Comparison, ...] = ()  # of a full factorial: what features add only together
+
+    @property
+    def all(self) -> tuple[Comparison, ...]:
+        rest = (self.interaction,) if self.interaction else ()
+        return (*self.features, *rest, self.whole, *self.alone, *self.last, *self.terms)
 
 
 def sets_of(one: Experiment, arms: Mapping[tuple[str, str], Arm]) -> Sets:
@@ -74,12 +80,12 @@ def chain(sets: Sets) -> list[str]:
     return found if len(found) >= SHORTEST else []
 
 
-def _logs(table: Columns, arm: str, base: str) -> Logs:
+def logs_of(table: Columns, arm: str, base: str) -> Logs:
     both = table.get(arm, {}).keys() & table.get(base, {}).keys()
     return {key: math.log(table[arm][key] / table[base][key]) for key in both}
 
 
-def _compared(one: Experiment, feature: str, base: str, found: Mapping[Key, float]) -> Comparison:
+def compared(one: Experiment, feature: str, base: str, found: Mapping[Key, float]) -> Comparison:
     return of_logs(one.place, one.name, one.value, [found[key] for key in sorted(found)], feature, base)
 
 
@@ -109,117 +115,62 @@ def grounds(
     return found
 
 
-def _size(one: Comparison) -> float:
+def size(one: Comparison) -> float:
     return abs(math.log(one.ratio.estimate)) if one.ratio else 0.0
 
 
-def rebuilt(one: Experiment, arms: Mapping[tuple[str, str], Arm]) -> Shares | None:
-    """The steps of a chain from the base on; None where the arms of ONE are none."""
+def rebuilt(one: Experiment, arms: Mapping[tuple[str, str], Arm]) -> tuple[Shares, Like] | None:
+    """The steps of a chain from the base on, not judged yet; None where the arms of ONE are none."""
     sets = sets_of(one, arms)
     names = chain(sets) if in_order(one) and one.base else []
     if not names:
         return None
-    jumped = {name: over for name, (_, over) in grounds(one, arms, names).items()}
-    steps = [
-        _compared(one, upper, f"over {design.ground(lower, jumped[upper])}", _logs(one.columns, upper, lower))
-        for lower, upper in zip([one.base, *names], names)
-    ]
-    whole = _compared(one, f"{TOGETHER} ({names[-1]})", one.base, _logs(one.columns, names[-1], one.base))
-    return Shares(one, judged(steps, one.gates), None, judged([whole], one.gates)[0])
+    stands = grounds(one, arms, names)
+    pairs = list(zip([one.base, *names], names))
+    bases = {upper: design.ground(lower, stands[upper][1]) for lower, upper in pairs}
+    steps = [compared(one, upper, f"over {bases[upper]}", logs_of(one.columns, upper, lower)) for lower, upper in pairs]
+    whole = compared(one, f"{TOGETHER} ({names[-1]})", one.base, logs_of(one.columns, names[-1], one.base))
+    like = {(name, f"over {base}"): (name, base) for name, base in bases.items()}
+    return Shares(one, tuple(steps), None, whole), like
 
 
-def shares(one: Experiment, arms: Mapping[tuple[str, str], Arm]) -> Shares | None:
-    """The shares of ONE; None where its sets do not differ by two features or more."""
-    sets = sets_of(one, arms)
+def ends(sets: Sets) -> tuple[str, str] | None:
+    """(the floor, the whole); None where they do not differ by two features or more."""
     if len(sets) < SHORTEST:
         return None
     floor, whole = min(sets, key=lambda name: len(sets[name])), max(sets, key=lambda name: len(sets[name]))
-    if not sets[floor] < sets[whole] or len(sets[whole] - sets[floor]) < 2:
+    return (floor, whole) if sets[floor] < sets[whole] and len(sets[whole] - sets[floor]) > 1 else None
+
+
+def one_by_one(one: Experiment, arms: Mapping[tuple[str, str], Arm]) -> tuple[Shares, Like] | None:
+    """The shares of features that were put in alone or left out, not judged yet; None where none was."""
+    sets = sets_of(one, arms)
+    if (found := ends(sets)) is None:
         return None
-    atoms = lattice(sets, floor)
-    if atoms:
-        return _factorial(one, sets, atoms, floor, whole)
+    floor, whole = found
     ways: dict[str, dict[str, tuple[str, Logs]]] = {}
+    like: Like = {}
     for name in sets:
         if name not in (floor, whole) and sets[floor] < sets[name] < sets[whole]:
-            way, other = _way(name, sets, floor, whole)
+            way, other = _way(name, sets, floor, whole, over(arms.get((one.name, name)), ""))
             upper, lower = (name, other) if way == ALONE else (other, name)
             label = _label(name, sets[upper] - sets[lower])
-            ways.setdefault(label, {}).setdefault(way, (other, _logs(one.columns, upper, lower)))
-    return _shared(one, ways, floor, whole) if ways else None
+            if way not in ways.setdefault(label, {}):
+                ways[label][way] = (other, logs_of(one.columns, upper, lower))
+                like[label, way] = like[label, other] = (name, other)
+    return (_shared(one, ways, floor, whole), like | whole_like(one, floor, whole)) if ways else None
 
 
-def lattice(sets: Sets, floor: str) -> dict[str, frozenset[str]]:
-    """arm -> what it has more than FLOOR, for the single factors of a full factorial; {} when SETS are none."""
-    more = {name: on - sets[floor] for name, on in sets.items() if name != floor}
-    atoms = {name: on for name, on in more.items() if not any(other < on for other in more.values())}
-    if not 2 <= len(atoms) <= design.MOST_FACTORIAL:
-        return {}
-    unions = {
-        frozenset().union(*some)
-        for size in range(1, len(atoms) + 1)
-        for some in itertools.combinations(atoms.values(), size)
-    }
-    return atoms if len(unions) == 2 ** len(atoms) - 1 and unions <= set(more.values()) else {}
+def whole_like(one: Experiment, floor: str, whole: str) -> Like:
+    return {(floor, f"over {one.base}"): (floor, one.base), (TOGETHER, one.base or floor): (whole, one.base or floor)}
 
 
-def _factorial(one: Experiment, sets: Sets, atoms: Mapping[str, frozenset[str]], floor: str, whole: str) -> Shares:
-    """Shapley values by block: they sum to the whole, and nothing is left; the interactions are terms of their own."""
-    names = {name: _label(name, on) for name, on in atoms.items()}
-    arm_of = {
-        frozenset(names[atom] for atom in atoms if atoms[atom] <= on - sets[floor]): arm for arm, on in sets.items()
-    }
-    keys = set.intersection(*(set(one.columns[arm]) for arm in arm_of.values()))
-    by_factor: dict[str, Logs] = {}
-    by_term: dict[str, Logs] = {}
-    for key in keys:
-        values = {on: math.log(one.columns[arm][key]) for on, arm in arm_of.items()}
-        for name, value in design.shapley(values, list(names.values())).items():
-            by_factor.setdefault(name, {})[key] = value
-        for on, value in design.dividends(values, list(names.values())).items():
-            if len(on) > 1:
-                by_term.setdefault(" x ".join(sorted(on)), {})[key] = value
-    if one.base:
-        by_factor[floor] = _logs(one.columns, floor, one.base)
-    features = [
-        _compared(one, name, "Shapley value" if name != floor else f"over {one.base}", logs)
-        for name, logs in by_factor.items()
-    ]
-    terms = [_compared(one, name, "interaction", logs) for name, logs in by_term.items()]
-    total = _compared(one, TOGETHER, one.base or floor, _logs(one.columns, whole, one.base or floor))
-    return Shares(
-        one,
-        tuple(sorted(judged(features, one.gates), key=_size, reverse=True)),
-        None,
-        judged([total], one.gates)[0],
-        terms=judged(terms, one.gates),
-    )
-
-
-def crossed(one: Experiment, arms_of: Mapping[str, str]) -> list[Comparison]:
-    """What two features cost in the four combinations of them: each alone, and what only both together cost.
-
-    ARMS_OF: ``none``, the one, the other, and both of them joined by ``+``, to the arm that is so. [] where one of the
-    four was not measured.
-    """
-    table, factors = one.columns, [name for name in arms_of if name != "none" and "+" not in name]
-    if not all(arm in table for arm in arms_of.values()):
-        return []
-    found: dict[str, Logs] = {}
-    for key in set.intersection(*(set(table[arm]) for arm in arms_of.values())):
-        values = {
-            frozenset() if row == "none" else frozenset(row.split("+")): math.log(table[arm][key])
-            for row, arm in arms_of.items()
-        }
-        for on, value in design.dividends(values, factors).items():
-            found.setdefault(" x ".join(sorted(on)), {})[key] = value
-    told = [_compared(one, name, arms_of["none"], logs) for name, logs in found.items()]
-    return list(judged(told, one.gates))
-
-
-def _way(name: str, sets: Sets, floor: str, whole: str) -> tuple[str, str]:
-    """(how NAME was made, the arm it is held against): the nearest below where it is near the floor, else above."""
+def _way(name: str, sets: Sets, floor: str, whole: str, ground: str) -> tuple[str, str]:
+    """(how NAME was made, the arm it is held against): GROUND, which its record names, where one has more than the
+    other; else the nearest below where it is near the floor, else the whole."""
     on = sets[name]
+    if ground in sets and (sets[ground] < on or on < sets[ground]):
+        return (ALONE if sets[ground] < on else LAST), ground
     if name.startswith("+") or (
         not name.startswith("-") and 2 * len(on - sets[floor]) < len(sets[whole] - sets[floor])
     ):
@@ -238,20 +189,20 @@ def _label(name: str, difference: frozenset[str]) -> str:
 def _shared(one: Experiment, ways: Mapping[str, Mapping[str, tuple[str, Logs]]], floor: str, whole: str) -> Shares:
     table = one.columns
     means = {label: _mean([logs for _, logs in each.values()]) for label, each in ways.items()}
-    features = [_compared(one, label, " and ".join(ways[label]), logs) for label, logs in means.items()]
+    features = [compared(one, label, " and ".join(ways[label]), logs) for label, logs in means.items()]
     base = one.base or floor
-    if one.base and _logs(table, floor, one.base):
-        means[floor] = _logs(table, floor, one.base)
-        features.append(_compared(one, floor, f"over {one.base}", means[floor]))
-    total = _logs(table, whole, base)
+    if one.base and logs_of(table, floor, one.base):
+        means[floor] = logs_of(table, floor, one.base)
+        features.append(compared(one, floor, f"over {one.base}", means[floor]))
+    total = logs_of(table, whole, base)
     rest = _rest(total, list(means.values()))
     return Shares(
         one,
-        tuple(sorted(judged(features, one.gates), key=_size, reverse=True)),
-        judged([_compared(one, INTERACTION, "what is left", rest)], one.gates)[0] if rest else None,
-        judged([_compared(one, TOGETHER, base, total)], one.gates)[0],
+        tuple(sorted(features, key=size, reverse=True)),
+        compared(one, INTERACTION, "what is left", rest) if rest else None,
+        compared(one, TOGETHER, base, total),
         *(
-            judged([_compared(one, label, *each[way]) for label, each in ways.items() if way in each], one.gates)
+            tuple(compared(one, label, *each[way]) for label, each in ways.items() if way in each)
             for way in (ALONE, LAST)
         ),
     )
@@ -286,22 +237,23 @@ def _path(name: str, ground: Mapping[str, str]) -> list[Any]:
     return [rank(rung) for rung in found]
 
 
-def rungs(
-    one: Experiment, arms: Mapping[tuple[str, str], Arm]
-) -> list[tuple[str, Comparison | None, Comparison | None]]:
-    """(rung, against the base, against the rung that it stands on) in the order of the ladder."""
-    against = {each.arm: each for each in one.comparisons}
-    names = [name for experiment, name in arms if experiment == one.name and name in against] or list(against)
+def held(one: Experiment, arms: Mapping[tuple[str, str], Arm]) -> tuple[Comparison, ...]:
+    """Each arm against the one that it is held against, judged once as one family: all that is said of two arms.
+
+    In the order of the records; rungs of a ladder right after what they stand on.
+    """
+    names = [name for experiment, name in arms if experiment == one.name] or list(one.columns)
+    names = [name for name in names if name in one.columns and name not in (one.base, one.base + SUFFIX)]
+    if not one.base:
+        return ()
     stands = grounds(one, arms, names)
-    ground = {upper: below for upper, (below, _) in stands.items()}
-    if any(ground.values()):
-        names = sorted(names, key=lambda name: _path(name, ground))
-    below = dict(zip(names, [one.base, *names]))
+    ground = {upper: lower for upper, (lower, _) in stands.items()}
+    below = dict.fromkeys(names, one.base)
+    if in_order(one):
+        names = sorted(names, key=lambda name: _path(name, ground)) if any(ground.values()) else names
+        below = dict(zip(names, [one.base, *names]))
     steps = [
         compare(one.place, one.name, one.value, one.columns, upper, ground[upper] or below[upper]) for upper in names
     ]
-    by_arm = {
-        step.arm: dataclasses.replace(step, base=design.ground(step.base, stands[step.arm][1]))
-        for step in judged(steps, one.gates)
-    }
-    return [(name, against.get(name), by_arm.get(name)) for name in names]
+    done = judged(steps, one.gates, one.busy)
+    return tuple(dataclasses.replace(step, base=design.ground(step.base, stands[step.arm][1])) for step in done)

@@ -41,32 +41,19 @@ _HOMES = {
         "MinictrError SpecError Unsupported StepFailed CommandNotFound CommandNotExecutable StartTimeout"
         " NoSuchContainer WrongStatus WeakerIsolation StateError ProgramError CalledProcessError TimeoutExpired"
     ),
-    "minictr.features.namespaces": (
+    "minictr.features": (  # its own table says where
         "MountNamespace UtsNamespace IpcNamespace PidNamespace NetNamespace CgroupNamespace UserNamespace TimeNamespace"
+        " MaskedPaths ReadonlyPaths Proc Sysfs Dev Devpts Shm Mqueue Tmpfs Bind"
+        " PivotRoot Chroot Overlay Idmap ReadonlyRoot NoDev"
+        " Hostname Domainname Env Cwd Umask Rlimits OomScoreAdj Sysctl BootId Keyring Personality"
+        " Session Tty Pdeathsig Init Identity DisableUserns"
+        " Capabilities NoNewPrivs Securebits Landlock Seccomp AppArmor SELinux"
+        " Egress PublishProxy Loopback BridgeNetfilter Bridged Conntrack Nat Pasta MacvlanLink IpvlanLink"
+        " Memory Cpu Cpuset Pids Freezer NamedCgroup CgroupConf CgroupParent"
+        " Io Devices Device Hugetlb Rdma Misc Cgroupfs"
     ),
-    "minictr.features.masks": "MaskedPaths ReadonlyPaths",
-    "minictr.features.mounts": "Proc Sysfs Dev Devpts Shm Mqueue Tmpfs Bind",
-    "minictr.features.rootfs": "PivotRoot Chroot Overlay Idmap ReadonlyRoot NoDev",
-    "minictr.features.process": (
-        "Hostname Domainname Env Cwd Umask Rlimits OomScoreAdj Sysctl BootId Keyring Personality"
-        " Session Tty Pdeathsig Init"
-    ),
-    "minictr.features.users": "Identity",
-    "minictr.features.disable_userns": "DisableUserns",
-    "minictr.features.capabilities": "Capabilities NoNewPrivs Securebits",
-    "minictr.features.landlock": "Landlock",
-    "minictr.features.seccomp": "Seccomp",
-    "minictr.features.lsm": "AppArmor SELinux",
     "minictr.features.filters": "SeccompFilter",
-    "minictr.features.egress": "Egress",
-    "minictr.features.publish_proxy": "PublishProxy",
-    "minictr.features.network": "Loopback BridgeNetfilter Bridged Conntrack Nat",
-    "minictr.features.pasta": "Pasta",
-    "minictr.features.upon": "MacvlanLink IpvlanLink",
     "minictr.runtime.network.handles": "Bridge Veth Publish Netns Macvlan Ipvlan",
-    "minictr.features.cgroups": "Memory Cpu Cpuset Pids Freezer NamedCgroup CgroupConf CgroupParent",
-    "minictr.features.cgroup_devices": "Io Devices Device Hugetlb Rdma Misc",
-    "minictr.features.cgroupfs": "Cgroupfs",
     "minictr.kernel.namespaces": "unshare enter",
     "minictr.kernel.process": "sethostname setdomainname",
 }

@@ -69,6 +69,10 @@ class Context(Value):
         """The first feature of that name, or None."""
         return next((f for f in self.features if f.name == name), None)
 
+    def all(self, name: str) -> list[Any]:
+        """Every feature of that name."""
+        return [f for f in self.features if f.name == name]
+
 
 class Feature(Value):
     """A wish: a frozen value naming one kernel feature and its settings.

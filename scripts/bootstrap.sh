@@ -13,6 +13,7 @@ check='bzip2 clang-format fuse-overlayfs fuse3 mount strace tmux xz-utils zstd'
 cross='gcc-aarch64-linux-gnu libc6-dev-arm64-cross'
 guest='apparmor kmod secilc user-mode-linux' # tests/guests; Debian has it for x86 only
 cloud='busybox-static cpio e2fsprogs qemu-system-x86' # tests/guests as well; virtiofsd is a package since Debian 13
+machine='e2fsprogs kmod qemu-system-x86 zstd' # the bench's virtual machine: its disks, modules and itself
 peers='bubblewrap crun lxc runc'
 daemons='docker.io podman systemd-container'
 client='bzip2 openssh-client openssl socat wget xz-utils zstd' # the far end of the bench's workloads, and the check of results
@@ -48,7 +49,7 @@ wanted() {
                 ;;
             bench)
                 echo "$build $use $peers $daemons $client $draw"
-                case $(uname -m) in x86_64) echo qemu-system-x86 ;; esac
+                case $(uname -m) in x86_64) echo "$machine" ;; esac
                 ;;
             report) echo "$build $use $peers docker.io" ;;
             *)

@@ -21,6 +21,8 @@ pytest_plugins = ["leakguard"]
 # The programs of the root file system that the tests run in. Debian 12 has each of them in an essential package.
 ROOTFS_PROGRAMS = ("bash", "sh", "@coreutils", "@procps", "findmnt", "setsid", "unshare", "prlimit", "mountpoint")
 
+PATIENCE = 240 if "GUEST" in os.environ else 60  # seconds for one command of minictr; a guest is 15 times slower
+
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -98,7 +100,7 @@ def minictr_cli() -> list[str]:
 
 @pytest.fixture(scope="session")
 def run_cli(minictr_cli: list[str]) -> Run:
-    """``run_cli("features", ...)``: the finished process; text, both streams captured, 60 s at most.
+    """``run_cli("features", ...)``: the finished process; text, both streams captured, PATIENCE at most.
 
     Keyword arguments are those of :func:`subprocess.run`.
     """
@@ -108,7 +110,12 @@ def run_cli(minictr_cli: list[str]) -> Run:
         path = {}
 
     def run(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
-        chosen: dict[str, object] = {"capture_output": True, "text": True, "timeout": 60, "stdin": subprocess.DEVNULL}
+        chosen: dict[str, object] = {
+            "capture_output": True,
+            "text": True,
+            "timeout": PATIENCE,
+            "stdin": subprocess.DEVNULL,
+        }
         if "stdout" in options or "stderr" in options:
             del chosen["capture_output"]
         if "input" in options:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench import design, progress, rootfs, samples, session
+from bench import design, progress, results, rootfs, session
 from bench.ablate import rows, told
 from bench.ablate.rows import ALL_METHODS, Trial, Trials
 from bench.ablate.words import TARGETS, Target, WordError
@@ -20,6 +20,7 @@ from bench.lifecycle.cli import positive
 from bench.micro.program import ProgramError
 from bench.micro.run import MicroStage
 from bench.noise import REST
+from bench.results import Results
 from bench.samples import BARE
 from bench.session import Session, SessionError
 from bench.stage import StageError
@@ -174,15 +175,21 @@ class Bench:
     bar: progress.Progress
     outcomes: list[Outcome] = dataclasses.field(default_factory=list)
 
-    def run(self, found: Trials, wished: Sequence[Base], method: str) -> list[samples.Record]:
-        """Measure the arms; the answer is every record of this run so far."""
+    def run(self, found: Trials, wished: Sequence[Base], method: str) -> None:
+        """Measure the arms."""
         for note in found.notes:
             self.bar.tell(f"note: {note}")
         them = arms_of(found, wished, self.stage, method)
         it = self.session
-        outcome = Blocks(them, it.run.id, it.write, self.plan, earlier=it.earlier, progress=self.bar).measure()
-        self.outcomes.append(outcome)
-        return [record for record in samples.read(it.path) if getattr(record, "run", "") == it.run.id]
+        self.outcomes.append(
+            Blocks(them, it.run.id, it.write, self.plan, earlier=it.earlier, progress=self.bar).measure()
+        )
+
+    def so_far(self) -> Results:
+        """What the file holds, as if the run ended now: with how quiet the machine has been."""
+        found = results.load([self.session.path])
+        found.ends[self.session.run.id] = self.session.so_far()
+        return found
 
 
 def measure(options: argparse.Namespace, arguments: dict[str, Any], seed: int, earlier: list[Any]) -> int:
@@ -200,16 +207,17 @@ def measure(options: argparse.Namespace, arguments: dict[str, Any], seed: int, e
             bar.tell(f"run {it.run.id}, seed {seed}: {it.path}")
             bench = Bench(stage, it, plan, bar)
             found = rows.planned(method, target, arguments["factors"], stage)
-            records = bench.run(found, wished, method)
-            for workload in wished:
-                lines += [*told.text(records, experiment_of(workload, method), found, method), ""]
-            if method == "screen" and found.design:
-                lines += _survivors(bench, target, records, found, wished[0])
+            bench.run(found, wished, method)
+            said = [(experiment_of(workload, method), found) for workload in wished]
+            if method == "screen":
+                said += _survivors(bench, target, wished[0], lines)
             left = [line for one in bench.outcomes for line in one.left]
             left += [touched] if (touched := stage.touched()) else []
             failed = [line for one in bench.outcomes for line in one.failed.values()]
             it.end([*failed, *left])
-            path = it.path
+            path, run = it.path, it.run.id
+    read = results.load([path])  # with its end: how quiet the machine was is a gate of every verdict
+    lines = [line for name, trials in said for line in (*told.text(read, run, name, trials), "")] + lines
     for title, said in (("out", failed), ("could not be removed", left)):
         lines += [f"{title}: {line}" for line in said]
     lines += [one.ended for one in bench.outcomes if one.ended]
@@ -217,17 +225,17 @@ def measure(options: argparse.Namespace, arguments: dict[str, Any], seed: int, e
     return 1 if failed or left else 0
 
 
-def _survivors(bench: Bench, target: Target, records: list[samples.Record], found: Trials, workload: Base) -> list[str]:
-    """The full factorial of the factors that the screening says act."""
-    assert found.design is not None
-    table = told.columns(records, experiment_of(workload, "screen"))
-    acting = told.screened(table, found.design)[1]
+def _survivors(bench: Bench, target: Target, workload: Base, lines: list[str]) -> list[tuple[str, Trials]]:
+    """The full factorial of the factors that the screening says act: measured, and what is to be told of it."""
+    screened = told.experiment(bench.so_far(), bench.session.run.id, experiment_of(workload, "screen"))
+    acting = screened.acting if screened else []
     if len(acting) < 2:
-        return ["no two factors act, so there is no factorial to look for their interaction in", ""]
+        lines += ["no two factors act, so there is no factorial to look for their interaction in", ""]
+        return []
     method = "screen:factorial"
     crossed = rows.planned("factorial", target, ",".join(acting), bench.stage)
-    records = bench.run(crossed, [workload], method)
-    return [*told.text(records, experiment_of(workload, method), crossed, "factorial"), ""]
+    bench.run(crossed, [workload], method)
+    return [(experiment_of(workload, method), crossed)]
 
 
 def printed(arguments: dict[str, Any]) -> int:
@@ -286,7 +294,7 @@ def main(options: argparse.Namespace) -> int:
     except (ValueError, DesignError, WordError, ProgramError, SessionError, StageError, rootfs.RootfsError) as err:
         print(f"bench ablate: {err}", file=sys.stderr)
         return 2
-    except (KeyboardInterrupt, SystemExit):
+    except (KeyboardInterrupt, SystemExit) as err:
         if os.path.exists(path):
-            print(f"bench ablate: interrupted; --resume {path} goes on", file=sys.stderr)
+            err.add_note(f"--resume {path} goes on")
         raise

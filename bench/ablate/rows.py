@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import minictr as mc
 from bench import design
-from bench.ablate.words import OVERLAY, Target
+from bench.ablate.words import OVERLAY, PATH, Target
 from bench.design import Design, Row
 from bench.environments import registry
 from bench.environments.ours import Minictr
@@ -30,10 +30,7 @@ LADDERS = {
 REBUILD = "ladder:rebuild"  # from bare to the whole, group by group
 ALL_METHODS = (*METHODS, *LADDERS, REBUILD)
 SCREENED = ("namespaces", "mounts", "masks", "process", "privilege", "seccomp", "cgroups", OVERLAY)
-# The factor of the 2x2: the whole path to a published port (cable, bridge, wall, NAT), or the machine's own network
-PATH = "network"
-EARLIER = "nat"  # what results files called it
-WHOLE = f"{PATH}+overlay"  # the arm that has everything
+WHOLE = f"{PATH}+{OVERLAY}"  # the arm that has everything
 PROXY = "PublishProxy"  # of minictr, where it has one
 
 
@@ -242,20 +239,3 @@ def proxied(target: Target, whole: design.Factors, stage: Stage) -> Trial:
     features = (*box.features, proxy())
     place = Minictr(stage, "ablate-proxy", features=features, rungs=rungs, overlay=overlay)
     return Trial("proxy", WHOLE, place, (*target.words, "publish_proxy"))
-
-
-def crossing(measured: Container[str] = (), *, docker: bool) -> tuple[Design, dict[str, str]]:
-    """The 2x2 as a factorial, and its rows' arms, among those MEASURED: of Docker itself, or of minictr rebuilt."""
-    found = design.factorial([PATH, OVERLAY])
-    if docker:
-        arms_of = {"none": "docker-host-volume", PATH: "docker-volume", OVERLAY: "docker-host", WHOLE: "docker"}
-    else:
-        named = EARLIER if whole_of(measured) != WHOLE else PATH
-        arms_of = {"none": "none+bind", PATH: f"{named}+bind", OVERLAY: "none+overlay", WHOLE: f"{named}+overlay"}
-    return found, arms_of
-
-
-def whole_of(measured: Container[str]) -> str:
-    """The arm with the network path and the layer, as the results that MEASURED is of call it."""
-    earlier = f"{EARLIER}+overlay"
-    return earlier if earlier in measured and WHOLE not in measured else WHOLE

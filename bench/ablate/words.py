@@ -18,6 +18,8 @@ from bench.micro import arms
 # Every arm has a network of its own (the rungs are words), its environment, and a session as bare has (micro/arms.py)
 FIXED = ("net", "loopback", "env", "session")
 OVERLAY = "overlay"
+# The factor of the 2x2: the whole path to a published port (cable, bridge, wall, NAT), or the machine's own network
+PATH = "network"
 ORDER = arms.LADDER  # of the rungs
 TARGETS: Mapping[str, tuple[str, bool, tuple[str, ...]]] = {
     # --to -> (profile, a layer on top of the root, the network's rungs)

@@ -80,6 +80,31 @@ class Running(Protocol):
     def stop(self) -> Ran: ...
 
 
+class Held(Protocol):
+    """A job that is there and waits for its first instruction, its state read. A context manager, as Running is."""
+
+    addresses: Mapping[str, str]
+    ports: Mapping[int, int]
+    pid: int
+
+    def __enter__(self) -> Held: ...
+    def __exit__(self, *exc: Any) -> None: ...
+    def go(self) -> None:
+        """Let it run."""
+        ...
+
+    def listening(self) -> None:
+        """Come back when it listens on all its ports. EnvironmentBroken when it does not."""
+        ...
+
+    def wait(self, timeout: float) -> Ran:
+        """To its end. EnvironmentBroken after TIMEOUT seconds."""
+        ...
+
+    def stop(self) -> Ran: ...
+    def close(self) -> None: ...
+
+
 class Stage(Protocol):
     """What all environments of one run share."""
 

@@ -10,7 +10,7 @@ from typing import Any
 from bench.environments.bare import Bare
 from bench.environments.base import Bind, EnvironmentBroken, Job
 from bench.environments.docker_daemon import Daemon, client, foreign
-from bench.environments.place import WORK, Place
+from bench.environments.place import WORK, Place, steering
 from bench.environments.state import SYSCTLS, expected
 
 FIRST_PORT = 18000  # of the machine; see ours.py
@@ -32,6 +32,9 @@ class _Daemonized(Place):
         super().__init__(stage, name)
         self.daemon = Daemon(self)
         self.filters = False  # whether its machine's bridges pass the rules of IP, as a host of dockerd has it
+        if names := steering():
+            unused = f"{', '.join(names)} of the caller's environment not used: it runs on the bench's own dockerd"
+            self.KNOWN = (*self.KNOWN, unused)
 
     def trouble(self) -> str:
         if not client():

@@ -3,6 +3,9 @@
 It runs on the machine of its environment's lan (its bridge and its rules are in that network namespace) and in a mount
 namespace of its own (its overlays are nobody else's). What it leaves when it is killed is found by that: processes by
 its directory in their command lines, cgroups by their name.
+
+Nothing of the caller's own docker leads elsewhere: each command names the socket and the client's configuration, and
+has none of the variables of ``place.STEERING``.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from bench.environments.base import EnvironmentBroken
 from bench.environments.live import Group, read
+from bench.environments.place import environment
 from bench.lifecycle.peers import CGROUPS, remove_cgroups
 
 if TYPE_CHECKING:
@@ -82,6 +86,7 @@ class Daemon:
         with open(f"{self.home}/log", "wb") as log, self.place.lan.inside():
             self.process = Group(
                 [*self.place.apart(*PRIVATE), *words],
+                env=environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -254,14 +254,14 @@ def descendants(pid: int) -> list[int]:
 
 
 def listeners(pid: int) -> set[int]:
-    """The TCP ports somebody listens on in the network namespace of PID. proc_pid_net(5)."""
-    found = set()
-    for name in ("tcp", "tcp6"):
-        for line in read(f"/proc/{pid}/net/{name}").decode().splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == LISTENING:
-                found.add(int(fields[1].rpartition(":")[2], 16))
-    return found
+    """The TCP ports somebody listens on in the network namespace of PID."""
+    return listened(read(f"/proc/{pid}/net/tcp")) | listened(read(f"/proc/{pid}/net/tcp6"))
+
+
+def listened(table: bytes) -> set[int]:
+    """The ports that TABLE, a file tcp or tcp6 as of proc_pid_net(5), has somebody listen on."""
+    rows = [line.split() for line in table.decode().splitlines()[1:]]
+    return {int(fields[1].rpartition(":")[2], 16) for fields in rows if fields[3] == LISTENING}
 
 
 def address_of(pid: int) -> str:

@@ -13,12 +13,25 @@ from typing import IO, Any, ClassVar
 
 import minictr as mc
 from bench.environments import state
-from bench.environments.base import WORK, Bind, EnvironmentBroken, Job, Ran, Stage
+from bench.environments.base import WORK, Bind, EnvironmentBroken, Held, Job, Ran, Stage
 from bench.environments.live import Child, Group, Live
 from bench.lan import Lan
 from bench.rootfs import TIMED
 
 BASE_ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C"}
+
+# What turns docker, dockerd, podman or containerd to another daemon, another configuration or another way to talk
+STEERING = ("DOCKER_", "DOCKERD_", "CONTAINER_", "CONTAINERS_", "CONTAINERD_", "PODMAN_", "REGISTRY_AUTH_FILE")
+
+
+def steering() -> list[str]:
+    """Variables of the caller's environment by which tools of an arm would be led elsewhere (docker(1), podman(1))."""
+    return sorted(name for name in os.environ if name.startswith(STEERING))
+
+
+def environment() -> dict[str, str]:
+    """What tools of an arm are given: without those, whatever the user has for his own daemons."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(STEERING)}
 
 
 class Place:
@@ -88,7 +101,7 @@ class Place:
             live.go()
             return live.wait(job.timeout)
 
-    def start(self, job: Job) -> Live:
+    def start(self, job: Job) -> Held:
         live = self._live(job)
         try:
             live.go()
@@ -99,9 +112,13 @@ class Place:
             raise
         return live
 
-    def _live(self, job: Job) -> Live:
+    def _live(self, job: Job) -> Held:
         if job != self.job:
             raise EnvironmentBroken(f"{self.name}: fresh() was for another job, or there was none")
+        return self.hold(job)
+
+    def hold(self, job: Job) -> Held:
+        """Start JOB, held before its first instruction, and read its state."""
         return Live(self, job).begin()
 
     def planned(self, job: Job) -> dict[str, Any]:
@@ -207,11 +224,17 @@ class Place:
     def command(self, job: Job) -> list[str]:
         raise NotImplementedError
 
-    def popen(self, command: Sequence[str], stdout: IO[bytes], stderr: IO[bytes], **options: Any) -> Child:
+    def popen(self, command: Sequence[str], stdout: IO[bytes], stderr: IO[bytes], **options: Any) -> Group:
         """COMMAND on the machine of our lan, in a session of its own: a Ctrl-C is ours to pass on."""
         with self.lan.inside():
             return Group(
-                command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, start_new_session=True, **options
+                command,
+                env=environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                start_new_session=True,
+                **options,
             )
 
     def apart(self, *lines: str) -> list[str]:
@@ -230,6 +253,7 @@ class Place:
             with self.lan.inside():
                 done = subprocess.run(
                     command,
+                    env=environment(),
                     cwd="/",  # not where a source tree of minictr may stand in the way of the installed one
                     stdin=subprocess.DEVNULL,
                     capture_output=True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.environments import bare, docker, lxc, ours, podman, tools
+from bench.environments import bare, docker, lxc, ours, podman, tools, vm
 from bench.environments.base import Stage
 from bench.environments.place import Place
 
@@ -27,7 +27,7 @@ CLASSES: tuple[type[Place], ...] = (
     tools.Crun,
     tools.Bubblewrap,
     tools.Nspawn,
-    tools.VirtualMachine,
+    vm.VirtualMachine,
 )
 ENVIRONMENTS: dict[str, type[Place]] = {one.NAME: one for one in CLASSES}
 

@@ -18,6 +18,8 @@ A state is plain data. The keys, where a plan may name any part of them:
                   true or false}: all but the first seen from the machine, for jobs of network "lan". ``wall``: rules
                   that ask for the state of connections; ``outbound``: a masquerade for who goes out, and not only for
                   who comes by a published port; ``bridge_netfilter``: of its bridges, or of the whole machine
+
+A virtual machine's job has one key more, ``machine``, which bench/environments/vm.py tells of.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import minictr as mc
-from bench.environments.base import Job
+from bench.environments.base import WORK, Job
 from bench.lan import CABLE, Lan
 
 KINDS = ("mnt", "pid", "net", "ipc", "uts", "cgroup", "user")
@@ -54,7 +56,10 @@ def read(pid: int, job: Job, lan: Lan, sysctls: Iterable[str] = ()) -> dict[str,
     net = found.namespaces.get("net")
     if net is not None:
         spaces["net"] = "host" if net.id == lan.id() else "own"
-    fstype, work = _mounts(pid)
+    with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        fstype, work = mounted(file.read())
+    with open(f"/proc/{pid}/net/dev", encoding="ascii") as file:
+        devices = interfaces(file.read())
     return {
         "namespaces": spaces,
         "root": {"fstype": fstype, "readonly": found.root.readonly if found.root else None},
@@ -74,7 +79,7 @@ def read(pid: int, job: Job, lan: Lan, sysctls: Iterable[str] = ()) -> dict[str,
         "masked": len(found.masked or ()),
         "readonly": sum(path.startswith("/proc/") for path in found.readonly or ()),
         "sysctls": _settings(pid, (*SYSCTLS, *sysctls)),
-        "network": {"interfaces": _interfaces(pid), **(_path(pid, job, lan) if job.network == "lan" else {})},
+        "network": {"interfaces": devices, **(way_in(lan) if job.network == "lan" else {})},
     }
 
 
@@ -103,28 +108,29 @@ def _soft(value: Any) -> Any:
     return value[0] if isinstance(value, tuple) else value
 
 
-def _mounts(pid: int) -> tuple[str, str]:
-    """The file system of / (of the last mount there, or of the host's where it is a chroot); where /work is."""
+def mounted(mountinfo: str) -> tuple[str, str]:
+    """The file system of / (of the last mount there, or of the host's where it is a chroot); where /work is.
+
+    MOUNTINFO: that file's text, of proc_pid_mountinfo(5).
+    """
     root, work = "", "image"
-    with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            left, _, right = line.partition(" - ")
-            where = left.split()[4]
-            if where == "/":
-                root = right.split()[0]
-            elif where == "/work":
-                work = "volume"
+    for line in filter(None, mountinfo.split("\n")):
+        left, _, right = line.partition(" - ")
+        where = left.split()[4]
+        if where == "/":
+            root = right.split()[0]
+        elif where == WORK:
+            work = "volume"
     return root or "chroot", work
 
 
-def _interfaces(pid: int) -> list[str]:
-    """The devices in the network namespace of PID. A cable's name is not told: some tools make them up."""
-    with open(f"/proc/{pid}/net/dev", encoding="ascii") as file:
-        return sorted(line.split(":")[0].strip() for line in file.readlines()[2:])
+def interfaces(table: str) -> list[str]:
+    """The devices of TABLE, the text of /proc/PID/net/dev. A cable's name is not told: some tools make them up."""
+    return sorted(line.split(":")[0].strip() for line in table.splitlines()[2:])
 
 
-def _path(pid: int, job: Job, lan: Lan) -> dict[str, bool]:
-    """The way in, seen from the machine: its bridges, its rules, its proxies."""
+def way_in(lan: Lan) -> dict[str, bool]:
+    """Seen from the machine of LAN: its bridges, its rules, its proxies."""
     with lan.inside():
         links = json.loads(_said("ip", "-json", "-detail", "link") or "[]")
         rules = _said("nft", "list", "ruleset").lower()

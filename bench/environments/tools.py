@@ -6,8 +6,7 @@ import json
 import os
 from typing import Any
 
-from bench.environments.base import EnvironmentBroken, Job
-from bench.environments.machine import kvm_trouble
+from bench.environments.base import Job
 from bench.environments.place import Place
 from bench.environments.state import expected
 from bench.host import own_cgroups
@@ -167,20 +166,3 @@ class Nspawn(Place):
             no_new_privs=False,
             network={"interfaces": ["lo"]} if job.network == "none" else {"bridge": False, "dnat": False},
         )
-
-
-class VirtualMachine(Place):
-    """A virtual machine with the processor's own help: the thesis' baseline. Emulation is never in its place."""
-
-    NAME = "vm"
-    ABOUT = "QEMU with hardware KVM"
-    KNOWN = ("tried by booting; emulation is never measured in its place",)
-
-    def trouble(self) -> str:
-        return kvm_trouble() or "KVM boots here, but the bench has no disk image for it yet: nothing is measured"
-
-    def planned(self, job: Job) -> dict[str, Any]:
-        return {}
-
-    def command(self, job: Job) -> list[str]:
-        raise EnvironmentBroken(self.trouble())

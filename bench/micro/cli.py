@@ -134,8 +134,8 @@ def main(options: argparse.Namespace) -> int:
     except (ValueError, SessionError, StageError, rootfs.RootfsError, program.ProgramError) as err:
         print(f"bench micro: {err}", file=sys.stderr)
         return 2
-    except (KeyboardInterrupt, SystemExit):
+    except (KeyboardInterrupt, SystemExit) as err:
         path = options.resume or options.out
         if os.path.exists(path):
-            print(f"bench micro: interrupted; --resume {path} goes on", file=sys.stderr)
+            err.add_note(f"--resume {path} goes on")
         raise

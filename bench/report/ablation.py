@@ -8,8 +8,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from bench import steps
-from bench.ablate.rows import crossing
-from bench.analysis import UNRESOLVED, Comparison, Experiment, percent
+from bench.ablate import effects
+from bench.ablate.effects import Told
+from bench.analysis import UNRESOLVED, Comparison, Experiment, percent, span_text
 from bench.report.bars import Bar, waterfall
 from bench.report.forest import Line, forest
 from bench.report.heat import Square, heat
@@ -22,6 +23,13 @@ from bench.stats import Interval
 from bench.steps import Shares
 
 PREFIX, MICRO = "ablate/", "micro/"
+MORE = "% more time"
+ASKED_BY = {
+    "way=client": "asked by another machine",
+    "way=host": "asked by the machine's address",
+    "way=local": "asked by 127.0.0.1",
+}
+FIGURES = (">blocks", ">step or effect, 95 % interval", ">all at once", ">detectable", "verdict")
 LOGS = "hundredths of the logarithm of the time: about percent, and they add up"
 
 
@@ -30,47 +38,70 @@ def section(found: Sequence[Experiment], arms: Mapping[tuple[str, str], Arm]) ->
     mine = [one for one in found if one.name.startswith(PREFIX)]
     items: list[Item] = []
     for one in mine:
-        title = one.name.removeprefix(PREFIX).replace("/", " ")
+        title = title_of(one)
         items.append(Note(heading=title.capitalize()))
-        items += _one(one, arms, title)
+        items += _one(effects.told(one, arms), title)
     if not items:
         return None
     lead = (
         "The same workload with features put in and left out, all in the same shuffled blocks. A share is the "
-        "mean of what a feature adds alone and of what it adds to all others; of a full factorial the Shapley value."
+        "mean of what a feature adds alone and of what it adds to all others; of a full factorial the Shapley value. "
+        "Verdicts are those that bench ablate prints."
     )
     return Section("ablation", "Which feature costs what", "Features", lead, tuple(items))
 
 
-def _one(one: Experiment, arms: Mapping[tuple[str, str], Arm], title: str) -> list[Item]:
+def title_of(one: Experiment) -> str:
+    """``ablate/serve/small/way=local/nginx`` as ``serve small nginx, asked by 127.0.0.1``."""
+    words = one.name.removeprefix(PREFIX).split("/")
+    ways = [ASKED_BY.get(word, "") for word in words]
+    title = " ".join(word for word, way in zip(words, ways) if not way)
+    if effects.method_of(one) == effects.NGINX and not any(ways):
+        ways = [ASKED_BY["way=client"]]
+    return ", ".join([title, *filter(None, ways)])
+
+
+def _one(told: Told, title: str) -> list[Item]:
     """The figures of one ablation: by what its arms are to each other."""
-    if not one.comparisons:
+    if not told.steps:
         return []
-    if steps.in_order(one):
-        rebuilt = steps.rebuilt(one, arms)
-        falls = rebuilt is not None and rebuilt.whole.ratio is not None
-        return [*([falling(rebuilt, title)] if rebuilt and falls else []), *crossings(one), ladder(one, arms, title)]
-    shared = steps.shares(one, arms)
-    if shared is None or shared.whole.ratio is None:
-        return [plain(one, title)]
-    more = shared.alone or shared.last or shared.terms
-    return [falling(shared, title), *([each_way(shared, title)] if more else [])]
+    shares, items = told.shares, list[Item]()
+    if shares is not None and shares.whole.ratio is not None:
+        items.append(falling(shares, title))
+        items += [each_way(shares, title)] if shares.alone or shares.last or shares.terms else []
+    if told.effects:
+        items.append(effect_figure(told, title))
+    items.append(ladder(told, title))
+    shut = tuple(f"Unresolved, all of it: {gate}." for gate in told.experiment.gates)
+    return [*items, Note(lines=(*shut, f"{told.about[0].upper()}{told.about[1:]}.", *told.notes))]
 
 
-def crossings(one: Experiment) -> list[Item]:
-    """The web server's question: network path x overlay, in Docker and in minictr rebuilt as Docker."""
-    rows = []
-    for name, docker in (("Docker", True), ("minictr rebuilt as Docker", False)):
-        found = steps.crossed(one, crossing(one.columns, docker=docker)[1])
-        for each in found:
-            rows.append((name, each.arm, each.base, figure_of(each), Cell(each.words, mark_of(each))))
-    if not rows:
-        return []
-    caption = (
-        "Network path (cable, bridge, wall, NAT, published port: all of it, or the machine's own network) x overlay: "
-        "each alone, and what only both together cost. NAT by itself is a rung of the ladder."
-    )
-    return [Table.of(("in", "feature", "over", ">more time, 95 % interval", "verdict"), rows, caption, heading=2)]
+def _brief(one: Comparison, gates: Sequence[str]) -> str:
+    """The verdict for a chart. A shut gate is told once, below it."""
+    return UNRESOLVED if one.reason in gates else brief(one)
+
+
+def effect_figure(told: Told, title: str) -> Figure:
+    """All effects that are more than a difference of two arms, as they are printed in a terminal."""
+    lines, rows = [], []
+    for family in told.effects:
+        lines.append(Line(family.title, heading=True))
+        for one in family.ones:
+            words = f"{figure_of(one)}  {_brief(one, told.experiment.gates)}"
+            lines.append(dataclasses.replace(line_of(one), words=words, colour="c-minictr"))
+            rows.append((family.title, one.arm, one.base, *_figures(one)))
+    if effects.method_of(told.experiment) == effects.SCREEN:
+        lines.append(Line(f"acting: {', '.join(told.acting) or 'none that could be told from noise'}", heading=True))
+    about = "Percent more time. Filled: resolved. Hollow: not. The table has the intervals that hold for all at once."
+    table = Table.of(("of", "effect", "over", *FIGURES), rows, heading=2)
+    return Figure(f"{_name(told.experiment)}-effects", f"{title}: effects", about, forest(lines, unit=MORE), table)
+
+
+def _figures(one: Comparison) -> tuple[Cell | str, ...]:
+    """What is known of a comparison, in the columns FIGURES."""
+    detectable = f"{percent(one.detectable):.1f} %" if math.isfinite(one.detectable) else NOTHING
+    span = span_text(one.together) or NOTHING
+    return (str(one.blocks), figure_of(one), span, detectable, Cell(one.words, mark_of(one)))
 
 
 def hundredths(one: Comparison) -> Interval | None:
@@ -119,41 +150,21 @@ def each_way(found: Shares, title: str) -> Figure:
     )
 
 
-def ladder(one: Experiment, arms: Mapping[tuple[str, str], Arm], title: str) -> Figure:
-    """Rung after rung, each with the step from the one that it stands on."""
-    lines, rows = [], []
-    for name, against, step in steps.rungs(one, arms):
-        step_words = f"over {step.base}: {figure_of(step)}  {brief(step)}" if step else ""
-        if against is None:
-            continue
-        ratio = as_percent(against.ratio) if against.ratio else None
-        resolved = step is not None and step.verdict != UNRESOLVED
-        lines.append(Line(name, ratio, step_words, "c-minictr", mark_of(step) if step else "", resolved))
-        rows.append(
-            (
-                name,
-                figure_of(against),
-                step.base if step else NOTHING,
-                figure_of(step) if step else NOTHING,
-                Cell(step.words, mark_of(step)) if step else "",
-            )
-        )
-    about = f"The point is the rung against {one.base}; the words are its step over the rung that it stands on."
-    table = Table.of(("rung", f">against {one.base}", "over", ">step", "verdict of the step"), rows)
+def ladder(told: Told, title: str) -> Figure:
+    """Arm after arm, each with its step from the one that it is held against."""
+    one = told.experiment
+    against, lines, rows = {each.arm: each for each in one.comparisons}, [], []
+    for step in told.steps:
+        whole = against.get(step.arm)
+        words = f"over {step.base}: {figure_of(step)}  {_brief(step, one.gates)}"
+        ratio = as_percent(whole.ratio) if whole and whole.ratio else None
+        lines.append(Line(step.arm, ratio, words, "c-minictr", mark_of(step), step.verdict != UNRESOLVED))
+        rows.append((step.arm, figure_of(whole) if whole else NOTHING, step.base, *_figures(step)))
+    about = f"The point is the arm against {one.base}; the words are its step over the one that it is held against."
+    table = Table.of(("arm", f">against {one.base}", "over", *FIGURES), rows)
+    name = "rung by rung" if steps.in_order(one) else "arm by arm"
     return Figure(
-        f"{_name(one)}-ladder",
-        f"{title}: rung by rung",
-        about,
-        forest(lines, unit=f"% more time than {one.base}"),
-        table,
-    )
-
-
-def plain(one: Experiment, title: str) -> Figure:
-    """Arms that are no set of features: as any other."""
-    drawing = forest([line_of(each) for each in one.comparisons], unit=f"% more time than {one.base}")
-    return Figure(
-        f"{_name(one)}-arms", title, "Filled: resolved. Hollow: not.", drawing, comparison_table(one.comparisons)
+        f"{_name(one)}-ladder", f"{title}: {name}", about, forest(lines, unit=f"% more time than {one.base}"), table
     )
 
 

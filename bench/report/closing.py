@@ -31,7 +31,7 @@ def section(found: Results, place: str) -> Section | None:
     for experiment, closures in by_workload.items():
         items.append(together(experiment, closures))
         items += [item for arm, closed in closures.items() for item in _one(experiment, arm, closed)]
-    if refused:
+    if refused and (by_workload or found.counts(place)):
         items.append(Note("Without a table:", tuple(refused)))
     if not items:
         return None

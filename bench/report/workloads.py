@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
 from bench import paired, student, thesis
-from bench.analysis import SUFFIX, UNRESOLVED, Comparison, Experiment, interval_text, percent
+from bench.analysis import SUFFIX, UNRESOLVED, Comparison, Experiment, against_peers, interval_text, percent
 from bench.report.bars import Bar, grouped, upright
 from bench.report.forest import Line, forest
 from bench.report.page import Figure, Item, Note, Pair, Section
@@ -111,7 +111,7 @@ def section(found: Sequence[Experiment], absent: Sequence[Item] = ()) -> Section
     compared = [one for one in mine if one.comparisons]
     items: list[Item] = [answer(mine), *absent]
     if compared:
-        items += [overhead(compared), all_arms(compared)]
+        items += [overhead(compared), all_arms(compared), *peers(compared)]
     for one in mine:
         items += [Note(heading=short(one.name).capitalize()), *as_the_thesis(one)]
     lead = (
@@ -199,6 +199,17 @@ def all_arms(found: Sequence[Experiment]) -> Figure:
     return Figure(
         "forest", "All arms, all workloads", about, forest(lines, unit=PERCENT, band=(-margin, margin)), table
     )
+
+
+def peers(found: Sequence[Experiment]) -> list[Item]:
+    """minictr against LXC and Docker themselves; none where they were not measured together."""
+    rows = [
+        (short(one.experiment), one.base, str(one.blocks), figure_of(one), Cell(one.words, mark_of(one)))
+        for each in found
+        for one in against_peers(each)
+    ]
+    columns = ("workload", "against", ">blocks", ">minictr takes more, 95 % interval", "verdict")
+    return [Table.of(columns, rows, "minictr against LXC and Docker", heading=2)] if rows else []
 
 
 def iterations(one: Experiment) -> dict[str, list[float]]:

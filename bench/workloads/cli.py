@@ -170,7 +170,7 @@ def main(options: argparse.Namespace) -> int:
     except (ValueError, SessionError, StageError, rootfs.RootfsError) as err:
         print(f"bench run: {err}", file=sys.stderr)
         return 2
-    except (KeyboardInterrupt, SystemExit):
+    except (KeyboardInterrupt, SystemExit) as err:
         if os.path.exists(path):
-            print(f"bench run: interrupted; --resume {path} goes on", file=sys.stderr)
+            err.add_note(f"--resume {path} goes on")
         raise

@@ -38,6 +38,8 @@ def _experiment(of: Experiment) -> list[str]:
         middle = stats.quartiles(list(column.values())).median
         line = f"{INDENT}{arm:<18}{len(column):>4}{middle:>12.4g}   "
         lines.append((line + (_compared(by_arm[arm], of) if arm in by_arm else "")).rstrip())
+    for one in analysis.against_peers(of):
+        lines.append(f"{INDENT}{f'{one.arm} / {one.base}':<18}{one.blocks:>4}{'':>12}   {_compared(one, of)}".rstrip())
     return [*lines, *(f"{INDENT}! {gate}" for gate in of.gates)]
 
 

@@ -8,7 +8,8 @@ import minictr.parse.limits as parse
 from minictr.cli.given import said
 from minictr.errors import SpecError
 from minictr.features.cgroup_devices import RATES, Device, Devices, Io
-from minictr.features.cgroups import CgroupConf, CgroupParent, Cpu, Cpuset, Memory, Pids
+from minictr.features.cgroups import CgroupConf, CgroupParent, Cpu, Cpuset, Memory
+from minictr.features.controllers import Pids
 from minictr.features.mounts import DEVICES
 
 TYPE_CHECKING = False

@@ -194,7 +194,7 @@ def _is_his_alone(spec: Spec) -> bool:
 
 def _joined(spec: Spec, text: str) -> Spec:
     """none, host, container:NAME, ns:PATH, pid:N."""
-    from minictr.cli.build import namespace
+    from minictr.cli.namespaces import namespace
 
     kind, _, name = text.partition(":")
     if kind in LATER:

@@ -3,7 +3,7 @@ a riddle."""
 
 from __future__ import annotations
 
-from minictr.features.cgroups import UNLIMITED
+from minictr.features.controllers import UNLIMITED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,20 +8,23 @@ other switch.
 from __future__ import annotations
 
 import sys
+from _collections_abc import Mapping
 
 from minictr.errors import SpecError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, KeysView
+    from collections.abc import Iterator
     from typing import Any
 
     from minictr.features.capabilities import Capabilities, NoNewPrivs, Securebits
     from minictr.features.cgroup_devices import Device, Devices, Hugetlb, Io, Misc, Rdma
     from minictr.features.cgroupfs import Cgroupfs
-    from minictr.features.cgroups import CgroupConf, CgroupParent, Cpu, Cpuset, Freezer, Memory, NamedCgroup, Pids
+    from minictr.features.cgroups import CgroupConf, CgroupParent, Cpu, Cpuset, Memory, NamedCgroup
+    from minictr.features.controllers import Freezer, Pids
     from minictr.features.disable_userns import DisableUserns
     from minictr.features.landlock import Landlock
+    from minictr.features.loopback import Loopback
     from minictr.features.lsm import AppArmor, SELinux
     from minictr.features.masks import MaskedPaths, ReadonlyPaths
     from minictr.features.mounts import (
@@ -45,7 +48,7 @@ if TYPE_CHECKING:
         UserNamespace,
         UtsNamespace,
     )
-    from minictr.features.network import Bridged, BridgeNetfilter, Conntrack, Loopback, Nat, Publish, Veth
+    from minictr.features.network import Bridged, BridgeNetfilter, Conntrack, Nat, Publish, Veth
     from minictr.features.pasta import Pasta
     from minictr.features.process import (
         BootId,
@@ -64,12 +67,18 @@ if TYPE_CHECKING:
         Tty,
         Umask,
     )
-    from minictr.features.profiles import BARE, DEFAULT, DOCKER, LANDLOCK, LXC, PROFILES
+    from minictr.features.profiles import PROFILES, Profile
     from minictr.features.rootfs import Chroot, Idmap, NoDev, Overlay, PivotRoot, ReadonlyRoot
     from minictr.features.seccomp import Seccomp
     from minictr.features.upon import IpvlanLink, MacvlanLink
     from minictr.features.users import Identity
     from minictr.steps import Feature
+
+    BARE: Profile
+    DEFAULT: Profile
+    DOCKER: Profile
+    LANDLOCK: Profile
+    LXC: Profile
 
 __all__ = [
     "BARE",
@@ -211,7 +220,7 @@ HOMES: dict[str, tuple[str, str]] = {
     "seccomp": ("seccomp", "Seccomp"),
     "apparmor": ("lsm", "AppArmor"),
     "selinux": ("lsm", "SELinux"),
-    "loopback": ("network", "Loopback"),
+    "loopback": ("loopback", "Loopback"),
     "veth": ("network", "Veth"),
     "bridge": ("network", "Bridged"),
     "bridge_netfilter": ("network", "BridgeNetfilter"),
@@ -230,25 +239,25 @@ HOMES: dict[str, tuple[str, str]] = {
     "memory": ("cgroups", "Memory"),
     "cpu": ("cgroups", "Cpu"),
     "cpuset": ("cgroups", "Cpuset"),
-    "pids": ("cgroups", "Pids"),
+    "pids": ("controllers", "Pids"),
     "io": ("cgroup_devices", "Io"),
     "devices": ("cgroup_devices", "Devices"),
     "device": ("cgroup_devices", "Device"),
     "hugetlb": ("cgroup_devices", "Hugetlb"),
     "rdma": ("cgroup_devices", "Rdma"),
     "misc": ("cgroup_devices", "Misc"),
-    "freezer": ("cgroups", "Freezer"),
+    "freezer": ("controllers", "Freezer"),
     "named_cgroup": ("cgroups", "NamedCgroup"),
     "cgroup_conf": ("cgroups", "CgroupConf"),
     "cgroup_parent": ("cgroups", "CgroupParent"),
     "cgroupfs": ("cgroupfs", "Cgroupfs"),
 }
 _MODULES = {kind: module for module, kind in HOMES.values()}
-_PROFILES = ("BARE", "DEFAULT", "DOCKER", "LANDLOCK", "LXC", "PROFILES")
+_PROFILES = frozenset(("BARE", "DEFAULT", "DOCKER", "LANDLOCK", "LXC"))
 
 
-class Registry:
-    """Name -> class, read only, as a dict is read."""
+class Registry(Mapping[str, "type[Feature]"]):
+    """Name -> class, read only; a class is imported when it is asked for."""
 
     def __getitem__(self, name: str) -> type[Feature]:
         module, kind = HOMES[name]
@@ -263,18 +272,6 @@ class Registry:
 
     def __len__(self) -> int:
         return len(HOMES)
-
-    def keys(self) -> KeysView[str]:
-        """Every name."""
-        return HOMES.keys()
-
-    def values(self) -> tuple[type[Feature], ...]:
-        """Every class."""
-        return tuple(self[name] for name in HOMES)
-
-    def items(self) -> tuple[tuple[str, type[Feature]], ...]:
-        """Every name with its class."""
-        return tuple((name, self[name]) for name in HOMES)
 
 
 REGISTRY = Registry()
@@ -298,12 +295,13 @@ def make(name: str) -> Feature:
 
     Raises SpecError for a feature that cannot be had without settings.
     """
-    from minictr.features.profiles import DEFAULT, DOCKER
+    from minictr.features.profiles import PROFILES
 
     kind = feature_class(name)
-    for feature in (*DEFAULT, *DOCKER):
-        if feature.name == name:
-            return feature
+    for profile in ("default", "docker"):
+        for feature in PROFILES[profile]:
+            if feature.name == name:
+                return feature
     missing = [field for field in kind._fields if field not in kind._defaults]
     if missing:
         raise SpecError(f"feature {name} needs settings ({', '.join(missing)}): use its own option")
@@ -312,10 +310,13 @@ def make(name: str) -> Feature:
 
 def __getattr__(name: str) -> Any:
     """A class, or a profile, when it is first asked for."""
-    module = "profiles" if name in _PROFILES else _MODULES.get(name)
-    if module is None:
+    if name in _PROFILES:
+        value = _module("profiles").PROFILES[name.lower()]
+    elif name == "PROFILES" or name in _MODULES:
+        value = getattr(_module(_MODULES.get(name, "profiles")), name)
+    else:
         raise AttributeError(f"module 'minictr.features' has no attribute {name!r}")
-    value = globals()[name] = getattr(_module(module), name)
+    globals()[name] = value
     return value
 
 
@@ -324,7 +325,7 @@ class _Callable(type(sys)):  # type: ignore[misc]
 
     def __call__(self) -> tuple[type[Feature], ...]:
         """Every feature's class: ``name``, ``SUMMARY``, and ``mc.support(name)`` whether it can be had here."""
-        return REGISTRY.values()
+        return tuple(REGISTRY.values())
 
 
 sys.modules[__name__].__class__ = _Callable

@@ -7,8 +7,8 @@ Devices are numbers here. A path of the host ("/dev/sda") is kept as it is until
 from __future__ import annotations
 
 from minictr.errors import SpecError
-from minictr.features.cgroups import UNLIMITED, Controller, count, limit, pairs, said
 from minictr.features.check import choice, decimal, frozen, inside, integer, sequence, shown, word
+from minictr.features.controllers import UNLIMITED, Controller, count, limit, pairs, said
 from minictr.features.mounts import DEVICES, MKDIR, NOFOLLOW, S_IFCHR
 from minictr.steps import SETUP, Context, Feature, Step
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any
 
-    from minictr.features.cgroups import Settings
+    from minictr.features.controllers import Settings
 
     Number = tuple[int, int]
     Rows = tuple[tuple[Number | str, int], ...] | Mapping[Any, Any]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from minictr.errors import SpecError
-from minictr.features.cgroups import wanted_controllers
 from minictr.features.check import choice, frozen, sequence, shown, word
+from minictr.features.controllers import wanted_controllers
 from minictr.features.mounts import MOUNT_ATTR_RDONLY, NEEDS_MNT, NOFOLLOW, PLAIN, fresh
 from minictr.steps import SETUP, Context, Feature, Step
 

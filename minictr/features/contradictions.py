@@ -7,12 +7,9 @@ touched, and a feature's ``steps`` need not look for it again.
 from __future__ import annotations
 
 from minictr.errors import SpecError
-from minictr.features.cgroup_devices import Device, allowed
 from minictr.features.masks import MaskedPaths, ReadonlyPaths
 from minictr.features.mounts import DEVICES, Bind, Tmpfs
-from minictr.features.names import GATEWAY
 from minictr.features.namespaces import GROUPED, OF_GROUPS, own
-from minictr.features.network import PORTS, Publish
 from minictr.features.process import sysctl_owner
 
 TYPE_CHECKING = False
@@ -95,8 +92,8 @@ def check_targets(ctx: Context) -> None:
 
 
 def check_handles(ctx: Context) -> None:
-    held = (Bind, Device) if ctx.has("userns") else Bind  # a device node is bound in a user namespace, else made
-    binds = sum(1 for feature in ctx.features if isinstance(feature, held))
+    held = {"bind", "device"} if ctx.has("userns") else {"bind"}  # a device is a bind there, else a node
+    binds = sum(1 for feature in ctx.features if feature.name in held)
     others = 1 + ctx.has("landlock") + (8 if ctx.has("userns") else 0)
     overlay = ctx.get("overlay")
     if ctx.has("idmap") and overlay is not None:
@@ -143,13 +140,16 @@ def check_devices(ctx: Context) -> None:
     nodes: dict[str, tuple[str, int, int]] = {}
     if ctx.has("dev"):
         nodes = {f"/dev/{name}": ("c", major, minor) for name, major, minor in DEVICES}
-    for feature in ctx.features:
-        if isinstance(feature, Device):
-            numbers = (feature.kind, feature.major, feature.minor)
-            if nodes.setdefault(feature.path, numbers) != numbers:
-                raise SpecError(f"device {feature.path} is made twice, with different numbers: keep one")
+    for node in ctx.all("device"):
+        numbers = (node.kind, node.major, node.minor)
+        if nodes.setdefault(node.path, numbers) != numbers:
+            raise SpecError(f"device {node.path} is made twice, with different numbers: keep one")
     rules = ctx.get("devices")
-    for path, (kind, major, minor) in nodes.items() if rules is not None else ():
+    if rules is None:
+        return
+    from minictr.features.cgroup_devices import allowed
+
+    for path, (kind, major, minor) in nodes.items():
         told = f"{kind} {major}:{minor}"
         if not ctx.has("userns") and not allowed(rules.rules, kind, major, minor, "m"):
             cure = "add the rule 'c *:* m', or leave devices out"
@@ -280,7 +280,11 @@ def check_held(ctx: Context) -> None:
 def check_hosts(ctx: Context) -> None:
     """The host is called by the address that it has in a network of the container's."""
     hosts = ctx.get("hosts")
-    if hosts is not None and any(at == GATEWAY for _, at in hosts.entries) and own(ctx, "net") and not ctx.has("veth"):
+    if hosts is None or not own(ctx, "net") or ctx.has("veth"):
+        return
+    from minictr.features.names import GATEWAY
+
+    if any(at == GATEWAY for _, at in hosts.entries):
         cure = "use --network bridge, or name an address"
         raise SpecError(f"{GATEWAY}: the container has no network that the host is in: {cure}")
 
@@ -299,7 +303,7 @@ def check_network(ctx: Context) -> None:
         raise SpecError(
             f"egress in a bridge without bridge_netfilter: no rule sees what goes to its neighbours: {cure}"
         )
-    ports = [feature for feature in ctx.features if isinstance(feature, Publish)]
+    ports = ctx.all("publish")
     if ctx.has("publish_proxy") and any(port.protocol == "sctp" for port in ports):
         raise SpecError("publish_proxy passes on TCP and UDP: publish SCTP without it, by address translation")
     seen: dict[str, str] = {}
@@ -310,7 +314,15 @@ def check_network(ctx: Context) -> None:
                 both = f"{seen[device]} and {feature.label}" if seen[device] != feature.label else feature.label
                 raise SpecError(f"{both.replace(':', ' ', 1)} is given twice: keep one, or name another device")
             seen[device] = feature.label
-    if sum(port.count for port in ports) > PORTS:
+    if ports:
+        check_ports(sum(port.count for port in ports))
+
+
+def check_ports(count: int) -> None:
+    """COUNT of them can be published."""
+    from minictr.features.network import PORTS
+
+    if count > PORTS:
         raise SpecError(f"publish: more than {PORTS} ports: publish fewer, or use the host's network (--network host)")
 
 

@@ -92,9 +92,3 @@ def checked_context(text: object, what: str) -> str:
             f"{what}: {shown(text)} is not USER:ROLE:TYPE[:LEVEL], as system_u:system_r:container_t:s0:c1,c2"
         )
     return context
-
-
-def mount_options(ctx: Context) -> list[str]:
-    """What a file system that is made for the container gets besides its own options: mount(8), context=."""
-    selinux = ctx.get("selinux")
-    return [f"context={selinux.mount}"] if isinstance(selinux, SELinux) and selinux.mount else []

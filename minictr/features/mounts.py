@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from minictr.errors import SpecError
 from minictr.features.check import ID_MAX, choice, frozen, inside, integer, number, sequence, shown, size, word
-from minictr.features.lsm import mount_options
 from minictr.features.namespaces import MS_PRIVATE, MS_SLAVE, own
 from minictr.steps import PREPARE, SETUP, Context, Feature, Step
 
@@ -45,6 +44,12 @@ def fresh(feature: Feature, fstype: str, path: str, about: str = "", **differing
     """A new file system of FSTYPE on PATH: nosuid, nodev, noexec, without options, no symlink in PATH, unless told."""
     args = {"fstype": fstype, "path": path, "options": [], "attr": PLAIN, "flags": OURS, **differing}
     return feature.step("mount", SETUP, about or f"{fstype} on {path}", **args)
+
+
+def mount_options(ctx: Context) -> list[str]:
+    """What a file system that is made for the container gets besides its own options: mount(8), context=."""
+    selinux = ctx.get("selinux")
+    return [f"context={selinux.mount}"] if selinux is not None and selinux.mount else []
 
 
 def revealing(

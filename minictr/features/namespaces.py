@@ -34,7 +34,7 @@ AUTO = "auto"  # a map that is decided at the start
 LEASED = (-1, -1)  # as (uid, gid): root of a user namespace with such maps
 AUTO_MAX = 1 << 24  # ids of an automatic range: 256 times what a distribution gives a user
 ID_MAP_ROWS = 340  # UID_GID_MAP_MAX_EXTENTS, linux/user_namespace.h; Linux 4.15
-# The features that give the container a group of its own: the classes of minictr.features.cgroups and cgroup_devices
+# The features that give the container a group of its own: classes of features/controllers, cgroups, cgroup_devices
 GROUPED = frozenset(
     "memory cpu cpuset pids io devices hugetlb rdma misc freezer named_cgroup cgroup_conf cgroup".split()
 )

@@ -1,15 +1,16 @@
 """Network: what a network namespace is given. netdevice(7), veth(4), nft(8).
 
-Each rung of the ladder is a feature: ``loopback`` alone; ``veth``, a cable to the host, routed; ``bridge``, its end in
-a bridge with those of others; ``bridge_netfilter``, frames among them pass the rules of IP; ``conntrack``, a wall that
-lets answers in; ``nat``, a way out under the host's address; ``publish``, a way in by ports of the host.
+Each rung of the ladder is a feature: ``loopback`` alone (in a module of its own, for every start has it); ``veth``, a
+cable to the host, routed; ``bridge``, its end in a bridge with those of others; ``bridge_netfilter``, frames among them
+pass the rules of IP; ``conntrack``, a wall that lets answers in; ``nat``, a way out under the host's address;
+``publish``, a way in by ports of the host.
 """
 
 from __future__ import annotations
 
 from minictr.errors import SpecError
 from minictr.features.check import choice, frozen, integer, shown, word
-from minictr.steps import ATTACH, PREPARE, SETUP, Context, Feature, Step
+from minictr.steps import ATTACH, PREPARE, Context, Feature, Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,17 +41,6 @@ def network_name(value: object, what: str) -> str:
     if not (plain.isascii() and plain.isalnum() and name[0].isalnum()):
         raise SpecError(f"{what}: {shown(name)} is not letters, digits, '-', '_', '.', beginning with one of the first")
     return name
-
-
-class Loopback(Feature):
-    """The loopback device of the container's own network up, with 127.0.0.1 and ::1. SIOCSIFFLAGS, netdevice(7)."""
-
-    NAME = "loopback"
-    SUMMARY = "127.0.0.1 and ::1 in its own network"
-    NEEDS = (("net", "there is no network of its own whose loopback could be brought up"),)
-
-    def steps(self, ctx: Context) -> Iterator[Step]:
-        yield self.step("loopback_up", SETUP, "lo")
 
 
 class Veth(Feature):

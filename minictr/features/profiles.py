@@ -8,6 +8,8 @@
 ``landlock`` no container at all: a program of the host, in its own root, that may reach only the files and TCP ports
              named. For anybody, anywhere: no privilege, no namespace.
 
+A profile is made when it is first asked for, and imports no feature but its own: ``minictr run`` needs one of them.
+
 Not in them: a network beyond loopback, which ``--network bridge`` adds (Docker's default; with ``lxc`` as lxc-net's, no
 wall and the image's own /etc/hosts): docs/features/network.md puts them side by side. Nor
 labels of security modules: only the host knows which there are (Docker loads a profile of its own, docker-default).
@@ -21,33 +23,17 @@ veth.
 from __future__ import annotations
 
 import os
+from _collections_abc import Mapping
 
-from minictr.features.capabilities import CAPABILITIES, Capabilities, NoNewPrivs
-from minictr.features.cgroup_devices import LXC_RULES, Devices, Io
-from minictr.features.cgroupfs import Cgroupfs
-from minictr.features.cgroups import Cpu, Cpuset, Freezer, Memory, NamedCgroup, Pids
-from minictr.features.landlock import Landlock
-from minictr.features.masks import MaskedPaths, ReadonlyPaths
-from minictr.features.mounts import Dev, Devpts, Mqueue, Proc, Shm, Sysfs
-from minictr.features.names import HostnameFile, Hosts, ResolvConf
-from minictr.features.namespaces import (
-    CgroupNamespace,
-    IpcNamespace,
-    MountNamespace,
-    NetNamespace,
-    PidNamespace,
-    UtsNamespace,
-)
-from minictr.features.network import Loopback
-from minictr.features.process import BootId, Env, Hostname, Init, Keyring, Rlimits, Session, Sysctl, Umask
-from minictr.features.rootfs import Chroot, NoDev, PivotRoot
-from minictr.features.seccomp import Seccomp
-from minictr.features.users import Identity
-from minictr.rights import ACCESS, SCOPES
+import minictr.features as f
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from minictr.steps import Feature
+
+    Profile = tuple[Feature, ...]
 
 HOSTNAME = "minictr"
 
@@ -98,121 +84,160 @@ DEFAULT_MASKED = (
 )
 # moby: daemon/oci_linux.go, in a private network: ping without raw sockets, low ports for everybody
 NETWORK_SYSCTLS = (("net.ipv4.ping_group_range", "0 2147483647"), ("net.ipv4.ip_unprivileged_port_start", "0"))
-
-# What dockerd and lxc-start make for every container: a group in each hierarchy, without limits
-CONTROLLERS = (Memory(), Cpu(), Cpuset(), Pids(), Io(), Freezer())
 PIDS_LIMIT = 1024
 
-NAMESPACES = (
-    MountNamespace(),
-    PidNamespace(),
-    NetNamespace(),
-    IpcNamespace(),
-    UtsNamespace(),
-    CgroupNamespace(),
-)
 
-BARE: tuple[Feature, ...] = (Chroot(), Env())
+def namespaces() -> Profile:
+    """A new one of each, but for users and time."""
+    return (
+        f.MountNamespace(),
+        f.PidNamespace(),
+        f.NetNamespace(),
+        f.IpcNamespace(),
+        f.UtsNamespace(),
+        f.CgroupNamespace(),
+    )
 
-LXC: tuple[Feature, ...] = (
-    *NAMESPACES[1:],
-    MountNamespace("shared"),  # services with mount tables of their own see what is mounted later: conf.c
-    PivotRoot(),
-    Proc(),
-    Sysfs(),
-    Dev(inodes=0),
-    Devpts(),
-    Shm(size="", inodes=0),
-    Mqueue(),
-    ReadonlyPaths(("/proc/sys", "/proc/sysrq-trigger"), writable=("/proc/sys/net", "/sys/devices/virtual/net")),
-    BootId(),
-    Hostname(HOSTNAME),
-    Loopback(),
-    Env((("container", "lxc"),)),
-    Keyring(),
-    Session(),
-    Identity(),
-    Capabilities(tuple(name for name in CAPABILITIES if name not in LXC_DROPPED), drop_only=True),
-    Seccomp("lxc"),
-    Init(),
-    *CONTROLLERS,
-    Devices(LXC_RULES),
-    NamedCgroup("systemd", required=False),
-    NamedCgroup("unified", required=False),
-    Cgroupfs("rw"),
-)
 
-DOCKER: tuple[Feature, ...] = (
-    *NAMESPACES,
-    PivotRoot(),
-    Proc(),
-    Sysfs(),
-    Dev(inodes=0),
-    Devpts(max=0),
-    Shm(inodes=0),
-    Mqueue(),
-    MaskedPaths(DOCKER_MASKED),
-    ReadonlyPaths(DOCKER_READONLY),
-    Hostname(HOSTNAME),
-    HostnameFile(),
-    Hosts(),
-    ResolvConf(),
-    Sysctl(NETWORK_SYSCTLS),
-    Loopback(),
-    Env(),
-    Umask(),
-    Keyring(),
-    Session(),
-    Identity(),
-    Capabilities(DOCKER_CAPABILITIES),
-    Seccomp("docker"),
-    *CONTROLLERS,
-    Devices(),
-    Cgroupfs(),
-)
+def controllers() -> Profile:
+    """What dockerd and lxc-start make for every container: a group in each hierarchy, without limits."""
+    return f.Memory(), f.Cpu(), f.Cpuset(), f.Pids(), f.Io(), f.Freezer()
 
-DEFAULT: tuple[Feature, ...] = (
-    *NAMESPACES,
-    PivotRoot(),
-    NoDev(),
-    Proc(),
-    Sysfs(),
-    Dev(),
-    Devpts(),
-    Shm(),
-    Mqueue(),
-    MaskedPaths(DEFAULT_MASKED),
-    ReadonlyPaths(DOCKER_READONLY),
-    Hostname(HOSTNAME),
-    Sysctl(NETWORK_SYSCTLS),
-    Loopback(),
-    Env(),
-    Umask(),
-    Rlimits((("core", 0, 0),)),
-    Keyring(),
-    Session(),
-    Identity(),
-    Capabilities(DEFAULT_CAPABILITIES),
-    NoNewPrivs(),
-    Seccomp("default"),
-    Init(),
-    Pids(PIDS_LIMIT),
-    Cgroupfs(),
-)
 
-# A session of its own: a terminal of the caller's that it has as a stream could be typed into (TIOCSTI).
-LANDLOCK: tuple[Feature, ...] = (
-    Env(),
-    Rlimits((("core", 0, 0),)),
-    Session(),
-    NoNewPrivs(),
-    Landlock(access=tuple(ACCESS), bind=(), connect=(), scopes=tuple(SCOPES)),
-)
+def bare() -> Profile:
+    return f.Chroot(), f.Env()
 
-PROFILES: dict[str, tuple[Feature, ...]] = {
-    "bare": BARE,
-    "lxc": LXC,
-    "docker": DOCKER,
-    "default": DEFAULT,
-    "landlock": LANDLOCK,
-}
+
+def lxc() -> Profile:
+    from minictr.features.capabilities import CAPABILITIES
+    from minictr.features.cgroup_devices import LXC_RULES
+
+    return (
+        *namespaces()[1:],
+        f.MountNamespace("shared"),  # services with mount tables of their own see what is mounted later: conf.c
+        f.PivotRoot(),
+        f.Proc(),
+        f.Sysfs(),
+        f.Dev(inodes=0),
+        f.Devpts(),
+        f.Shm(size="", inodes=0),
+        f.Mqueue(),
+        f.ReadonlyPaths(("/proc/sys", "/proc/sysrq-trigger"), writable=("/proc/sys/net", "/sys/devices/virtual/net")),
+        f.BootId(),
+        f.Hostname(HOSTNAME),
+        f.Loopback(),
+        f.Env((("container", "lxc"),)),
+        f.Keyring(),
+        f.Session(),
+        f.Identity(),
+        f.Capabilities(tuple(name for name in CAPABILITIES if name not in LXC_DROPPED), drop_only=True),
+        f.Seccomp("lxc"),
+        f.Init(),
+        *controllers(),
+        f.Devices(LXC_RULES),
+        f.NamedCgroup("systemd", required=False),
+        f.NamedCgroup("unified", required=False),
+        f.Cgroupfs("rw"),
+    )
+
+
+def docker() -> Profile:
+    return (
+        *namespaces(),
+        f.PivotRoot(),
+        f.Proc(),
+        f.Sysfs(),
+        f.Dev(inodes=0),
+        f.Devpts(max=0),
+        f.Shm(inodes=0),
+        f.Mqueue(),
+        f.MaskedPaths(DOCKER_MASKED),
+        f.ReadonlyPaths(DOCKER_READONLY),
+        f.Hostname(HOSTNAME),
+        f.HostnameFile(),
+        f.Hosts(),
+        f.ResolvConf(),
+        f.Sysctl(NETWORK_SYSCTLS),
+        f.Loopback(),
+        f.Env(),
+        f.Umask(),
+        f.Keyring(),
+        f.Session(),
+        f.Identity(),
+        f.Capabilities(DOCKER_CAPABILITIES),
+        f.Seccomp("docker"),
+        *controllers(),
+        f.Devices(),
+        f.Cgroupfs(),
+    )
+
+
+def default() -> Profile:
+    return (
+        *namespaces(),
+        f.PivotRoot(),
+        f.NoDev(),
+        f.Proc(),
+        f.Sysfs(),
+        f.Dev(),
+        f.Devpts(),
+        f.Shm(),
+        f.Mqueue(),
+        f.MaskedPaths(DEFAULT_MASKED),
+        f.ReadonlyPaths(DOCKER_READONLY),
+        f.Hostname(HOSTNAME),
+        f.Sysctl(NETWORK_SYSCTLS),
+        f.Loopback(),
+        f.Env(),
+        f.Umask(),
+        f.Rlimits((("core", 0, 0),)),
+        f.Keyring(),
+        f.Session(),
+        f.Identity(),
+        f.Capabilities(DEFAULT_CAPABILITIES),
+        f.NoNewPrivs(),
+        f.Seccomp("default"),
+        f.Init(),
+        f.Pids(PIDS_LIMIT),
+        f.Cgroupfs(),
+    )
+
+
+def landlock() -> Profile:
+    from minictr.rights import ACCESS, SCOPES
+
+    # a session of its own: a terminal of the caller's that it has as a stream could be typed into (TIOCSTI)
+    return (
+        f.Env(),
+        f.Rlimits((("core", 0, 0),)),
+        f.Session(),
+        f.NoNewPrivs(),
+        f.Landlock(access=tuple(ACCESS), bind=(), connect=(), scopes=tuple(SCOPES)),
+    )
+
+
+MAKERS = {function.__name__: function for function in (bare, lxc, docker, default, landlock)}
+
+
+class Profiles(Mapping[str, "Profile"]):
+    """Name -> features, read only; each is made once."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Profile] = {}
+
+    def __getitem__(self, name: str) -> Profile:
+        if name not in self._made:
+            self._made[name] = MAKERS[name]()
+        return self._made[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in MAKERS
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(MAKERS)
+
+    def __len__(self) -> int:
+        return len(MAKERS)
+
+
+PROFILES = Profiles()

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from minictr.errors import SpecError
 from minictr.features.check import frozen, sequence, size, word
-from minictr.features.lsm import mount_options
-from minictr.features.mounts import MOUNT_ATTR_NODEV, MOUNT_ATTR_RDONLY, RECURSIVE, attributes
+from minictr.features.mounts import MOUNT_ATTR_NODEV, MOUNT_ATTR_RDONLY, RECURSIVE, attributes, mount_options
 from minictr.features.namespaces import own
 from minictr.steps import PREPARE, SETUP, VERIFY, Context, Feature, Step
 

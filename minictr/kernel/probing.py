@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from minictr.errors import MinictrError, StepFailed, errno_name
-from minictr.kernel import users
+from minictr.kernel import procfs, users
 from minictr.kernel.child import Child
 from minictr.kernel.trials import CLONE_NEWUSER, TRIALS, Trial
 from minictr.steps import Support
@@ -80,7 +80,10 @@ def attempt(trial: Trial, *, own_user: bool) -> Failure | None:
 def cure(trial: Trial, call: str, number: int) -> str:
     """What would help."""
     if number in (ENOSPC, EUSERS) and trial.flags:
-        return f"a limit is reached: sysctl {', '.join(limits(trial.flags))}, or 32 nested namespaces"
+        counted = limits(trial.flags)
+        if shut := [name for name in counted if allows_none(name)]:
+            return f"none are allowed, as root: sysctl {' '.join(f'{name}=10000' for name in shut)}"
+        return f"a limit is reached: sysctl {', '.join(counted)}, or 32 nested namespaces"
     if number in ABSENT and not (number == EINVAL and call in ("write_file", "rlimit")):
         return f"needs Linux {trial.since}" + (f" with {trial.config}" if trial.config else "")
     if number not in REFUSED:
@@ -93,6 +96,14 @@ def limits(flags: int) -> list[str]:
     from minictr.kernel.namespaces import KINDS
 
     return [f"user.max_{word}_namespaces" for flag, word in KINDS.values() if flags & flag]
+
+
+def allows_none(name: str) -> bool:
+    """Whether that sysctl is 0 here. One of an outer user namespace, which also counts, is not to be seen."""
+    try:
+        return procfs.read("sys", name.replace(".", "/")).strip() == "0"
+    except StepFailed:
+        return False
 
 
 def user_namespace_cure() -> str:

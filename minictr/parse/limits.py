@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from minictr.errors import SpecError
 from minictr.features.cgroup_devices import RATE_MAX, device, rule
-from minictr.features.cgroups import PAGE, QUOTA_MAX, UNLIMITED
+from minictr.features.cgroups import PAGE, QUOTA_MAX
 from minictr.features.check import SIZE_MAX, decimal, integer, number, shown, size
+from minictr.features.controllers import UNLIMITED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

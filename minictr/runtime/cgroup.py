@@ -6,7 +6,8 @@ import os
 
 from minictr.errors import MinictrError, SpecError, StepFailed, Unsupported
 from minictr.features.cgroup_devices import Devices, Hugetlb, Io, Misc, Rdma
-from minictr.features.cgroups import CgroupConf, Cpu, Cpuset, Memory, Pids
+from minictr.features.cgroups import CgroupConf, Cpu, Cpuset, Memory
+from minictr.features.controllers import Pids
 from minictr.kernel import cgroups
 from minictr.kernel.handles import Handle
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-    from minictr.features.cgroups import Controller
+    from minictr.features.controllers import Controller
     from minictr.kernel.cgroup_events import Events
     from minictr.kernel.cgroup_usage import CpuUsage, HugetlbUsage, IoUsage, MemoryUsage, PidsUsage, Usage
     from minictr.kernel.cgroups import Place

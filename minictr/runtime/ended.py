@@ -8,10 +8,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["EXIT_ROOM", "HALTED", "REBOOTED", "ExitRecord"]
+__all__ = ["HALTED", "REBOOTED", "ExitRecord"]
 
 HALTED, REBOOTED = 1, 2  # enum mc_halt of _core/monitor.h: powered off or halted; to be started again
-EXIT_ROOM = 256  # bytes of the exit record
 
 
 class ExitRecord(Value):

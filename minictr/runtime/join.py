@@ -24,7 +24,7 @@ import os
 
 from minictr.errors import MinictrError, SpecError, StepFailed
 from minictr.features.capabilities import CAPABILITIES, CONFINING, Capabilities, NoNewPrivs
-from minictr.features.cgroups import Controller
+from minictr.features.controllers import Controller
 from minictr.features.join import Join, JoinedCwd, JoinedTty, JoinedUserNamespace
 from minictr.features.namespaces import Namespace, UserNamespace
 from minictr.features.process import Cwd, Env, Hostname, Session, checked_variable

@@ -12,7 +12,8 @@ import time
 from minictr.boot import booting, is_init
 from minictr.errors import SpecError, StateError, StepFailed, WrongStatus
 from minictr.features.cgroup_devices import Io
-from minictr.features.cgroups import Cpu, Freezer, Memory
+from minictr.features.cgroups import Cpu, Memory
+from minictr.features.controllers import Freezer
 from minictr.kernel.cgroup_places import has, may_make
 from minictr.plan import BARRIER, HOLD, plan
 from minictr.runtime import events
@@ -21,9 +22,10 @@ from minictr.runtime.ending import SETTLE
 from minictr.runtime.instance import LIVE, Instance
 from minictr.runtime.launch import START_TIMEOUT
 from minictr.runtime.program import Program, compiled
+from minictr.runtime.reclaim import settle
 from minictr.runtime.record import Record
 from minictr.runtime.resolve import program_file
-from minictr.runtime.sweep import new_record, settle
+from minictr.runtime.sweep import new_record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -20,10 +20,10 @@ from minictr.errors import MinictrError, SpecError, StartTimeout, StepFailed, Un
 from minictr.kernel.core import lib
 from minictr.kernel.handles import shut
 from minictr.kernel.stub import MAX_KEEP, spawn
+from minictr.runtime.clock import Clock
 from minictr.runtime.hands import HANDS
-from minictr.runtime.process import EMFILE, Process, descriptors_cure, is_over, reap
+from minictr.runtime.process import EMFILE, Process, descriptors_cure, is_over, look_ahead, reap
 from minictr.runtime.program import Outcome, Program, outcome_size
-from minictr.runtime.timeline import Clock
 from minictr.runtime.undo import Undo
 from minictr.steps import ATTACH, CLONE, PREPARE, Step
 
@@ -316,6 +316,7 @@ class Start:
 
     def await_exec(self) -> None:
         """Until the program runs. A failed op, a death and the deadline are exceptions."""
+        look_ahead(bool(self.places))
         self._judge(self._poll(0))  # POLLHUP needs not be asked for
 
     def until_held(self) -> None:

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
     from minictr.kernel.cgroup_readings import Readings
     from minictr.kernel.cgroup_usage import Usage
+    from minictr.runtime.clock import Clock
     from minictr.runtime.observed.denials import Denial
     from minictr.runtime.observed.start import Observer
     from minictr.runtime.supervisor import Supervisor
-    from minictr.runtime.timeline import Clock, Timeline
+    from minictr.runtime.timeline import Timeline
 
 PIPE, STDOUT, DEVNULL = -1, -2, -3  # the values of subprocess's
 SIGTERM, SIGKILL = 15, 9
@@ -236,6 +237,15 @@ class Process:
     def __repr__(self) -> str:
         state = "running" if self.returncode is None else f"returncode={self.returncode}"
         return f"<Process {self.pid} {state} {' '.join(self.args)!r}>"
+
+
+def look_ahead(groups: bool) -> None:
+    """Import what the end of a program takes (os.wait4 imports resource; GROUPS have last readings): 0.4 ms that the
+    child needs for its mounts anyhow, and that somebody would wait for at the end."""
+    import resource  # noqa: F401
+
+    if groups:
+        import minictr.kernel.cgroup_readings  # noqa: F401
 
 
 def reap(pid: int) -> int:

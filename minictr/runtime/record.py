@@ -25,7 +25,6 @@ import time
 from minictr.errors import StateError, StepFailed
 from minictr.jsontext import dumps, loads
 from minictr.kernel.handles import Handle, shut
-from minictr.runtime.ended import EXIT_ROOM, ExitRecord
 from minictr.runtime.store import ID_DIGITS, SHORT, Store, read_text, replace_text, write_text
 
 TYPE_CHECKING = False
@@ -33,13 +32,13 @@ if TYPE_CHECKING:
     from typing import Any
 
     from minictr.runtime.editing import Editing
+    from minictr.runtime.ended import ExitRecord
 
-__all__ = ["SCHEMA", "Record"]
+__all__ = ["EXIT_ROOM", "SCHEMA", "Record"]
 
 SCHEMA = 1  # of state.json: raised when an older minictr would read it wrongly
-STATE_MAX = 8 << 20
+STATE_MAX, JOURNAL_MAX, EXIT_ROOM = 8 << 20, 1 << 20, 256  # bytes
 STOPPED = "stopped"  # an empty file
-JOURNAL_MAX = 1 << 20
 EAGAIN, EEXIST, ENOENT = 11, 17, 2
 
 
@@ -310,6 +309,8 @@ class Record(Handle):
 
     def exit_record(self) -> ExitRecord | None:
         """How it ended, or None: it did not yet, or nobody wrote it down."""
+        from minictr.runtime.ended import ExitRecord
+
         return ExitRecord.parse(self._read("exit", EXIT_ROOM))
 
     def forget(self, name: str = "") -> None:

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
 
     from minictr.kernel.cgroup_readings import Readings
     from minictr.kernel.cgroup_usage import Usage
+    from minictr.runtime.clock import Clock
     from minictr.runtime.observed.denials import Denial
     from minictr.runtime.process import Process
-    from minictr.runtime.timeline import Clock, Timeline
+    from minictr.runtime.timeline import Timeline
 
 __all__ = ["Result"]
 

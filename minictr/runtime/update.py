@@ -6,7 +6,7 @@ What each write would change is read before, and put back when one of the writes
 from __future__ import annotations
 
 from minictr.errors import MinictrError, SpecError
-from minictr.features.cgroups import Controller
+from minictr.features.controllers import Controller
 from minictr.kernel.cgroup_files import get, write_rows
 from minictr.runtime import events
 from minictr.runtime.state import State

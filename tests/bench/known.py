@@ -39,11 +39,13 @@ class Made:
         scatter: float = 0.002,
         value: str = "wall_s",
         noisy: int = 0,
+        only: str = "",
         extra: Mapping[str, float] | None = None,
     ) -> Made:
         """BLOCKS blocks in which ARMS (name -> true ratio to bare) take SECONDS times it, SCATTER in the logarithm.
 
-        A whole block is slower or faster by some percent, which pairing must take out; NOISY blocks say they were so.
+        A whole block is slower or faster by some percent, which pairing must take out; NOISY blocks say they were
+        so, in the samples of the arm ONLY if one is named.
         """
         for block in range(blocks):
             tide = seconds * 2.718281828 ** self.rng.gauss(0, 0.05)
@@ -52,7 +54,8 @@ class Made:
             for position, name in enumerate(order):
                 took = tide * arms[name] * 2.718281828 ** self.rng.gauss(0, scatter)
                 values = {value: took, **{key: took * share for key, share in (extra or {}).items()}}
-                noise = {"load_before": 0.2, "noisy": ["others used 40% of the cpu time"] if block < noisy else []}
+                busy = block < noisy and only in ("", name)
+                noise = {"load_before": 0.2, "noisy": ["others used 40% of the cpu time"] if busy else []}
                 sample = samples.Sample(
                     self.id, experiment, name, block, position, 1_800_000_000.0 + block, values, {}, noise
                 )

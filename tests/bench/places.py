@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import subprocess
 from collections.abc import Iterator
 
@@ -9,14 +11,26 @@ from bench.environments import registry
 from bench.environments.base import Stage
 from bench.environments.place import Place
 
-__all__ = ["ask", "prepared"]
+__all__ = ["ask", "one_daemon", "prepared"]
+
+LOCK = "/tmp/dockerd.lock"
 
 
-def ask(place: Place, way: str, address: str, port: int) -> str:
-    """What a client of the far machine, or of the machine itself, is answered."""
-    argv = ["socat", "-T5", "-", f"TCP:{address}:{port},connect-timeout=5"]
+@contextlib.contextmanager
+def one_daemon() -> Iterator[None]:
+    """One dockerd at a time on this machine, whoever tests."""
+    with open(LOCK, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def ask(place: Place, way: str, address: str, port: int, *, seconds: int = 5) -> str:
+    """What a client of the far machine, or of the machine itself, is answered within SECONDS."""
+    argv = ["socat", f"-t{seconds}", f"-T{seconds}", "-", f"TCP:{address}:{port},connect-timeout={seconds}"]
     command = place.lan.command(argv, "client" if way == "client" else "host")
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=4 * seconds + 10
+    )
     return done.stdout + done.stderr
 
 

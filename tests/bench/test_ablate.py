@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import random
 import subprocess
 import sys
 import tempfile
@@ -12,19 +10,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ladders import loopback_ladder
 
 import minictr as mc
-from bench import ROOT, design, samples
+from bench import ROOT, samples
 from bench import __main__ as front
-from bench.ablate import cli, rows, told
+from bench.ablate import cli, rows
 from bench.ablate.rows import Trial
 from bench.ablate.words import OVERLAY, TARGETS, Target, WordError
 from bench.samples import AGAIN, BARE
 from bench.stage import StageError
 from bench.workloads import catalogue
 from bench.workloads import cli as workload_cli
-
-PLACE = object()  # of an arm that could be run; the words look at nothing in it
 
 
 def names(box: mc.Container) -> set[str]:
@@ -168,26 +165,6 @@ def test_a_disk_that_is_full_is_told_in_units_that_show_it(monkeypatch: pytest.M
         workload_cli.room([catalogue.made("encrypt", "tiny")], "/x")
 
 
-def serving(*rungs: str) -> types.SimpleNamespace:
-    return types.SimpleNamespace(rungs=rungs, NAME="minictr", KNOWN=(), unavailable=lambda: "")
-
-
-def loopback_ladder() -> list[Trial]:
-    """The end of the web server's ladder: two rungs that nobody reaches by 127.0.0.1, and the one that he does."""
-    return [
-        Trial(BARE, BARE, serving()),  # type: ignore[arg-type]
-        Trial("+cgroups", BARE, serving(), on=("memory",)),  # type: ignore[arg-type]
-        Trial("+veth", "+cgroups", serving("veth"), on=("memory", "veth")),  # type: ignore[arg-type]
-        Trial("+bridge", "+veth", serving("veth", "bridge"), on=("memory", "veth", "bridge")),  # type: ignore[arg-type]
-        Trial(
-            "+publish",
-            "+bridge",
-            serving("veth", "bridge", "publish"),  # type: ignore[arg-type]
-            on=("memory", "veth", "bridge", "publish"),
-        ),
-    ]
-
-
 def test_a_rung_is_hung_on_the_last_one_that_could_be_had_for_its_workload() -> None:
     far, near = catalogue.made("serve", "tiny"), catalogue.made("serve:way=local", "tiny")
     made = cli.arms_of(rows.Trials(tuple(loopback_ladder())), [far, near], None, "nginx")
@@ -198,18 +175,6 @@ def test_a_rung_is_hung_on_the_last_one_that_could_be_had_for_its_workload() -> 
         "jumps +veth, +bridge, which cannot be had for this workload",
     )
     assert known["way=local", "+bridge"] == ("compared with +cgroups",), "a later reader finds what it stood on"
-
-
-def test_the_text_names_what_a_comparison_jumps() -> None:
-    trials = loopback_ladder()
-    refused = dict.fromkeys(("+veth", "+bridge"), "127.0.0.1 leads nowhere")
-    found = told.steps(table({"+cgroups": 1.0, "+publish": 1.42}), trials, refused)
-    assert "+cgroups (jumping +veth, +bridge)" in lines(found, "+publish")
-    assert "slower by 4" in lines(found, "+publish")
-    assert lines(found, "+bridge").endswith("cannot be: 127.0.0.1 leads nowhere")
-    whole = told.steps(table({"+cgroups": 1.0, "+veth": 1.1, "+bridge": 1.2, "+publish": 1.42}), trials)
-    assert "jumping" not in "\n".join(whole)
-    assert lines(whole, "+publish").split()[1] == "+bridge"
 
 
 def test_the_plan_of_the_web_servers_question_is_one_for_each_way(capsys: pytest.CaptureFixture[str]) -> None:
@@ -231,73 +196,6 @@ def test_a_factorial_of_words_has_what_they_stand_on_in_every_row() -> None:
         OVERLAY: {"veth", "mnt", OVERLAY},
         "nat+overlay": {"veth", "mnt", "nat", OVERLAY},
     }
-
-
-# --- what it says of known truths ---
-
-
-def table(truth: dict[str, float], blocks: int = 10, noise: float = 0.002) -> dict[str, dict[tuple[str, int], float]]:
-    rng = random.Random(3)
-    shared = [rng.gauss(0, 0.05) for _ in range(blocks)]
-    return {
-        arm: {("r", block): 2.0 * ratio * math.exp(shared[block] + rng.gauss(0, noise)) for block in range(blocks)}
-        for arm, ratio in {BARE: 1.0, AGAIN: 1.0, **truth}.items()
-    }
-
-
-def lines(found: list[str], arm: str) -> str:
-    return next(line for line in found if line.startswith(f"{arm} "))
-
-
-def test_an_arm_is_held_against_the_one_below_it() -> None:
-    trials = [
-        Trial(AGAIN, BARE, PLACE),  # type: ignore[arg-type]
-        Trial("veth", BARE, PLACE),  # type: ignore[arg-type]
-        Trial("nat", "veth", PLACE),  # type: ignore[arg-type]
-        Trial("broken", "", None, refused="nat needs veth"),
-    ]
-    found = told.steps(table({"veth": 1.10, "nat": 1.10 * 1.05}), trials)
-    assert "slower by 10." in lines(found, "veth") or "slower by 9.9" in lines(found, "veth")
-    assert "veth" in lines(found, "nat") and (
-        "slower by 5." in lines(found, "nat") or "slower by 4.9" in lines(found, "nat")
-    )
-    assert lines(found, AGAIN).endswith("the A/A check")
-    assert lines(found, "broken").endswith("cannot be: nat needs veth")
-
-
-def test_two_bare_arms_that_differ_shut_the_gate() -> None:
-    values = table({"veth": 1.10})
-    values[AGAIN] = {key: value * 1.03 for key, value in values[AGAIN].items()}
-    found = told.steps(values, [Trial("veth", BARE, PLACE)])  # type: ignore[arg-type]
-    assert "unresolved: two identical arms differ" in lines(found, "veth")
-
-
-def test_few_blocks_say_nothing() -> None:
-    found = told.steps(table({"veth": 1.5}, blocks=3), [Trial("veth", BARE, PLACE)])  # type: ignore[arg-type]
-    assert "unresolved: 3 blocks are too few" in lines(found, "veth")
-
-
-@pytest.mark.parametrize("named", ["network", "nat"], ids=["now", "as-earlier-results-have-it"])
-def test_the_crossing_of_network_and_overlay_finds_its_interaction(named: str) -> None:
-    truth = {"none+bind": 1.0, f"{named}+bind": 1.06, "none+overlay": 1.02, f"{named}+overlay": 1.06 * 1.02 * 1.03}
-    found = told.crossed(table({**truth, "bare-dockerd": 1.01, "proxy": 1.3}))
-    text = "\n".join(found)
-    assert "minictr rebuilt as Docker, network path x overlay:" in text and "NAT" not in text
-    (interaction,) = [line for line in found if "network x overlay" in line]
-    assert 2.0 < float(interaction.split()[3]) < 4.0 and "unresolved" not in interaction
-    assert "a dockerd that merely runs: slower by " in text
-    assert "the proxy rung: slower by 16." in text or "the proxy rung: slower by 17." in text
-    assert "0 whole blocks: too few for Shapley values" in text, "Docker itself was not measured"
-
-
-def test_screening_names_what_acts() -> None:
-    of = design.screening(["masks", "seccomp", OVERLAY])
-    truth = {row.name: 1.08 ** ("seccomp" in row.on) for row in of.rows}
-    said, acting = told.screened(table(truth), of)
-    assert acting == ["seccomp"] and said[-1] == "acting: seccomp"
-    assert said[1].split()[0] == "seccomp" and 7.5 < float(said[1].split()[1]) < 8.5
-    nothing = dict.fromkeys(truth, 1.0)
-    assert told.screened(table(nothing, noise=0.05), of)[1] == []
 
 
 # --- from the command line ---

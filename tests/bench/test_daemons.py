@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import subprocess
@@ -11,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from places import ask
+from places import ask, one_daemon
 
 from bench import rootfs
 from bench.environments import docker_daemon, registry
@@ -22,7 +21,6 @@ from bench.environments.state import differences
 from bench.stage import Stage
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(900)]  # waiting for the lock is in it
-LOCK = "/tmp/dockerd.lock"  # one daemon at a time on this machine, whoever tests
 SERVER = ("socat", "TCP-LISTEN:8000,fork,reuseaddr", "SYSTEM:echo hello")
 HOST = ("/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv4/conf/all/route_localnet")
 
@@ -30,20 +28,24 @@ HOST = ("/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv4/conf/all/route_loca
 @pytest.fixture(scope="module")
 def stage(requires) -> Iterator[Stage]:
     requires.root()
-    with open(LOCK, "w") as lock, Stage(rootfs.MINIMAL) as it:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with one_daemon(), Stage(rootfs.MINIMAL) as it:
         yield it
         assert it.touched() == ""
 
 
 def host() -> tuple[str, ...]:
-    """What a daemon changes on a machine: links, rules, settings, directories."""
-    said = [subprocess.run(words, capture_output=True, text=True, check=True).stdout for words in LOOKS]
+    """What a daemon changes on a machine: links, rules, mounts, settings, directories. Of the first three what is a
+    daemon's by name: somebody else may test here."""
+    said = []
+    for words in LOOKS:
+        found = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+        said.append("\n".join(line for line in found if any(name in line.lower() for name in NAMES)))
     said += [Path(path).read_text() for path in HOST]
     return (*said, *(str(os.path.lexists(path)) for path in PLACES), str(sorted(os.listdir("/etc/docker"))))
 
 
 LOOKS = (("ip", "-br", "link"), ("nft", "list", "ruleset"), ("findmnt", "-rno", "TARGET"))
+NAMES = ("docker", "podman", "cni", "libpod", "containers/", "br-", "containerd")
 PLACES = ("/run/libpod", "/run/containers", "/var/lib/containers", "/var/lib/docker", "/var/lib/cni", "/run/netns")
 
 
@@ -93,6 +95,34 @@ def test_a_job_a_server_and_what_they_leave(place: Place, tmp_path: Path) -> Non
             assert ask(place, way, address, live.ports[8000]) == "hello\n", way
         assert live.stop().returncode == 128 + 15
     assert differences(place.planned(server), place.state(server)) == []
+
+
+def test_a_users_own_docker_is_neither_asked_nor_in_the_way(stage: Stage, tmp_path: Path, monkeypatch) -> None:
+    """Another daemon, another context, certificates that are not there, a configuration that is no JSON."""
+    (tmp_path / "config.json").write_text("not json")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name, value in STRAY.items():
+        monkeypatch.setenv(name, value.format(tmp_path))
+    (tmp_path / ".docker").mkdir()
+    (tmp_path / ".docker" / "config.json").write_text('{"currentContext": "nowhere"}')
+    for docker in made("docker", stage):
+        job = Job(("cat", "/proc/self/cgroup"))
+        docker.fresh(job)
+        ran = docker.run(job)
+        assert ran.returncode == 0 and docker.daemon.mark.encode() in ran.stdout, ran.stderr  # type: ignore[attr-defined]
+        assert differences(docker.planned(job), docker.state(job)) == []
+        assert "DOCKER_HOST" in docker.KNOWN[-1]
+
+
+STRAY = {
+    "DOCKER_HOST": "tcp://192.0.2.1:2375",
+    "DOCKER_CONTEXT": "nowhere",
+    "DOCKER_CONFIG": "{}",
+    "DOCKER_TLS_VERIFY": "1",
+    "DOCKER_CERT_PATH": "{}/none",
+    "DOCKER_API_VERSION": "1.12",
+    "DOCKER_CONTENT_TRUST": "1",
+}
 
 
 def test_nothing_of_one_sample_is_left_in_the_next(docker: Place) -> None:

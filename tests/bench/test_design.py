@@ -159,14 +159,11 @@ def test_screening_finds_the_factors_that_act_and_no_other() -> None:
     names = [f"f{number}" for number in range(11)]
     rows = design.screening(names, base=on("root"))
     assert len(rows.rows) == 24 and all("root" in row.on for row in rows.rows)
-    rng = random.Random(4)
-    blocks = [responses(rows, {("f3",): 2.0, ("f7",): -1.0}, 0.05, rng) for _ in range(8)]
-    found = design.effects(rows, blocks)
-    assert [effect.name for effect in found[:2]] == ["f3", "f7"]
-    assert found[0].value.estimate == pytest.approx(2.0, abs=0.05)
-    assert found[1].value.estimate == pytest.approx(-1.0, abs=0.05)
-    assert design.survivors(found, 2) == ["f3", "f7"]
-    assert not design.survivors([effect for effect in found if not effect.resolved])
+    block = responses(rows, {("f3",): 2.0, ("f7",): -1.0}, 0.05, random.Random(4))
+    found = {name: design.contrast(rows, block, name) for name in names}
+    assert found.pop("f3") == pytest.approx(2.0, abs=0.1)
+    assert found.pop("f7") == pytest.approx(-1.0, abs=0.1)
+    assert all(abs(value) < 0.1 for value in found.values())
 
 
 def test_a_pair_does_not_touch_single_effects_of_the_folded_design() -> None:
@@ -175,7 +172,7 @@ def test_a_pair_does_not_touch_single_effects_of_the_folded_design() -> None:
     block = responses(rows, {("f0",): 1.0}, 0.0, random.Random(0))
     signs = {row.name: [1 if name in row.on else -1 for name in names] for row in rows.rows}
     with_pair = {name: value + 3 * signs[name][1] * signs[name][2] for name, value in block.items()}
-    found = {effect.name: effect.value.estimate for effect in design.effects(rows, [with_pair])}
+    found = {name: design.contrast(rows, with_pair, name) for name in names}
     assert found["f0"] == pytest.approx(1.0) and found["f1"] == pytest.approx(0.0) and found["f2"] == pytest.approx(0.0)
 
 
@@ -205,31 +202,6 @@ def test_shapley_is_the_average_over_all_orders_and_sums_to_the_whole() -> None:
     found = design.shapley(value, names)
     assert found == pytest.approx(slow)
     assert sum(found.values()) == pytest.approx(value[frozenset(names)] - value[frozenset()])
-
-
-def test_shares_of_a_factorial_name_the_interaction() -> None:
-    rows = design.factorial(["nat", "overlay"], base=on("root"))
-    assert [row.name for row in rows.rows] == ["none", "nat", "overlay", "nat+overlay"]
-    rng = random.Random(1)
-    blocks = [responses(rows, {("nat",): 1.0, ("nat", "overlay"): 0.5}, 0.01, rng) for _ in range(10)]
-    values, terms = design.shares(rows, blocks)
-    by_name = {effect.name: effect for effect in (*values, *terms)}
-    assert by_name["nat"].value.estimate == pytest.approx(1.25, abs=0.03)
-    assert by_name["overlay"].value.estimate == pytest.approx(0.25, abs=0.03)
-    assert by_name["nat x overlay"].value.estimate == pytest.approx(0.5, abs=0.03)
-    assert by_name["nat x overlay"].resolved and by_name["nat x overlay"].factors == ("nat", "overlay")
-
-
-def test_a_factorial_with_a_hole_shares_nothing_out() -> None:
-    rows = design.factorial(["a", "b"], lambda what: "b needs a" if what == {"b"} else "")
-    with pytest.raises(design.DesignError, match="b cannot be had: b needs a"):
-        design.shares(rows, [{row.name: 1.0 for row in rows.rows}])
-
-
-def test_only_whole_blocks_count() -> None:
-    rows = design.add_one_in(["a"])
-    table = {"none": {0: 1.0, 1: 1.0, 2: 1.0}, "+a": {0: 2.0, 2: 3.0}}
-    assert design.complete(rows, table) == [{"none": 1.0, "+a": 2.0}, {"none": 1.0, "+a": 3.0}]
 
 
 def test_what_others_need_is_not_screened() -> None:

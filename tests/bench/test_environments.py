@@ -16,7 +16,7 @@ from bench import rootfs
 from bench.environments import bare, ours, registry
 from bench.environments.base import WORK, Bind, EnvironmentBroken, Job
 from bench.environments.live import read
-from bench.environments.place import Place
+from bench.environments.place import STEERING, Place
 from bench.environments.state import differences
 from bench.lan import Lan
 from bench.stage import Stage, StageError
@@ -313,6 +313,25 @@ def test_a_stage_wants_a_disk(tmp_path: Path, small_disk: Path) -> None:
     with pytest.raises(StageError, match="is on tmpfs"), Stage(rootfs.MINIMAL, scratch=str(small_disk)):
         pass
     assert not os.listdir(small_disk)
+
+
+def test_the_callers_daemons_are_not_asked(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a user has set for his own docker or podman reaches no tool of an arm, and the arm says so."""
+    named = {"DOCKER_HOST": "tcp://192.0.2.1:2375", "DOCKER_TLS_VERIFY": "1", "CONTAINERS_CONF": "/no", "KEPT": "x"}
+    for name in filter(str.isupper, tuple(os.environ)):
+        if name.startswith(STEERING):
+            monkeypatch.delenv(name)
+    assert not any("not used" in line for line in registry.make("docker", stage).KNOWN)
+    for name, value in named.items():
+        monkeypatch.setenv(name, value)
+    it = registry.make("docker", stage)
+    assert it.KNOWN[-1].startswith(
+        "CONTAINERS_CONF, DOCKER_HOST, DOCKER_TLS_VERIFY of the caller's environment not used"
+    )
+    it = registry.make("bare", stage)
+    with it.lan:
+        given = dict(line.split("=", 1) for line in it.tool("env", "-0").stdout.split("\0") if line)
+    assert given["KEPT"] == "x" and not named.keys() & given.keys() - {"KEPT"}
 
 
 def test_all_have_words_for_a_reader() -> None:

@@ -64,6 +64,14 @@ def test_a_file_that_is_no_results_file_is_told_and_stays(tmp_path: Path) -> Non
     assert path.read_text() == "my notes\n"
 
 
+def test_what_one_part_took_too_long_the_others_lack() -> None:
+    one, two, three = Part("one", (), 0.3), Part("two", (), needs=2.0), Part("three", (), 0.1)
+    assert everything.allotted((one, two, three), 10.0) == pytest.approx(6.0)
+    assert everything.allotted((two, three), 4.0) == everything.SHORTEST
+    assert everything.allotted((three,), 1.5) == pytest.approx(1.5)
+    assert everything.allotted((three,), -1.0) == everything.SHORTEST
+
+
 def test_every_part_is_a_command_that_its_verb_takes() -> None:
     for part in everything.parts("small"):
         words = everything.command(part, "x.jsonl", 2.0, resume=False)[3:]
@@ -78,8 +86,8 @@ def test_every_part_is_a_command_that_its_verb_takes() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--only", "coffee"), "no part coffee; there are lifecycle, run,"),
-        (("--minutes", "3"), "--minutes 3: more than 6"),
+        (("--only", "coffee"), "no part coffee; there are lifecycle, compile,"),
+        (("--minutes", "3"), "--minutes 3: at least 4"),
         (("--dir", "/proc/nowhere"), "No such file or directory"),
     ],
 )

@@ -153,3 +153,16 @@ def test_stopping_on_precision_keeps_the_coverage() -> None:
             logs.append(rng.gauss(0, 1))
         held += 0.0 in Effect(tuple(logs), seed=seed, resamples=400).interval()
     assert held >= 174
+
+
+def test_intervals_of_many_hold_all_at_once() -> None:
+    """Of 20 effects without a difference all wide intervals hold 1 in most families, all plain ones in few."""
+    rng, families, size = random.Random(9), 100, 20
+    wide = plain = 0
+    for _ in range(families):
+        effects = [Effect(normal(rng, 6, deviation=0.01), resamples=200) for _ in range(size)]
+        wide += all(1.0 in one.together(size) for one in effects)
+        plain += all(1.0 in one.ratio() for one in effects)
+    assert wide >= 0.9 * families
+    assert plain <= 0.8 * families
+    assert effects[0].together(1) == effects[0].ratio(), "of one they are the same"

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from places import one_daemon
 
 from bench import __main__ as front
 from bench import samples
@@ -96,30 +97,51 @@ def test_an_interrupted_run_leaves_nothing_but_its_samples(number: int, tmp_path
         process.send_signal(number)
         _, said = process.communicate(timeout=60)
     assert process.returncode in (130, 128 + number)
-    assert f"interrupted; --resume {out} goes on" in said
+    assert f"bench run: interrupted; --resume {out} goes on" in said
     assert list(scratch.iterdir()) == []
     assert of(out, samples.End) == []
     assert not strays(str(out))
 
 
+@pytest.mark.parametrize("verb", [(), ("lifecycle",), ("count", "--workloads", "encrypt"), ("run",), ("all",)])
+def test_ctrl_c_is_one_line_from_the_first_moment(verb: tuple[str, ...], tmp_path: Path) -> None:
+    """While the verbs' own modules are still read, too."""
+    code = (
+        "import os, signal, sys; from bench import __main__ as front\n"
+        "front.importlib = type('Slow', (), {'import_module': lambda name: os.kill(os.getpid(), signal.SIGINT)})\n"
+        "sys.exit(front.main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *verb],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    named = f"bench {verb[0]}" if verb else "bench"
+    assert (done.returncode, done.stderr, done.stdout) == (130, f"{named}: interrupted\n", "")
+
+
 @pytest.mark.bench
+@pytest.mark.timeout(900)  # waiting for the lock is in it
 def test_a_killed_daemon_costs_one_arm(tmp_path: Path, scratch: Path, requires) -> None:
-    if not (requires.has("dockerd") and requires.has("docker")):
-        pytest.skip("docker.io is not installed")
+    requires("dockerd", "docker")
     out = tmp_path / "r.jsonl"
     chosen = ("--workloads", "encrypt", "--environments", "docker,minictr", "--blocks", "6", "--scratch", str(scratch))
-    with subprocess.Popen(
-        command(*chosen, *TINY, "--out", str(out)), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        deadline = time.monotonic() + 100
+    words = command(*chosen, *TINY, "--out", str(out))
+    with (
+        one_daemon(),
+        subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process,
+    ):
+        deadline = time.monotonic() + 300
         while not (out.exists() and any(it.arm == "docker" for it in of(out, samples.Sample))):
-            if process.poll() is not None:  # as where somebody else's dockerd runs
-                pytest.skip(f"docker cannot be had here: {process.communicate()[1]}")
+            assert process.poll() is None, process.communicate()[1]
             assert time.monotonic() < deadline
             time.sleep(0.02)
         os.kill(daemon_of(process.pid), signal.SIGKILL)
-        told, _ = process.communicate(timeout=100)
-    assert process.returncode == 1
+        told, warned = process.communicate(timeout=300)
+    assert process.returncode == 1, warned
     found = of(out, samples.Sample)
     assert len([it for it in found if it.arm == "minictr" and not it.discarded]) == 6
     broken = [it.discarded for it in found if it.arm == "docker" and it.discarded]

@@ -34,19 +34,39 @@ Made = Callable[..., str]
 PROGRAM = """
 import sys
 sys.path += {path!r}
+{before}
 from minictr.cli.entry import main
 code = main({argv!r})
-sys.stderr.write(" ".join([str(code), *sorted(sys.modules)]))
+sys.stderr.write(" ".join([str(code), *sorted(sys.modules.keys() - {without})]))
 """
+# "without" is what was imported when the program was waited for
+AT_THE_WAIT = """
+import minictr.runtime.process as process
+there, really = [], process.is_over
+def is_over(*args):
+    there.append(set(sys.modules))
+    return really(*args)
+process.is_over = is_over
+"""
+
+
+def _ran(before: str, without: str, argv: tuple[str, ...]) -> tuple[int, set[str], str]:
+    places = [str(Path(place).parent) for place in minictr.__path__] + [p for p in sys.path if "-packages" in p]
+    code = PROGRAM.format(path=places, before=before, without=without, argv=list(map(str, argv)))
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
+    number, *modules = done.stderr.split("\n")[-1].split()
+    return int(number), set(modules), done.stdout
 
 
 def _imported(*argv: str) -> tuple[int, set[str], str]:
     """Exit code and modules after ``minictr ARGV``, and what it wrote."""
-    places = [str(Path(place).parent) for place in minictr.__path__] + [p for p in sys.path if "-packages" in p]
-    code = PROGRAM.format(path=places, argv=list(map(str, argv)))
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
-    number, *modules = done.stderr.split("\n")[-1].split()
-    return int(number), set(modules), done.stdout
+    return _ran("", "set()", argv)
+
+
+@pytest.fixture(scope="session")
+def imported_late() -> Callable[..., tuple[int, set[str], str]]:
+    """As ``imported``, but only the modules that were not there yet when the program was first waited for."""
+    return lambda *argv: _ran(AT_THE_WAIT, "there[0]", argv)
 
 
 @pytest.fixture(scope="session")

@@ -93,6 +93,7 @@ def test_a_closed_limit_is_named(name: str) -> None:
     found = examine("unshare", "-Ur", "sh", "-c", shut, "sh", code=1)
     feature = name.split("_")[1]
     assert check(found, feature)["refused_by"] == f"sysctl {name}"
+    assert check(found, feature)["cure"].endswith(f"as root: sysctl {name}=10000")
     assert check(found, name)["cure"] == f"sysctl {name}=10000"
     assert check(found, "uts")["works"] is True
 

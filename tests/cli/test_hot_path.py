@@ -12,6 +12,16 @@ FORBIDDEN = frozenset(
     " tokenize traceback types typing uuid warnings weakref".split()
 )
 
+# Of our own: what a plain run does not ask for. Each module costs 0.1 ms or more
+UNASKED = frozenset(
+    "cli.confinement cli.limits cli.landlock cli.mounts cli.namespaces cli.network cli.ordinary cli.show"
+    " cli.verdict features.cgroup_devices features.cgroups features.egress features.filters features.landlock"
+    " features.lsm features.names features.network features.pasta features.upon parse rights runtime.diagnose"
+    " runtime.ended runtime.instance runtime.reclaim runtime.timeline".split()
+)
+SOME = ("loopback", "names", "cgroup_devices", "landlock")  # features of some profiles
+MOST = 66  # modules of ours; who needs one more asks whether each start needs it
+
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled_once(imported, requires, rootfs):
@@ -25,6 +35,26 @@ def test_a_run_to_its_end(imported, rootfs, requires):
     code, modules, output = imported("run", "--rootfs", rootfs, "--", "echo", "done")
     assert (code, output) == (0, "done\n")
     assert FORBIDDEN & modules == set()
+    assert {f"minictr.{name}" for name in UNASKED} & modules == set()
+    assert len([name for name in modules if name.partition(".")[0] == "minictr"]) <= MOST
+
+
+def test_nothing_is_imported_when_the_program_is_over(imported_late, rootfs, requires):
+    requires.root()
+    code, modules, output = imported_late("run", "--rootfs", rootfs, "--", "echo", "done")
+    assert (code, output) == (0, "done\n")
+    assert modules == set()
+    _, modules, _ = imported_late("run", "--rootfs", rootfs, "--pids-limit", "1", "--no-init", "--", "sh", "-c", "(:)")
+    assert "minictr.cli.verdict" in modules  # what must be told is, and the test does see it
+
+
+def test_a_profile_imports_no_feature_of_another(imported, rootfs, requires):
+    requires.root()
+    docker = {"loopback", "names", "cgroup_devices"}
+    for profile, more in {"bare": set(), "default": {"loopback"}, "docker": docker}.items():
+        _, modules, _ = imported("plan", "--profile", profile, "--rootfs", rootfs, "--", "true")
+        there = {name for name in SOME if f"minictr.features.{name}" in modules}
+        assert there == more
 
 
 @pytest.mark.parametrize(

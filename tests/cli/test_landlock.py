@@ -20,7 +20,7 @@ AS_USER = """
 import os, sys
 import minictr.cli.entry as entry
 from minictr.cli import run, build, landlock
-import fcntl, resource, minictr.kernel.landlock, minictr.runtime.diagnose, minictr.runtime.sweep, minictr.runtime.record
+import fcntl, resource, minictr.kernel.landlock, minictr.runtime.diagnose, minictr.runtime.sweep, minictr.runtime.launch
 import minictr.parse.landlock, minictr.runtime.effort, minictr.plan, minictr.runtime.program, minictr.runtime.resolve
 os.setgroups([]); os.setresgid(1000, 1000, 1000); os.setresuid(1000, 1000, 1000)
 sys.exit(entry.main(sys.argv[1:]))

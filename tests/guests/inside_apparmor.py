@@ -170,7 +170,7 @@ def eventually(met: Callable[[], bool]) -> bool:
     return True
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(400)
 def test_stacked_on_the_callers_own(box: mc.Container) -> None:
     """A caller that is confined: the program has both, and what either denies is denied."""
     script = (
@@ -203,6 +203,20 @@ def test_an_unknown_profile_ends_the_start_before_it_began(box: mc.Container) ->
     confined = box.with_(mc.AppArmor("minictr-nowhere"))
     with pytest.raises(StepFailed, match="apparmor profile minictr-nowhere: ENOENT.*step 1 of .*it is not loaded"):
         confined.run(["true"])
+
+
+def test_the_command_line_confines_or_says_why_not(kept: Callable[..., Any], box: mc.Container) -> None:
+    def run(profile: str) -> Any:
+        option = f"--security-opt=apparmor={profile}"
+        return kept("run", "--rm", "--name", "lab", "--rootfs", box.rootfs, option, "--", "cat", "/srv/secret")
+
+    assert run("minictr-open").stdout == "told\n"
+    done = run("minictr-lab")
+    assert (done.returncode, done.stdout) == (1, "") and "Permission denied" in done.stderr
+    done = run("minictr-nowhere")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (125, "", 1)
+    assert "apparmor profile minictr-nowhere: ENOENT" in done.stderr and "apparmor_parser -r FILE" in done.stderr
+    assert kept("ps", "-aq").stdout == ""
 
 
 def test_the_kernel_says_so_to_who_may_not_list_profiles(box: mc.Container, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,10 +260,34 @@ def test_an_ordinary_user_may_not_list_profiles_and_may_ask_for_one() -> None:
     assert os.waitpid(pid, 0)[1] == 0
 
 
+def test_the_doctor_names_the_profile_that_confines_it(minictr_cli: list[str]) -> None:
+    """One that lets nobody mount, root with every capability not either. Without it mounts work: inside.py."""
+    loaded(f"profile minictr-mountless flags=(attach_disconnected) {{ {EVERYTHING.replace(' mount,', '')} }}")
+
+    def confine() -> None:
+        apparmor.exec_label("minictr-mountless")
+
+    done = subprocess.run(
+        [*minictr_cli, "doctor", "--json"],
+        preexec_fn=confine,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    found = json.loads(done.stdout)
+    rows = {row["name"]: row for row in found["checks"]}
+    assert found["user"]["label"] == "minictr-mountless (enforce)"
+    assert rows["tmpfs"]["refused_by"] == "LSM minictr-mountless (enforce)", rows["tmpfs"]
+    assert rows["tmpfs"]["errno"] == "EACCES"
+    assert rows["pid"]["works"] is True
+
+
 # --- a container that lasts ---
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(400)
 def test_exec_has_the_label_of_the_container(kept: Callable[..., Any], box: mc.Container) -> None:
     root = box.rootfs
     option = ("--security-opt", "apparmor=minictr-lab")
@@ -266,7 +304,7 @@ def test_exec_has_the_label_of_the_container(kept: Callable[..., Any], box: mc.C
     assert (found["AppArmorProfile"], found["Labels"]) == ("minictr-lab", {"apparmor": "minictr-lab (enforce)"})
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(400)
 def test_a_profile_removed_between_create_and_start(kept: Callable[..., Any], box: mc.Container) -> None:
     """The kernel makes its tasks unconfined: such a start is refused."""
     loaded(source("minictr-brief"))

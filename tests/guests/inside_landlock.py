@@ -73,7 +73,7 @@ def test_what_it_cannot_deny_is_refused_by_name(box: mc.Container) -> None:
     assert "tmp" in done.stdout.split() and "told" not in done.stdout.split()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 def test_the_command_line(kept: Callable[..., Any], box: mc.Container) -> None:
     """A whole life under it: who joins later is bound as well."""
     options = [word for path in SYSTEM for word in ("--ro", path)]

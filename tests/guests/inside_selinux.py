@@ -39,14 +39,18 @@ def told(function: Callable[..., Any], *args: Any) -> str:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def without_policy(requires: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def without_policy(requires: Any, box: mc.Container, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Loads the policy for all tests; what was answered before it was there."""
     before = {
         "enabled": str(selinux.enabled()),
         "check": told(selinux.check, LAB),
         "set": told(selinux.exec_context, LAB),
         "support": str(mc.support("selinux")),
+        "start": told(run, box.with_(mc.SELinux(LAB)), CURRENT),
     }
+    with pytest.MonkeyPatch.context() as patch:  # nobody asks first: it is written, and does not take
+        patch.setattr(selinux, "check", lambda *names: None)
+        before["label"] = told(run, box.with_(mc.SELinux(LAB)), CURRENT)
     binary = tmp_path_factory.mktemp("policy") / "policy"
     version = min(int((SELINUXFS / "policyvers").read_text()), 31)
     command = [requires("secilc"), "-c", str(version), "-o", binary, "-f", os.devnull, POLICY]
@@ -74,6 +78,14 @@ def test_without_a_policy_no_label_is_believed(without_policy: dict[str, str]) -
     assert without_policy["support"].startswith("no: SELinux has no policy")
     assert "EPERM" in without_policy["set"]
     assert "what was read back is not what was asked for" in without_policy["set"]
+    assert without_policy["start"].startswith("selinux: SELinux has no policy")
+
+
+def test_a_start_ends_when_the_label_did_not_take(without_policy: dict[str, str]) -> None:
+    """The kernel says yes, and would leave the program in kernel_t."""
+    assert without_policy["label"].startswith(f"exec label selinux {LAB}: ")
+    assert "EPERM" in without_policy["label"]
+    assert "what was read back is not the label that was asked for" in without_policy["label"]
 
 
 def test_the_module_is_live_and_enforces() -> None:
@@ -82,6 +94,16 @@ def test_the_module_is_live_and_enforces() -> None:
     assert selinux.current() == selinux.current(os.getpid()) == KERNEL
     assert mc.support("selinux")
     assert not mc.support("apparmor")
+
+
+def test_the_doctor_knows_that_there_is_a_policy_now(minictr_cli: list[str]) -> None:
+    """Before it was loaded the answer was no: inside.py."""
+    done = subprocess.run([*minictr_cli, "doctor", "--json"], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout)
+    (row,) = (row for row in found["checks"] if row["name"] == "selinux")
+    assert row["works"] is True
+    assert found["user"]["label"] == KERNEL
 
 
 def test_the_program_has_the_context(box: mc.Container) -> None:
@@ -141,7 +163,7 @@ def test_a_context_that_cannot_be_had(box: mc.Container, context: str, words: st
         run(box.with_(mc.SELinux(LAB, context)), "true")
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(400)
 def test_exec_has_the_context_of_the_container(kept: Callable[..., Any], box: mc.Container) -> None:
     options = ("--security-opt", f"label={LAB}", "--security-opt", "label=filetype:lab_file_t")
     started = kept("run", "-d", "--name", "lab", "--rootfs", box.rootfs, *options, "--", "sleep", "100")

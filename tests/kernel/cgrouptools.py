@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -111,6 +112,17 @@ def block_device() -> tuple[int, int]:
             major, minor = file.read().split(":")
         return int(major), int(minor)
     pytest.skip("no disk")
+
+
+def disk_of(path: Path) -> tuple[int, int]:
+    """The whole disk that a file is on."""
+    device = path.stat().st_dev
+    if os.major(device) == 0:
+        pytest.skip("temporary files are not on a disk")
+    place = Path(os.path.realpath(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}"))
+    whole = place.parent if (place / "partition").exists() else place
+    major, minor = (whole / "dev").read_text().split(":")
+    return int(major), int(minor)
 
 
 def eventually(condition: Callable[[], bool], timeout: float = 5) -> bool:

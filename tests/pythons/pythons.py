@@ -21,6 +21,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / "life"))
 sys.path.append(str(Path(__file__).resolve().parent.parent / "guests"))
 
 import debianroots
+import registry
 from kernels import made_once
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -32,8 +33,7 @@ PYTHONS = {
 }
 REPOSITORY = ("bench", "docs", "examples", "minictr", "scripts", "tests")  # and the files beside them
 TOOLS = ("hypothesis", "pytest")  # of the extra "test"; the linters are the same whatever runs them
-PROXY = ("http_proxy", "https_proxy", "no_proxy")
-HOST_ONLY = ("/etc/resolv.conf", "/etc/ssl/certs/ca-certificates.crt")  # pip in the container goes the host's way
+OTHER = "require a different python version"  # pip: there are releases, but for other Pythons
 OWN = {"python-bookworm": "3.11", "python-trixie": "3.13", "python-forky": "3.14"}
 
 
@@ -106,11 +106,11 @@ class Inside:
             env=self.environment,
         )
 
-    def checked(self, *command: str, options: Sequence[str] = (), seconds: float = 300) -> str:
+    def checked(self, *command: str, options: Sequence[str] = (), seconds: float = 300) -> None:
+        """Runs it; RuntimeError when it fails."""
         done = self.run(*command, options=options, seconds=seconds)
         if done.returncode:
-            raise NoPython(f"{command}: {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
-        return str(done.stdout)
+            raise RuntimeError(f"{command}: {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
 
     def tools(self, progress: Callable[[str], None]) -> Path:
         """The virtual environment with all that minictr needs, for /venv; made once per machine."""
@@ -120,13 +120,24 @@ class Inside:
         with made_once(path) as stage:
             if stage:
                 progress(f"building {path}, once for this machine")
-                network = [word for file in HOST_ONLY if os.path.exists(file) for word in ("-v", f"{file}:{file}:ro")]
-                options = ["--network", "host", "-v", f"{stage}:/venv", *network, "-e", "PIP_CONFIG_FILE=/dev/null"]
-                for key in ("PIP_INDEX_URL", "PIP_PROXY", *PROXY):
-                    options += ["-e", key] if key in os.environ else []
+                ways = registry.options(self.place / "pip", self.python.rootfs)
+                options = ["--network", "host", "-v", f"{stage}:/venv", *ways]
                 self.checked(self.python.program, "-m", "venv", "/venv", options=options)
-                self.checked("/venv/bin/python", "-m", "pip", "install", "-q", *requirements(), options=options)
+                self.fetched(options)
         return path
+
+    def fetched(self, options: Sequence[str]) -> None:
+        """Raises NoPython when it is not for us: this machine's pip gets nothing either, or there is nothing for this
+        Python. Anything else is a failure."""
+        wanted = requirements()
+        try:
+            self.checked("/venv/bin/python", "-m", "pip", "install", "-q", *wanted, options=options, seconds=900)
+        except RuntimeError as err:
+            if OTHER in str(err):
+                raise NoPython(f"the registry has nothing for Python {self.python.version}: {err}") from err
+            if why := registry.reached(wanted):
+                raise NoPython(f"this machine's pip cannot get what is needed: {why}") from err
+            raise
 
     def installed(self, progress: Callable[[str], None]) -> list[str]:
         """Options with which a container has /venv, with minictr built and installed in it, and /repo."""

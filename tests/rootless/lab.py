@@ -22,7 +22,7 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "network"))
 
-from world import HERE, HERE6, THERE, THERE6, World, namespace
+from world import HERE, HERE6, PATIENCE, THERE, THERE6, World, namespace
 
 UID = 1000
 Done = subprocess.CompletedProcess
@@ -85,7 +85,7 @@ class Lab(World):
         command = [*self.as_user(), *self.cli, *map(str, words)]
         if before:
             command = ["unshare", "-m", "sh", "-ec", f'{before}; exec "$@"', "sh", *command]
-        options = {"capture_output": True, "text": True, "timeout": 60, "stdin": subprocess.DEVNULL, **options}
+        options = {"capture_output": True, "text": True, "timeout": PATIENCE, "stdin": subprocess.DEVNULL, **options}
         return subprocess.run(
             self.inside(self.host, command), check=False, env={**self.env, **(env or {})}, cwd="/", **options
         )

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,8 +44,9 @@ def test_none_are_allowed(lab: Lab) -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_a_filter_refuses_them(lab: Lab) -> None:
+def test_a_filter_refuses_them(lab: Lab, requires: Any) -> None:
     """An outer container's: here our own, by --disable-userns in a sandbox without a container."""
+    requires.landlock()
     words = [*lab.cli, "run", *map(str, lab.box("--userns", "private")), "--", "true"]
     outer = ["run", "--profile", "landlock", "--with", "disable_userns", "--rw", "/", "--clearenv"]
     outer += [f"--env={key}={value}" for key, value in lab.env.items()]

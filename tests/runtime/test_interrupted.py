@@ -11,10 +11,11 @@ import pytest
 import minictr as mc
 from minictr.runtime.ended import ExitRecord
 from minictr.runtime.identity import ProcessIdentity
+from minictr.runtime.reclaim import settle
 from minictr.runtime.record import Record
 from minictr.runtime.state import State
 from minictr.runtime.store import Store
-from minictr.runtime.sweep import settle, sweep
+from minictr.runtime.sweep import sweep
 from minictr.spec import Spec
 
 CALLS = ("open", "close", "write", "unlink", "rename", "rmdir", "listdir")

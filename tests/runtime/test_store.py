@@ -14,9 +14,9 @@ import pytest
 import minictr as mc
 from minictr.errors import NoSuchContainer, SpecError, StateError, StepFailed
 from minictr.runtime import identity
-from minictr.runtime.ended import EXIT_ROOM, ExitRecord
+from minictr.runtime.ended import ExitRecord
 from minictr.runtime.identity import ProcessIdentity
-from minictr.runtime.record import Record
+from minictr.runtime.record import EXIT_ROOM, Record
 from minictr.runtime.state import Group, State
 from minictr.runtime.store import Store
 from minictr.runtime.sweep import sweep

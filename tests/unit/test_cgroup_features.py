@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from minictr.errors import SpecError
 from minictr.features.cgroup_devices import DOCKER_RULES, allowed, rule
-from minictr.features.cgroups import Controller
+from minictr.features.controllers import Controller
 from minictr.features.namespaces import GROUPED
 from minictr.plan import plan
 from minictr.spec import Spec, label

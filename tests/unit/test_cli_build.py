@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 from minictr.cli import build as build_module
+from minictr.cli import confinement as confinement_module
 from minictr.cli import create as create_module
 from minictr.cli import given as given_module
 from minictr.cli import landlock as landlock_module
 from minictr.cli import limits as limits_module
+from minictr.cli import mounts as mounts_module
 from minictr.cli import names as names_module
+from minictr.cli import namespaces as namespaces_module
 from minictr.cli import network as network_module
 from minictr.cli import options
 from minictr.cli import plan as plan_module
@@ -26,7 +29,8 @@ from minictr.errors import SpecError
 from minictr.features import DEFAULT, REGISTRY
 from minictr.features.capabilities import CAPABILITIES
 from minictr.features.cgroup_devices import DOCKER_RULES, RATES, Device, Io
-from minictr.features.cgroups import CgroupConf, Cpu, Cpuset, Memory, Pids
+from minictr.features.cgroups import CgroupConf, Cpu, Cpuset, Memory
+from minictr.features.controllers import Pids
 from minictr.features.mounts import Bind, Tmpfs
 from minictr.features.profiles import DEFAULT_CAPABILITIES, DOCKER_CAPABILITIES
 from minictr.plan import plan
@@ -89,6 +93,7 @@ def test_every_option_is_read():
     """No option of the table is parsed and then forgotten."""
     modules = (build_module, given_module, settings_module, plan_module, limits_module, landlock_module)
     modules += (run_module, create_module, network_module, names_module)
+    modules += (confinement_module, mounts_module, namespaces_module)
     code = "".join(Path(module.__file__ or "").read_text() for module in modules)
     unread = {row[1] for row in options.PLAN_OPTIONS + RUN if f'"{row[1]}"' not in code}
     unread -= {f"device_{rate}" for rate in RATES}  # a loop reads them

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from minictr.errors import SpecError
 from minictr.features.cgroup_devices import Devices, Io
-from minictr.features.cgroups import Cpu, Memory, Pids
+from minictr.features.cgroups import Cpu, Memory
+from minictr.features.controllers import Pids
 from minictr.parse import limits
 
 NUMBERS = st.one_of(st.integers(-2, 1 << 40).map(str), st.text("0123456789.kmgb-:/*", max_size=8), st.just(""))

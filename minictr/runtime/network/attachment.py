@@ -260,7 +260,7 @@ def settle(store: Store) -> None:
             tear_down(networks, *networks.names())
 
 
-# --- after a death: rows of a journal, taken back by runtime/sweep.py ---
+# --- after a death: rows of a journal, taken back by runtime/reclaim.py ---
 
 
 def release(record: Record, rows: list[tuple[str, ...]]) -> list[str]:

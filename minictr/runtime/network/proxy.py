@@ -113,6 +113,6 @@ def identity(words: Sequence[str]) -> ProcessIdentity:
 
 def end(who: ProcessIdentity) -> bool:
     """WHO ends, and has given its ports back; whether it was there."""
-    from minictr.runtime.sweep import kill
+    from minictr.runtime.reclaim import kill
 
     return who.pid > 0 and kill(who)
