@@ -18,7 +18,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
 MOST_FACTORIAL = 5  # 32 rows
 MOST_SCREENED = 59  # 120 rows
@@ -165,6 +165,23 @@ def ladder(rungs: Sequence[tuple[str, Iterable[str]]], possible: Possible = anyt
     return _design("ladder", factors, rows, possible)
 
 
+def standing(name: str, over: Mapping[str, str], there: Container[str]) -> tuple[str, tuple[str, ...]]:
+    """(the row that NAME is compared with, those that are jumped for they are not THERE, from the lowest).
+
+    OVER: row -> what it was planned to be compared with. "" when nothing below it is there.
+    """
+    below, jumped = over.get(name, ""), list[str]()
+    while below and below not in there and below not in jumped:
+        jumped.insert(0, below)
+        below = over.get(below, "")
+    return (below if below in there else ""), tuple(jumped)
+
+
+def ground(below: str, jumped: Sequence[str]) -> str:
+    """The row below and those that are jumped, as a comparison names them: what it says is of them all."""
+    return f"{below} (jumping {', '.join(jumped)})" if jumped else below
+
+
 # --- screening ---
 
 
@@ -236,13 +253,18 @@ def aliasing(names: Sequence[str], signs: Sequence[tuple[int, ...]]) -> list[str
         told.append(f"single effects are mixed with pairs: {worst[1]} with {names[a]} x {names[b]} by {worst[0]:.2f}")
     elif len(names) > 2:
         told.append("single effects are clear of all pairs; they are mixed with combinations of three")
-    for pair in pairs[:1]:
-        partners = [other for other in pairs if other != pair and abs(correlation(signs, pair, other)) > 1e-9]
-        if partners:
-            told.append(
-                f"pairs are mixed with each other: {names[pair[0]]} x {names[pair[1]]} with {len(partners)} others;"
-                " which of them acts, only the full factorial of the survivors tells"
-            )
+    partners = {
+        pair: [other for other in pairs if other != pair and abs(correlation(signs, pair, other)) > 1e-9]
+        for pair in pairs
+    }
+    mixed_pairs = [pair for pair in pairs if partners[pair]]
+    if mixed_pairs:
+        most = max(mixed_pairs, key=lambda pair: len(partners[pair]))
+        told.append(
+            f"pairs are mixed with each other: {len(mixed_pairs)} of {len(pairs)}, at most {names[most[0]]} x"
+            f" {names[most[1]]} with {len(partners[most])} others; which of them acts, only the full factorial of the"
+            " survivors tells"
+        )
     return told
 
 

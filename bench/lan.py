@@ -9,8 +9,9 @@
 The machine's namespace is not the real host's: dockerd's rules and bridges, LXC's and ours are made in it and vanish
 with it, whoever was killed; nothing of the real host's network is read or changed. It costs what the first network
 namespace costs: the kernel has one code for all. Packets are forwarded there in every arm alike (ip_forward=1), so
-that containers without a published port are reached by their own address. Both namespaces live by descriptors of this
-process.
+that containers without a published port are reached by their own address. What crosses a bridge passes the rules of IP
+only where an arm asks for it (bridge-nf-call-iptables=0, which is 1 in a new namespace: then every bridge would). Both
+namespaces live by descriptors of this process.
 """
 
 from __future__ import annotations
@@ -24,7 +25,20 @@ import minictr as mc
 
 NETWORK = "10.99.0"
 CABLE = "bench0"
+# Of the network namespace of the thread that opens them; Linux 5.3 for the second, which is there with br_netfilter
 FORWARDING = "/proc/sys/net/ipv4/ip_forward"
+BRIDGES = tuple(f"/proc/sys/net/bridge/bridge-nf-call-{kind}" for kind in ("iptables", "ip6tables", "arptables"))
+
+
+def _write(path: str, value: str) -> None:
+    with open(path, "w", encoding="ascii") as file:
+        file.write(value)
+
+
+def _own_bridges() -> bool:
+    """Whether BRIDGES are the namespace's own here: before Linux 5.3 they are the whole host's, and not ours to set."""
+    release = tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2])
+    return release >= (5, 3) and os.path.exists(BRIDGES[0])
 
 
 class Lan:
@@ -52,8 +66,8 @@ class Lan:
                 )
                 cable.make()
                 stack.callback(self._unplug, host, cable)
-                with open(FORWARDING, "w", encoding="ascii") as file:  # of the namespace of the thread that opens it
-                    file.write("1")
+                _write(FORWARDING, "1")
+                self._filter_bridges("0")
             self._namespaces = {"host": host, "client": client}
             self._stack = stack.pop_all()
         return self
@@ -66,6 +80,18 @@ class Lan:
     def _unplug(host: mc.Netns, cable: mc.Veth) -> None:
         with host.inside():
             cable.close()
+
+    @staticmethod
+    def _filter_bridges(value: str) -> None:
+        for path in BRIDGES if _own_bridges() else ():
+            _write(path, value)
+
+    def filter_bridges(self) -> bool:
+        """From now on what crosses any bridge of the machine passes the rules of IP, as on every host that has
+        br_netfilter, which dockerd loads. False where that cannot be said of this machine alone."""
+        with self.inside():
+            self._filter_bridges("1")
+        return _own_bridges()
 
     def inside(self, where: str = "host") -> Any:
         """``with lan.inside():`` the calling thread, and what it starts, is on the machine, or the "client"."""

@@ -15,6 +15,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bench import design
 from bench.analysis import SUFFIX, Columns, Comparison, Experiment, Key, compare, judged, of_logs, rank
 from bench.samples import Arm
 
@@ -88,6 +89,32 @@ def compared(one: Experiment, feature: str, base: str, found: Mapping[Key, float
     return of_logs(one.place, one.name, one.value, [found[key] for key in sorted(found)], feature, base)
 
 
+def grounds(
+    one: Experiment, arms: Mapping[tuple[str, str], Arm], names: Sequence[str]
+) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """name -> (the measured arm that it is held against, "" for none told; the rungs that are jumped).
+
+    A record may say that its arm is held against one that could not be had here. Then it is held against what that one
+    stands on; where nobody has said so, against the nearest below by its features. Rungs between the two that could
+    not be had are jumped: what is found is of them all.
+    """
+    mine = {name: arm for (experiment, name), arm in arms.items() if experiment == one.name}
+    told = {name: over(arm, "") for name, arm in mine.items()}
+    sets, missing = sets_of(one, arms), [name for name, arm in mine.items() if arm.unavailable]
+    found = {}
+    for name in names:
+        below, jumped = design.standing(name, told, one.columns)
+        if not below and jumped and name in sets:
+            under = [other for other in sets if sets[other] < sets[name] and other[:1] == name[:1]]
+            below = max(under, key=lambda other: len(sets[other]), default="")
+        if below in sets and name in sets:
+            order = [*mine[name].features]
+            between = {word: rung for rung in missing if (word := rung.removeprefix("+")) in sets[name] - sets[below]}
+            jumped = tuple(between[word] for word in sorted(between, key=order.index))
+        found[name] = (below, jumped)
+    return found
+
+
 def size(one: Comparison) -> float:
     return abs(math.log(one.ratio.estimate)) if one.ratio else 0.0
 
@@ -98,10 +125,13 @@ def rebuilt(one: Experiment, arms: Mapping[tuple[str, str], Arm]) -> tuple[Share
     names = chain(sets) if in_order(one) and one.base else []
     if not names:
         return None
+    stands = grounds(one, arms, names)
     pairs = list(zip([one.base, *names], names))
-    steps = [compared(one, upper, f"over {lower}", logs_of(one.columns, upper, lower)) for lower, upper in pairs]
+    bases = {upper: design.ground(lower, stands[upper][1]) for lower, upper in pairs}
+    steps = [compared(one, upper, f"over {bases[upper]}", logs_of(one.columns, upper, lower)) for lower, upper in pairs]
     whole = compared(one, f"{TOGETHER} ({names[-1]})", one.base, logs_of(one.columns, names[-1], one.base))
-    return Shares(one, tuple(steps), None, whole), {(upper, f"over {lower}"): (upper, lower) for lower, upper in pairs}
+    like = {(name, f"over {base}"): (name, base) for name, base in bases.items()}
+    return Shares(one, tuple(steps), None, whole), like
 
 
 def ends(sets: Sets) -> tuple[str, str] | None:
@@ -216,15 +246,14 @@ def held(one: Experiment, arms: Mapping[tuple[str, str], Arm]) -> tuple[Comparis
     names = [name for name in names if name in one.columns and name not in (one.base, one.base + SUFFIX)]
     if not one.base:
         return ()
-    ground = {upper: over(arms.get((one.name, upper)), "") for upper in names}
+    stands = grounds(one, arms, names)
+    ground = {upper: lower for upper, (lower, _) in stands.items()}
     below = dict.fromkeys(names, one.base)
     if in_order(one):
-        rungs = chain(sets_of(one, arms))
-        # a rung that could not be had is no ground: then the last one below it that could
-        ground |= {name: lower for lower, name in zip(rungs, rungs[1:]) if ground.get(name, lower) not in one.columns}
         names = sorted(names, key=lambda name: _path(name, ground)) if any(ground.values()) else names
         below = dict(zip(names, [one.base, *names]))
     steps = [
         compare(one.place, one.name, one.value, one.columns, upper, ground[upper] or below[upper]) for upper in names
     ]
-    return judged(steps, one.gates, one.busy)
+    done = judged(steps, one.gates, one.busy)
+    return tuple(dataclasses.replace(step, base=design.ground(step.base, stands[step.arm][1])) for step in done)

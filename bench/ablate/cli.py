@@ -7,10 +7,10 @@ import dataclasses
 import os
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench import progress, results, rootfs, session
+from bench import design, progress, results, rootfs, session
 from bench.ablate import rows, told
 from bench.ablate.rows import ALL_METHODS, Trial, Trials
 from bench.ablate.words import TARGETS, Target, WordError
@@ -21,6 +21,7 @@ from bench.micro.program import ProgramError
 from bench.micro.run import MicroStage
 from bench.noise import REST
 from bench.results import Results
+from bench.samples import BARE
 from bench.session import Session, SessionError
 from bench.stage import StageError
 from bench.workloads import catalogue
@@ -37,7 +38,7 @@ KEPT = ("workload", "to", "size", "method", "factors", "own_programs")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     chosen = parser.add_argument
     chosen("--workload", required=True, metavar="W", help=f"of {', '.join(catalogue.WORKLOADS)}; W:KEY=VALUE")
-    chosen("--from", dest="base", choices=("bare",), default="bare", help="what the whole is held against")
+    chosen("--from", dest="base", choices=("bare",), default="bare", help="where it begins: bare, and nothing else")
     chosen("--to", choices=tuple(TARGETS), default="docker", help="the whole that is taken apart (default: docker)")
     chosen("--size", choices=SIZES, default="small")
     chosen("--method", choices=ALL_METHODS, default="loo", help="default: loo, each feature left out")
@@ -57,10 +58,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 class TrialArm(WorkloadArm):
     """A workload in one arm of a design."""
 
-    def __init__(self, trial: Trial, workload: Base, shared: Shared, stage: Any, experiment: str) -> None:
+    def __init__(
+        self, trial: Trial, workload: Base, shared: Shared, stage: Any, experiment: str, jumped: Sequence[str] = ()
+    ) -> None:
         super().__init__(trial.name, workload, shared, stage)
         self.experiment, self.features = experiment, trial.on
         self.known = (*self.known, *([f"compared with {trial.over}"] if trial.over not in ("", trial.name) else []))
+        self.known += (f"jumps {', '.join(jumped)}, which cannot be had for this workload",) if jumped else ()
 
 
 @dataclasses.dataclass
@@ -116,26 +120,37 @@ def target_of(arguments: dict[str, Any], wished: Sequence[Base]) -> Target:
     return Target.of(arguments["to"], lan=lan)
 
 
-def unreached(place: Any, workload: Base) -> str:
-    """Why a client that comes by 127.0.0.1 does not reach a server in PLACE; "" when it does."""
-    rungs = getattr(place, "rungs", ())
+def unreached(rungs: Sequence[str], workload: Base) -> str:
+    """Why a client that comes by 127.0.0.1 does not reach a server behind RUNGS; "" when it does."""
     if workload.variant.get("way") == "local" and rungs and "publish" not in rungs:
         return "127.0.0.1 of the machine leads to a container by a published port only"
     return ""
 
 
+def hung(trials: Sequence[Trial], refused: Mapping[str, str]) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """trial -> (what it is compared with, the rungs that are jumped), with those REFUSED for a workload taken out."""
+    over = {trial.name: trial.over for trial in trials}
+    there = {trial.name for trial in trials if trial.place is not None} - refused.keys()
+    return {name: design.standing(name, over, there) for name in over}
+
+
 def arms_of(found: Trials, wished: Sequence[Base], stage: Any, method: str) -> list[Any]:
     """Each trial with each workload; an environment is made once for all of them."""
     made: list[Any] = []
-    for trial in found.trials:
-        shared = Shared(trial.place) if trial.place is not None else None
-        for workload in wished:
-            name = experiment_of(workload, method)
-            why = trial.refused if trial.place is None else unreached(trial.place, workload)
-            if shared is None or why:
-                made.append(Impossible(name, trial.name, why))
+    places = {trial.name: Shared(trial.place) for trial in found.trials if trial.place is not None}
+    for workload in wished:
+        name = experiment_of(workload, method)
+        refused = {trial.name: unreached(getattr(trial.place, "rungs", ()), workload) for trial in found.trials}
+        refused = {arm: why for arm, why in refused.items() if why}
+        stands = hung(found.trials, refused)
+        for trial in found.trials:
+            why, (over, jumped) = refused.get(trial.name, trial.refused), stands[trial.name]
+            if trial.name not in places or why:
+                known = (f"compared with {over}",) if over else ()
+                made.append(Impossible(name, trial.name, why, features=trial.on, known=known))
             else:
-                made.append(TrialArm(trial, workload, shared, stage, name))
+                one = dataclasses.replace(trial, over=over)
+                made.append(TrialArm(one, workload, places[trial.name], stage, name, jumped))
     return made
 
 
@@ -230,17 +245,36 @@ def printed(arguments: dict[str, Any]) -> int:
         for wish in rows.wishes_of(rows.LADDERS[method], {}):
             print(f"{wish.name:<22}over {wish.over:<20}{wish.refused}".rstrip())
         return 0
-    of = (
-        rows.rebuild(target)
-        if method in (rows.REBUILD, "nginx")
-        else rows.designed(method, target, arguments["factors"])
-    )
+    if method == "nginx":
+        return asked_twice(target, workloads(arguments))
+    of = rows.rebuild(target) if method == rows.REBUILD else rows.designed(method, target, arguments["factors"])
     for row in of.rows:
-        print(f"{row.name:<22}over {row.over or 'bare':<20}{' '.join(rows.spelled(target, row))}")
+        print(_planned(row.name, row.over or "bare", rows.spelled(target, row)))
     for name, why in of.refused:
         print(f"{name:<22}cannot be: {why}")
     for note in of.notes:
         print(f"note: {note}")
+    return 0
+
+
+def _planned(name: str, over: str, on: Sequence[str]) -> str:
+    return f"{name:<22}over {over:<20} {' '.join(on)}".rstrip()
+
+
+def asked_twice(target: Target, wished: Sequence[Base]) -> int:
+    """The plan of the web server's question, for each way that a client comes."""
+    for workload in wished:
+        found = rows.question(target)
+        over = {name: below for name, (below, _, _) in found.items()}
+        why = {
+            name: refused or unreached([word for word in on if word in target.rungs], workload)
+            for name, (_, on, refused) in found.items()
+        }
+        there = {name for name in found if not why[name]} | {BARE}
+        print(f"{experiment_of(workload, 'nginx')}:")
+        for name, (_, on, _) in found.items():
+            below = design.ground(*design.standing(name, over, there))
+            print(f"  {name:<20}cannot be: {why[name]}" if why[name] else f"  {_planned(name, below, on)}")
     return 0
 
 

@@ -4,8 +4,8 @@ Two families of verdicts, each adjusted once (``analysis.judged``), behind the s
 
 - the *steps*: each arm against the one that it is held against (``steps.held``);
 - the *effects* that are more than a difference of two arms: contrasts of a screening, Shapley values and interactions
-  of a full factorial, the crossing of NAT and layer, means of two ways, the whole of a chain. One that is a step told
-  by another name is judged as that step.
+  of a full factorial, the crossing of network path and layer, means of two ways, the whole of a chain. One that is a
+  step told by another name is judged as that step.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from bench import design, steps
-from bench.ablate.words import GROUPS
+from bench.ablate.words import GROUPS, OVERLAY, PATH
 from bench.analysis import FASTER, SLOWER, Comparison, Experiment, Key, judged, judged_as, shut
 from bench.samples import Arm
 from bench.steps import TOGETHER, Like, Logs, Sets, Shares, compared, logs_of
 
 SCREEN, FACTORIAL, NGINX = "screen", "factorial", "nginx"
-NAT, LAYER, BOTH = "nat", "overlay", "nat+overlay"
+BOTH = f"{PATH}+{OVERLAY}"
+EARLIER = "nat"  # what results files called the path
 # the web server's 2x2: which arm is which combination
 CROSSES: Mapping[str, Mapping[str, str]] = {
-    "Docker": {"none": "docker-host-volume", NAT: "docker-volume", LAYER: "docker-host", BOTH: "docker"},
-    "minictr rebuilt as Docker": {"none": "none+bind", NAT: "nat+bind", LAYER: "none+overlay", BOTH: "nat+overlay"},
+    "Docker": {"none": "docker-host-volume", PATH: "docker-volume", OVERLAY: "docker-host", BOTH: "docker"},
+    "minictr rebuilt as Docker": {"none": "none+bind", PATH: f"{PATH}+bind", OVERLAY: "none+overlay", BOTH: BOTH},
 }
 ASKED = ("proxy", "bare-dockerd")  # steps that are answers in that question
 CONTRAST, SHAPLEY, INTERACTION = "contrast", "Shapley value", "interaction"
@@ -83,9 +84,10 @@ def told(one: Experiment, arms: Mapping[tuple[str, str], Arm]) -> Told:
         loose = [Family("contrasts: rows with the factor against rows without it", contrasts(one, arms))]
         notes += [] if loose[0].ones else ["no contrasts: rows of the design were not measured in any whole block"]
     if method == NGINX:
-        loose = [Family(f"{name}: NAT x overlay", crossed(one, arms_of)) for name, arms_of in CROSSES.items()]
+        of = "network path (cable, bridge, wall, NAT, port; or the machine's own network) x overlay"
+        loose = [Family(f"{name}: {of}", crossed(one, named(one, arms_of))) for name, arms_of in CROSSES.items()]
         missing = [name for name, family in zip(CROSSES, loose) if not family.ones]
-        notes += [f"{name}: NAT x overlay was not measured in any whole block" for name in missing]
+        notes += [f"{name}: network path x overlay was not measured in any whole block" for name in missing]
     if method == FACTORIAL and (found is None or not found[0].terms):
         notes.append("no Shapley values: a combination is missing, and without it there is no sharing out")
     drafts = [each for family in loose for each in family.ones]
@@ -207,6 +209,12 @@ def _shared_out(
 def whole_blocks(one: Experiment, arms: Iterable[str]) -> set[Key]:
     """The blocks in which none of ARMS is missing."""
     return set.intersection(*(set(one.columns.get(arm, {})) for arm in arms))
+
+
+def named(one: Experiment, arms_of: Mapping[str, str]) -> dict[str, str]:
+    """ARMS_OF as the results call them: earlier ones say nat for the whole path."""
+    earlier = {row: arm.replace(f"{PATH}+", f"{EARLIER}+", 1) for row, arm in arms_of.items()}
+    return {row: arm if arm in one.columns else earlier[row] for row, arm in arms_of.items()}
 
 
 def crossed(one: Experiment, arms_of: Mapping[str, str]) -> tuple[Comparison, ...]:

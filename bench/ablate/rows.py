@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import minictr as mc
 from bench import design
-from bench.ablate.words import OVERLAY, Target
+from bench.ablate.words import OVERLAY, PATH, Target
 from bench.design import Design, Row
 from bench.environments import registry
 from bench.environments.ours import Minictr
@@ -30,6 +30,7 @@ LADDERS = {
 REBUILD = "ladder:rebuild"  # from bare to the whole, group by group
 ALL_METHODS = (*METHODS, *LADDERS, REBUILD)
 SCREENED = ("namespaces", "mounts", "masks", "process", "privilege", "seccomp", "cgroups", OVERLAY)
+WHOLE = f"{PATH}+{OVERLAY}"  # the arm that has everything
 PROXY = "PublishProxy"  # of minictr, where it has one
 
 
@@ -157,56 +158,84 @@ def ladder(group: str, stage: MicroStage) -> Trials:
     for wish in wishes_of(group, stage.layers()):
         if wish.name in (BARE, AGAIN):
             continue
-        if wish.words:
-            found.append(Trial(wish.name, wish.over, None, refused="its layers are the micro program's own"))
-            continue
         place = None if wish.refused else places.of(wish)
         on = tuple(one.name for one in wish.features or ()) + wish.rungs
+        if wish.words[:1] == ("--landlock",) and isinstance(place, Minictr):  # of the program there, of the clock here
+            place.domains = int(wish.words[1])
         found.append(Trial(wish.name, wish.over, place, on, wish.refused))
-    return Trials(tuple(found))
+    return Trials(tuple(found), hierarchies() if group == "cgroup" else ())
+
+
+def hierarchies(table: str = "/proc/cgroups") -> tuple[str, ...]:
+    """Why no controller is there twice: which are of v1 and which of v2. cgroups(7)."""
+    try:
+        with open(table, encoding="ascii") as file:
+            rows = [line.split() for line in file if not line.startswith("#")]
+    except OSError:
+        return ("the controllers are those of cgroup v2",)
+    old = [name for name, hierarchy, _, enabled in rows if hierarchy != "0" and enabled == "1"]
+    new = [name for name, hierarchy, _, enabled in rows if hierarchy == "0" and enabled == "1"]
+    return (
+        f"of cgroup v1: {', '.join(old) or 'none'}; of v2, or of none: {', '.join(new) or 'none'}. A controller is in"
+        " one hierarchy at a time, for the whole machine, so none can be measured in both here",
+    )
 
 
 def nginx(target: Target, stage: Stage) -> Trials:
     """The question of the thesis: which part of Docker costs a web server what.
 
-    {NAT, none} x {overlay, bind} for Docker itself and for minictr rebuilt as Docker; minictr group by group on the way
-    there; the proxy for who comes by 127.0.0.1; and bare on a machine where a dockerd merely runs.
+    {network path, none} x {overlay, bind} for Docker itself and for minictr rebuilt as Docker; minictr group by group
+    on the way there, where NAT by itself is a rung; the proxy for who comes by 127.0.0.1; and bare on a machine where a
+    dockerd merely runs.
     """
     found = bares(stage)
-    names = {
-        "bare-dockerd": BARE,
-        "docker": BARE,
-        "docker-volume": BARE,
-        "docker-host": BARE,
-        "docker-host-volume": BARE,
-    }
-    for name, over in names.items():
+    for name, over in DOCKERS.items():
         place = registry.make(name, stage) if name in registry.ENVIRONMENTS else None
         found.append(Trial(name, over, place, refused="" if place else "this bench has no such environment"))
     steps = rebuild(target)
     found += of_design(steps, target, stage)
-    whole = steps.rows[-1].on
-    crossed = {
-        "nat+overlay": whole,
-        "nat+bind": whole - {OVERLAY},
-        "none+overlay": whole - set(target.rungs),
-        "none+bind": whole - set(target.rungs) - {OVERLAY},
-    }
-    for name, on in crossed.items():
-        on = design.lean(on, target.needs)
+    for name, on in corners(target, steps).items():
         why = target.possible(on)
         place = None if why else place_of(target, name, on, stage)
         found.append(Trial(name, BARE, place, tuple(word for word in target.words if word in on), why))
-    found.append(proxied(target, whole, stage))
-    return Trials(tuple(found), ("nat+overlay is the last rung of the ladder once more: their difference is noise",))
+    found.append(proxied(target, steps.rows[-1].on, stage))
+    return Trials(tuple(found), (f"{WHOLE} is the last rung of the ladder once more: their difference is noise",))
+
+
+DOCKERS = dict.fromkeys(("bare-dockerd", "docker", "docker-volume", "docker-host", "docker-host-volume"), BARE)
+
+
+def corners(target: Target, steps: Design) -> dict[str, design.Factors]:
+    """The four corners of the 2x2, of minictr: arm -> what is on in it."""
+    whole = steps.rows[-1].on
+    crossed = {
+        WHOLE: whole,
+        f"{PATH}+bind": whole - {OVERLAY},
+        "none+overlay": whole - set(target.rungs),
+        "none+bind": whole - set(target.rungs) - {OVERLAY},
+    }
+    return {name: design.lean(on, target.needs) for name, on in crossed.items()}
+
+
+def question(target: Target) -> dict[str, tuple[str, tuple[str, ...], str]]:
+    """The arms of :func:`nginx` before anything is made: arm -> (over, what is on, why it cannot be). Pure."""
+    steps = rebuild(target)
+    sets = {row.name: (row.over or BARE, row.on) for row in steps.rows}
+    sets |= {name: (BARE, on) for name, on in corners(target, steps).items()}
+    found = {name: (over, (), "") for name, over in {AGAIN: BARE, **DOCKERS}.items()}
+    for name, (over, on) in sets.items():
+        found[name] = (over, tuple(word for word in target.words if word in on), target.possible(on))
+    found |= {name: ("", (), why) for name, why in steps.refused if "same as" not in why}
+    whole = found[WHOLE][1]
+    return {**found, "proxy": (WHOLE, (*whole, "publish_proxy"), "" if hasattr(mc, PROXY) else f"no {PROXY}")}
 
 
 def proxied(target: Target, whole: design.Factors, stage: Stage) -> Trial:
     """The whole with a process that copies between two connections: what docker-proxy is for 127.0.0.1."""
     proxy = getattr(mc, PROXY, None)
     if proxy is None:
-        return Trial("proxy", "nat+overlay", None, refused=f"this minictr has no {PROXY}")
+        return Trial("proxy", WHOLE, None, refused=f"this minictr has no {PROXY}")
     box, overlay, rungs = target.container(whole, stage.rootfs)
     features = (*box.features, proxy())
     place = Minictr(stage, "ablate-proxy", features=features, rungs=rungs, overlay=overlay)
-    return Trial("proxy", "nat+overlay", place, (*target.words, "publish_proxy"))
+    return Trial("proxy", WHOLE, place, (*target.words, "publish_proxy"))

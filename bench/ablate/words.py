@@ -18,10 +18,12 @@ from bench.micro import arms
 # Every arm has a network of its own (the rungs are words), its environment, and a session as bare has (micro/arms.py)
 FIXED = ("net", "loopback", "env", "session")
 OVERLAY = "overlay"
+# The factor of the 2x2: the whole path to a published port (cable, bridge, wall, NAT), or the machine's own network
+PATH = "network"
 ORDER = arms.LADDER  # of the rungs
 TARGETS: Mapping[str, tuple[str, bool, tuple[str, ...]]] = {
     # --to -> (profile, a layer on top of the root, the network's rungs)
-    "default": ("default", False, ours.DOCKER_RUNGS),
+    "default": ("default", False, ours.OWN_RUNGS),
     "docker": ("docker", True, ours.DOCKER_RUNGS),
     "lxc": ("lxc", False, ours.LXC_RUNGS),
 }
@@ -86,6 +88,8 @@ class Target:
         if self.overlay:
             found[OVERLAY] = ("mnt",)
         found |= {rung: ("veth",) for rung in self.rungs if rung != "veth"}
+        if "bridge_netfilter" in self.rungs:
+            found["bridge_netfilter"] = ("veth", "bridge")
         if "conntrack" in self.rungs and "publish" in self.rungs:
             found["conntrack"] = ("veth", "publish")  # no client comes through that wall but by a published port
         if self.rungs and "sysctl" in found:

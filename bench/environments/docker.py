@@ -11,7 +11,7 @@ from bench.environments.bare import Bare
 from bench.environments.base import Bind, EnvironmentBroken, Job
 from bench.environments.docker_daemon import Daemon, client, foreign
 from bench.environments.place import WORK, Place, steering
-from bench.environments.state import expected
+from bench.environments.state import SYSCTLS, expected
 
 FIRST_PORT = 18000  # of the machine; see ours.py
 # moby: oci/caps/defaults.go
@@ -19,6 +19,8 @@ CAPABILITIES = {
     *("CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID", "SETFCAP", "SETPCAP"),
     *("NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE"),
 }
+# moby: daemon/oci_linux.go, in a network namespace of its own
+OPENED = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
 
 
 class _Daemonized(Place):
@@ -29,6 +31,7 @@ class _Daemonized(Place):
     def __init__(self, stage: Any, name: str = "") -> None:
         super().__init__(stage, name)
         self.daemon = Daemon(self)
+        self.filters = False  # whether its machine's bridges pass the rules of IP, as a host of dockerd has it
         if names := steering():
             unused = f"{', '.join(names)} of the caller's environment not used: it runs on the bench's own dockerd"
             self.KNOWN = (*self.KNOWN, unused)
@@ -42,6 +45,7 @@ class _Daemonized(Place):
     def prepare(self) -> None:
         if not self._prepared:
             super().prepare()
+            self.filters = self.lan.filter_bridges()
             self.daemon.start()
             self.rest()
 
@@ -115,7 +119,10 @@ class Docker(_Daemonized):
         lan = {
             "interfaces": ["eth0", "lo"],
             "bridge": True,
+            "bridge_netfilter": self.filters,
+            "wall": True,
             "masquerade": True,
+            "outbound": True,
             "dnat": bool(job.ports),
             "proxy": bool(job.ports),
         }
@@ -131,6 +138,7 @@ class Docker(_Daemonized):
             no_new_privs=False,
             cgroups="memory cpu cpuset pids io freezer devices",
             network=lan if job.network == "lan" else {"interfaces": ["lo"]},
+            sysctls=SYSCTLS if self._host(job) else OPENED,
         )
 
     @staticmethod

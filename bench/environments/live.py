@@ -242,7 +242,7 @@ def read(path: str | IO[bytes], last: int = 0) -> bytes:
 
 def _held(name: str) -> bool:
     """Whether the timed that is process NAME has come to its gate: before, the signal that opens it would kill it."""
-    return read(f"/proc/{name}/comm").strip() == b"timed-held"
+    return read(f"/proc/{name}/comm").startswith(b"timed-held")
 
 
 def _ready(pidfd: int, timeout: float) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -12,25 +13,28 @@ import minictr as mc
 from bench.environments.base import EnvironmentBroken, Job, Stage
 from bench.environments.live import Child, address_of
 from bench.environments.place import Place
-from bench.environments.state import expected
+from bench.environments.state import SYSCTLS, expected, limits
 
 # The network, rung by rung: each is the ones before it and one more; "host" is no network namespace at all
 RUNGS = ("veth", "bridge", "bridge_netfilter", "conntrack", "nat", "publish")
-DOCKER_RUNGS = ("veth", "bridge", "conntrack", "nat", "publish")  # what docker's default bridge is made of
+OWN_RUNGS = ("veth", "bridge", "conntrack", "nat", "publish")
+# What docker's default bridge is made of, on a host with br_netfilter, which dockerd loads
+DOCKER_RUNGS = ("veth", "bridge", "bridge_netfilter", "conntrack", "nat", "publish")
 LXC_RUNGS = ("veth", "bridge", "nat")  # lxc-net's
 SPACES = {"mnt": "mnt", "pid": "pid", "net": "net", "ipc": "ipc", "uts": "uts", "cgroupns": "cgroup", "userns": "user"}
-CONTROLLERS = ("memory", "cpu", "cpuset", "pids", "io", "freezer", "devices")
+CONTROLLERS = ("memory", "cpu", "cpuset", "pids", "io", "freezer", "devices", "hugetlb", "rdma", "misc")
 FIRST_PORT = 18000  # of the machine, for published ports: another than the job's, as a user would have it
 
 
 class Minictr(Place):
-    """``features``: a profile's name, or features. ``rungs``: what a job of network "lan" is given; () is the machine's
+    """``domains``: of Landlock, that the job's clock puts on itself, beside the features' own; they need no_new_privs.
+    ``features``: a profile's name, or features. ``rungs``: what a job of network "lan" is given; () is the machine's
     own network. ``overlay``: a layer on top of the root takes the writes, else they go to the shared tree."""
 
     NAME = "minictr"
     ABOUT = "minictr.Container(...).run with the default profile"
     FEATURES: str | tuple[mc.Feature, ...] = "default"
-    RUNGS: tuple[str, ...] = DOCKER_RUNGS
+    RUNGS: tuple[str, ...] = OWN_RUNGS
     OVERLAY = False
     KNOWN: tuple[str, ...] = ("started by its library in this process: no command line is started for it",)
 
@@ -42,8 +46,10 @@ class Minictr(Place):
         features: str | Iterable[mc.Feature] | None = None,
         rungs: tuple[str, ...] | None = None,
         overlay: bool | None = None,
+        domains: int = 0,
     ) -> None:
         super().__init__(stage, name)
+        self.domains = domains
         given = self.FEATURES if features is None else features
         self.features = mc.Container(stage.rootfs, features=given).features
         self.rungs = self.RUNGS if rungs is None else rungs
@@ -67,6 +73,10 @@ class Minictr(Place):
 
     def upper(self) -> str:
         return self.path("upper") if self.overlay else self.tree
+
+    def argv(self, job: Job) -> list[str]:
+        clock, token, held, *rest = super().argv(job)
+        return [clock, token, f"{held}:{self.domains}" if self.domains else held, *rest]
 
     def container(self, job: Job) -> mc.Container:
         """JOB's container, as a value."""
@@ -141,9 +151,12 @@ class Minictr(Place):
             published = "publish" in self.rungs and bool(job.ports)
             network = {
                 "bridge": "bridge" in self.rungs,
+                "bridge_netfilter": "bridge_netfilter" in self.rungs,
+                "wall": "conntrack" in self.rungs,
                 "masquerade": "nat" in self.rungs or published,  # a port has it for who comes by 127.0.0.1
+                "outbound": "nat" in self.rungs,
                 "dnat": published,
-                "proxy": False,
+                "proxy": published and "publish_proxy" in spec.names,
                 **({"interfaces": ["eth0", "lo"]} if self.rungs else {}),
             }
         pids, held = spec.get("pids"), self.held()
@@ -158,13 +171,41 @@ class Minictr(Place):
             mapped="userns" in spec.names,
             network=network,
             limits={"pids.max": pids.max} if pids is not None and isinstance(getattr(pids, "max", None), int) else None,
+            **_unseen_elsewhere(spec, self.domains),
         )
+
+    def settings(self, job: Job) -> tuple[str, ...]:
+        found = self.container(job).spec().get("sysctl")
+        return tuple(name for name, _ in found.settings) if found is not None else ()
 
     def remove(self) -> list[str]:
         if not os.path.isdir(self.path("state")):
             return []
         done = self.tool(sys.executable, "-m", "minictr", "--root", self.path("state"), "gc", check=False)
         return [f"{self.name}: {done.stderr.strip()}"] if done.returncode else []
+
+
+def _unseen_elsewhere(spec: mc.Spec, domains: int) -> dict[str, Any]:
+    """What features plan that show in nothing else, and in these whether they are there or not."""
+    masks, closed, rows = spec.get("masked_paths"), spec.get("readonly_paths"), spec.get("rlimits")
+    settings = spec.get("sysctl")
+    wanted = dict(SYSCTLS) | (dict(settings.settings) if settings is not None else {})
+    if "userns" in spec.names:  # the kernel cuts it to the groups that are mapped
+        wanted.pop("net.ipv4.ping_group_range")
+    mine = {name: soft for name, soft, _ in rows.limits} if rows is not None else {}
+    return {
+        "masked": sum(map(os.path.lexists, masks.paths)) if masks is not None else 0,
+        "readonly": (sum(map(os.path.lexists, closed.paths)) if closed is not None else 0) + ("boot_id" in spec.names),
+        "landlock": domains + ("landlock" in spec.names) if _landlock() else None,
+        "sysctls": {name: " ".join(value.split()) for name, value in wanted.items()},
+        "rlimits": limits(mc.isolation()) | mine,
+    }
+
+
+@functools.cache
+def _landlock() -> bool:
+    """Whether the kernel has it: without it there is nothing to be counted."""
+    return bool(mc.support(mc.Landlock(rw=("/",))))
 
 
 def _kept(spec: mc.Spec, held: set[str]) -> int | None:
@@ -192,6 +233,7 @@ class MinictrDocker(Minictr):
     NAME = "minictr-docker"
     ABOUT = "docker's defaults rebuilt feature by feature: profile docker, overlay, bridge, NAT, published ports"
     FEATURES = "docker"
+    RUNGS = DOCKER_RUNGS
     OVERLAY = True
 
 

@@ -269,8 +269,12 @@ class Place:
         return done
 
     def look(self, pid: int, job: Job) -> dict[str, Any]:
-        self.seen = state.read(pid, job, self.lan)
+        self.seen = state.read(pid, job, self.lan, self.settings(job))
         return self.seen
+
+    def settings(self, job: Job) -> tuple[str, ...]:
+        """Sysctls that it sets, and that are to be read back."""
+        return ()
 
     def returncode(self, code: int) -> int:
         """The job's own exit code, from what the tool left with."""

@@ -4,14 +4,19 @@
 // when the command, not its orphans, has ended. With HOLD 1 it waits for SIGUSR1 at both ends, so that from outside its
 // state and its cgroup can be read while they are there. TOKEN is how it is found in /proc. It may be PID 1: it hands
 // TERM, INT, HUP and QUIT on to the command and reaps orphans. Its own end is the command's: the exit code, or 128+n.
+// HOLD 1:N: it first puts N Landlock domains on itself, which allow everything and are asked about every file.
+// Its name at the gate is "timed-held N": so many Landlock domains it is in, "-" where it may not find out.
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/landlock.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -34,14 +39,57 @@ static long long micros(struct timeval took)
     return took.tv_sec * 1000000LL + took.tv_usec;
 }
 
+// So many domains more: 0, or -1 with errno.
+static int lock(int domains)
+{
+    enum { RIGHTS = (LANDLOCK_ACCESS_FS_MAKE_SYM << 1) - 1 };
+    struct landlock_ruleset_attr wanted = {.handled_access_fs = RIGHTS};
+    struct landlock_path_beneath_attr all = {.allowed_access = RIGHTS, .parent_fd = open("/", O_PATH | O_CLOEXEC)};
+    int rules = (int)syscall(SYS_landlock_create_ruleset, &wanted, sizeof(wanted.handled_access_fs), 0);
+
+    if (all.parent_fd < 0 || rules < 0)
+        return -1;
+    if (syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &all, 0) < 0)
+        return -1;
+    while (domains-- > 0)
+        if (syscall(SYS_landlock_restrict_self, rules, 0) < 0)
+            return -1;
+    close(rules);
+    return close(all.parent_fd);
+}
+
+// How many Landlock domains lie over this process, which the kernel shows nowhere: a child, where it does not matter,
+// puts on as many more as it may, and LANDLOCK_MAX_NUM_LAYERS is 16. -1 when a filter or the kernel says no.
+static int landlocked(void)
+{
+    struct landlock_ruleset_attr none = {.handled_access_fs = LANDLOCK_ACCESS_FS_MAKE_BLOCK};
+    int status, more, rules;
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        rules = (int)syscall(SYS_landlock_create_ruleset, &none, sizeof(none.handled_access_fs), 0);
+        if (rules < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+            _exit(255);
+        for (more = 0; more <= 16 && syscall(SYS_landlock_restrict_self, rules, 0) == 0; more++)
+            ;
+        _exit(errno == E2BIG ? 16 - more : 255);
+    }
+    if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFEXITED(status) || WEXITSTATUS(status) > 16)
+        return -1;
+    return WEXITSTATUS(status);
+}
+
 // Whether it was opened; not when TERM came instead.
-static int gate(const char *hold)
+static int gate(const char *hold, int domains)
 {
     sigset_t open;
+    char name[16] = "timed-held -";
 
     if (*hold == '0')
         return 1;
-    prctl(PR_SET_NAME, "timed-held"); // from now on SIGUSR1 does not kill
+    if (domains >= 0)
+        snprintf(name, sizeof(name), "timed-held %u", (unsigned)domains % 100U);
+    prctl(PR_SET_NAME, name); // from now on SIGUSR1 does not kill
     sigemptyset(&open);
     sigaddset(&open, SIGUSR1);
     sigaddset(&open, SIGTERM);
@@ -88,8 +136,12 @@ int main(int argc, char **argv)
     int status;
     pid_t pid;
 
-    if (argc < 4 || (strcmp(argv[2], "0") != 0 && strcmp(argv[2], "1") != 0)) {
-        fprintf(stderr, "usage: timed TOKEN 0|1 COMMAND [ARG]...\n");
+    if (argc < 4 || (argv[2][0] != '0' && argv[2][0] != '1') || (argv[2][1] && argv[2][1] != ':')) {
+        fprintf(stderr, "usage: timed TOKEN 0|1[:DOMAINS] COMMAND [ARG]...\n");
+        return 125;
+    }
+    if (argv[2][1] && lock(atoi(argv[2] + 2)) < 0) {
+        fprintf(stderr, "timed: %s Landlock domains: %s\n", argv[2] + 2, strerror(errno));
         return 125;
     }
     sigemptyset(&ours);
@@ -97,7 +149,7 @@ int main(int argc, char **argv)
         sigaddset(&ours, handled[at]);
     prctl(PR_SET_CHILD_SUBREAPER, 1);       // as PID 1 is: its orphans are counted and found in every arm
     sigprocmask(SIG_BLOCK, &ours, &before); // blocked, and so not lost: also for PID 1
-    if (!gate(argv[2]))
+    if (!gate(argv[2], argv[2][0] == '1' ? landlocked() : -1))
         return 128 + SIGTERM;
     start = now();
     pid = fork();
@@ -118,6 +170,6 @@ int main(int argc, char **argv)
             "\"majflt\":%ld,\"inblock\":%ld,\"oublock\":%ld,\"nvcsw\":%ld,\"nivcsw\":%ld}\n",
             wall, micros(sum.ru_utime), micros(sum.ru_stime), sum.ru_maxrss, sum.ru_minflt, sum.ru_majflt,
             sum.ru_inblock, sum.ru_oublock, sum.ru_nvcsw, sum.ru_nivcsw);
-    gate(argv[2]);
+    gate(argv[2], -1);
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }

@@ -21,7 +21,7 @@ from bench.samples import AGAIN, BARE
 
 LAN = "lan"
 IDS = 100_000  # the first id of this machine for users of the arms with a user namespace
-LAYERS = (8, 13, 32)  # the library allows 13: 32 is asked for, and what it says is told
+LAYERS = (8, 13, 32)  # 13 go into one option of the mount; more need Linux 6.5, and where it is older that is told
 RULES = (50, 100, 200, 300)
 ARGUMENT_RULES = 50
 LANDLOCKED = (1, 4, 16)  # 16 is the kernel's limit
@@ -94,12 +94,8 @@ def roots(layers: Mapping[int, Sequence[str]]) -> list[Wish]:
     ]
     for count in LAYERS:
         name = f"overlay-{count}"
-        try:
-            overlay = mc.Overlay(lower=tuple(layers.get(count, ())))
-        except mc.SpecError as err:
-            found.append(Wish(name, "overlay-1", "root", refused=f"the library refuses it: {err}"))
-        else:
-            found.append(rooted(name, "root", overlay, over="overlay-1", overlay=True, copyups=True))
+        overlay = mc.Overlay(lower=tuple(layers.get(count, ())))
+        found.append(rooted(name, "root", overlay, over="overlay-1", overlay=True, copyups=True))
     maps = ((0, IDS, 65536),)
     userns = mc.UserNamespace(uid_map=maps, gid_map=maps)
     found.append(rooted("userns", "root", userns, owner=IDS))
@@ -130,6 +126,7 @@ def singles() -> list[Wish]:
         ),
         *(rooted(one.name, "cgroup", one) for one in groups),
         rooted("cgroups", "cgroup", *groups),
+        *(rooted(one.NAME, "cgroup", one()) for one in (mc.Hugetlb, mc.Rdma, mc.Misc)),  # in no profile
     ]
 
 
@@ -221,7 +218,7 @@ MADE_OF = {
 }
 NETWORKS = {
     "minictr": ("veth", "bridge", "publish", "conntrack", "nat"),
-    "docker": ("veth", "bridge", "publish", "conntrack", "nat"),
+    "docker": ("veth", "bridge", "bridge_netfilter", "publish", "conntrack", "nat"),
     "lxc": ("veth", "bridge", "nat"),
 }
 LIKE = {"minictr-docker": "docker", "minictr-lxc": "lxc", "docker-volume": "docker"}

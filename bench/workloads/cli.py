@@ -113,6 +113,14 @@ def workloads(arguments: dict[str, Any]) -> list[Base]:
     return found
 
 
+def amount(count: int) -> str:
+    """COUNT bytes as a person says it: in the largest unit of which there is one at least."""
+    for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if count >= 1 << power:
+            return f"{count / (1 << power):.1f} {unit}"
+    return f"{count} bytes"
+
+
 def room(wished: list[Base], directory: str) -> None:
     """Raises StageError when the largest workload does not fit on DIRECTORY's disk."""
     most = max(wished, key=lambda it: it.room)
@@ -120,8 +128,8 @@ def room(wished: list[Base], directory: str) -> None:
     free = disk.f_bavail * disk.f_frsize
     if free < most.room:
         raise StageError(
-            f"{most.NAME} at size {most.size} needs {most.room / 2**30:.1f} GiB in {directory}, where "
-            f"{free / 2**30:.1f} are free: make room, or choose --scratch"
+            f"{most.NAME} at size {most.size} needs {amount(most.room)} in {directory}, where "
+            f"{amount(free)} are free: make room, or choose --scratch"
         )
 
 

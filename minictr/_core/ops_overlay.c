@@ -8,22 +8,53 @@ size_t mc_fd_path(char *to, long fd)
     return 14 + mc_append_number(to + 14, (uint64_t)fd);
 }
 
-/* "lowerdir=": the layers, topmost first, by descriptor. fsconfig takes 255 characters: some thirteen layers. */
+/* fsconfig takes 255 characters of a value: so many layers go into one "lowerdir", which every kernel has. */
+#define MC_LAYERS_JOINED 13
+
+/* The layers, topmost first, by descriptor. They are given one at a time, of OF in all. A few are one
+ * "lowerdir"; of many each is a "lowerdir+" (Linux 6.5, EINVAL before), whose descriptor may be closed right after. */
+struct layers {
+    char joined[320];
+    size_t length;
+};
+
+static long add_layer(int fs, struct layers *them, int64_t of, long fd)
+{
+    char path[32];
+    if (of > MC_LAYERS_JOINED) {
+        mc_fd_path(path, fd);
+        return MC_CALL5(__NR_fsconfig, fs, FSCONFIG_SET_STRING, "lowerdir+", path, 0);
+    }
+    if (them->length + 24 > sizeof(them->joined))
+        return -MC_ENAMETOOLONG;
+    if (them->length)
+        them->joined[them->length++] = ':';
+    them->length += mc_fd_path(them->joined + them->length, fd);
+    return 0;
+}
+
+static long join_layers(int fs, const struct layers *them, int64_t of)
+{
+    if (of > MC_LAYERS_JOINED)
+        return 0;
+    return MC_CALL5(__NR_fsconfig, fs, FSCONFIG_SET_STRING, "lowerdir", them->joined, 0);
+}
+
 static long lower_layers(int fs, const char *layer, int64_t count)
 {
-    char joined[512];
-    size_t n = 0;
+    struct layers them;
+    them.length = 0;
     for (int64_t i = 0; i < count; i++, layer += mc_strlen(layer) + 1) {
         long fd = MC_CALL4(__NR_openat, AT_FDCWD, layer, MC_O_PATH | MC_O_CLOEXEC, 0);
         if (fd < 0)
             return fd;
-        if (n + 24 > sizeof(joined))
-            return -MC_ENAMETOOLONG;
-        if (n)
-            joined[n++] = ':';
-        n += mc_fd_path(joined + n, fd);
+        long ret = add_layer(fs, &them, count, fd);
+        if (count > MC_LAYERS_JOINED)
+            mc_close((int)fd);
+        if (ret < 0)
+            return ret;
     }
-    return MC_CALL5(__NR_fsconfig, fs, FSCONFIG_SET_STRING, "lowerdir", joined, 0);
+    return join_layers(fs, &them, count);
 }
 
 /* upperdir or workdir: NAME in a directory of ours, or a path of the user's. */
@@ -123,19 +154,17 @@ static int listed(const struct mc_machine *m, const struct mc_op *op, int text, 
 /* The overlay of LAYERS lowers and of an upper and a work directory, all by descriptor. */
 static long overlay_of(struct mc_machine *m, struct mc_op *op, int upper, int work)
 {
-    char text[512];
-    size_t n = 0;
+    char text[32];
+    struct layers them;
+    them.length = 0;
     long fs = MC_CALL2(__NR_fsopen, "overlay", FSOPEN_CLOEXEC);
     if (fs < 0)
         return fs;
-    for (int64_t i = 0; i < op->arg[1] && n + 24 < sizeof(text); i++) {
-        if (n)
-            text[n++] = ':';
-        n += mc_fd_path(text + n, listed(m, op, 0, i));
-    }
     long ret = MC_CALL5(__NR_fsconfig, fs, FSCONFIG_SET_STRING, "source", "overlay", 0);
+    for (int64_t i = 0; ret >= 0 && i < op->arg[1]; i++)
+        ret = add_layer((int)fs, &them, op->arg[1], listed(m, op, 0, i));
     if (ret >= 0)
-        ret = MC_CALL5(__NR_fsconfig, fs, FSCONFIG_SET_STRING, "lowerdir", text, 0);
+        ret = join_layers((int)fs, &them, op->arg[1]);
     mc_fd_path(text, upper);
     if (ret >= 0)
         ret = MC_CALL5(__NR_fsconfig, fs, FSCONFIG_SET_STRING, "upperdir", text, 0);

@@ -97,7 +97,14 @@ def check_handles(ctx: Context) -> None:
     others = 1 + ctx.has("landlock") + (8 if ctx.has("userns") else 0)
     overlay = ctx.get("overlay")
     if ctx.has("idmap") and overlay is not None:
-        others += 1 + len(overlay.lower) + (3 if overlay.upper else 0)
+        others += 1 + (3 if overlay.upper else 0)
+        room = HANDLES - others - binds  # each layer is mapped by itself, and held until all are
+        if len(overlay.lower) > room:
+            raise SpecError(
+                f"overlay lower: {len(overlay.lower)} layers, at most {max(room, 0)} go below the root with idmap here:"
+                " merge some, or leave idmap out"
+            )
+        others += len(overlay.lower)
     if binds + others > HANDLES:
         raise SpecError(f"bind: {binds} of them, at most {HANDLES - others} go in: bind a directory above them")
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 AT_RECURSIVE = 0x8000  # linux/fcntl.h
-OVERLAY_LAYERS = 13  # fsconfig(2) takes 255 characters of lowerdir=, and the core names each layer in at most 19
+LAYERS_JOINED = 13  # fsconfig(2) takes 255 characters of lowerdir=: MC_LAYERS_JOINED of _core/ops_overlay.c
+OVERLAY_LAYERS = 500  # OVL_MAX_STACK of fs/overlayfs/params.h
 
 # what overlay_trees wants of an upper layer: one mount that holds both, the layer in it, and its work directory
 UPPER = ("upper:mount", "upper:layer", "upper:work")
@@ -69,7 +70,8 @@ class Chroot(Feature):
 class Overlay(Feature):
     """A layer on top of the root file system takes all writes. Linux 3.18, in a user namespace 5.11; overlayfs.rst.
 
-    ``lower``: further read-only layers *below* the root file system, nearest first. ``upper``: a host directory that
+    ``lower``: further read-only layers *below* the root file system, nearest first: up to 499, more than 12 of them by
+    Linux 6.5. ``upper``: a host directory that
     keeps the changes, made when missing; "" throws them away: they live in a tmpfs of the container (``size``, bytes
     or "64M"; "" is half the memory). ``work`` must be on the file system of ``upper``; "" is ``UPPER.work``.
     """
@@ -97,6 +99,11 @@ class Overlay(Feature):
             raise SpecError(f"overlay: upper and work are both {self.upper}: give two directories of one file system")
         if self.size != "":
             size(self.size, "overlay size")
+
+    @property
+    def many(self) -> bool:
+        """Whether each layer is an option of its own: more than one option names. Linux 6.5."""
+        return 1 + len(self.lower) > LAYERS_JOINED
 
     @property
     def work_path(self) -> str:

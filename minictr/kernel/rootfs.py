@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from minictr.steps import Support
 
-__all__ = ["chroot", "overlay_root", "pivot_root", "probe"]
+__all__ = ["chroot", "many_layers", "overlay_root", "pivot_root", "probe"]
 
 EBUSY, EINVAL = 16, 22
 
@@ -116,6 +116,18 @@ def _over_tmpfs(
             os.close(tree)
     finally:
         os.close(scratch)
+
+
+def many_layers() -> str:
+    """Why an overlay has no more layers than one option names here, "" when it has: tried in a child. Linux 6.5.
+
+    Each of so many is an option of its own, ``lowerdir+``, for fsconfig(2) takes 255 characters of a value.
+    """
+    from minictr.kernel.probing import attempt, reason
+    from minictr.kernel.trials import MANY_LAYERS
+
+    failed = attempt(MANY_LAYERS, own_user=os.geteuid() != 0)
+    return reason(*failed) if failed is not None and failed[1] == EINVAL else ""
 
 
 def probe() -> dict[str, Support]:

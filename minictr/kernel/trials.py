@@ -133,6 +133,15 @@ OVERLAY = [
     ("root_attach", {"tree": "layer", "path": OVERLAID}),
     ("overlay", {"into": "all", "lower": [OVERLAID], "upper": "", "work": "", "options": [], "attr": 0}),
 ]
+MANY_LAYERS = Trial(
+    in_empty_root(
+        *(("mkdir", {"path": path, "mode": 0o755, "uid": 0, "gid": 0}) for path in ("/a", "/b")),
+        tree("overlay", "all", "lowerdir+=/a", "lowerdir+=/b"),
+    ),
+    NEWNS,
+    since="6.5",
+    config="CONFIG_OVERLAY_FS",
+)
 CLOCKS = {"path": "/proc/self/timens_offsets", "data": b"monotonic 1 0\n", "magic": MAGIC}
 NO_USERNS = {"path": "/proc/sys/user/max_user_namespaces", "data": b"0\n", "magic": MAGIC}
 NET_SETTING = {"path": "/proc/sys/net/ipv4/ip_unprivileged_port_start", "data": b"0\n", "magic": MAGIC}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from minictr.boot import is_init
-from minictr.errors import SpecError
+from minictr.errors import SpecError, Unsupported
 from minictr.features.cgroupfs import TOP
 from minictr.features.check import decimal
 from minictr.kernel.core import lib
@@ -41,6 +41,9 @@ def resolve(spec: Spec) -> Spec:
     if spec.rootfs:
         spec = spec.replace(rootfs=checked_root(spec.rootfs))
         _no_links(spec)
+    overlay: Any = spec.get("overlay")
+    if overlay is not None and overlay.many:
+        _check_layers(1 + len(overlay.lower))
     io: Any = spec.get("io")
     if io is not None and io.paths:
         spec = spec.with_(io.resolved({path: _block_device(path) for path in io.paths}))
@@ -72,6 +75,16 @@ def told_by_fingerprint(spec: Spec) -> bool:
     env: Any = spec.get("env")
     io: Any = spec.get("io")
     return env is not None and env.clear and spec.get("overlay") is None and (io is None or not io.paths)
+
+
+def _check_layers(count: int) -> None:
+    """More layers than one option names need a kernel that takes an option for each. Raises :class:`Unsupported`."""
+    from minictr.features.rootfs import LAYERS_JOINED
+    from minictr.kernel.rootfs import many_layers
+
+    if why := many_layers():
+        cure = f"merge layers until there are {LAYERS_JOINED}, the root file system included"
+        raise Unsupported("overlay", f"{count} layers: more than {LAYERS_JOINED} need Linux 6.5 ({why})", cure)
 
 
 def _check_systemd(spec: Spec) -> None:

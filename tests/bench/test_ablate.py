@@ -8,20 +8,20 @@ import tempfile
 import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from known import Made
+from ladders import loopback_ladder
 
 import minictr as mc
-from bench import ROOT, analysis, design, results, samples
+from bench import ROOT, samples
 from bench import __main__ as front
-from bench.ablate import cli, effects, rows, told
+from bench.ablate import cli, rows
 from bench.ablate.rows import Trial
 from bench.ablate.words import OVERLAY, TARGETS, Target, WordError
-from bench.analysis import SLOWER, UNRESOLVED
 from bench.samples import AGAIN, BARE
+from bench.stage import StageError
 from bench.workloads import catalogue
+from bench.workloads import cli as workload_cli
 
 
 def names(box: mc.Container) -> set[str]:
@@ -66,10 +66,15 @@ def test_leaving_out_a_few_leaves_all_others_on() -> None:
     target = Target.of("docker", lan=True)
     found = rows.designed("loo", target, "seccomp,firewall")
     assert target.spelled(found.row("-seccomp").on) == frozenset(target.words) - {"seccomp"}
-    assert target.spelled(found.row("-firewall").on) == frozenset(target.words) - {"conntrack", "nat", "publish"}
+    assert target.spelled(found.row("-firewall").on) == frozenset(target.words) - {
+        "bridge_netfilter",
+        "conntrack",
+        "nat",
+        "publish",
+    }
     found = rows.designed("loo", target, "seccomp,cable")
     assert target.spelled(found.row("-seccomp").on) == frozenset(target.words) - {"seccomp"}
-    gone = {"veth", "bridge", "conntrack", "nat", "publish", "sysctl"}
+    gone = {"veth", "bridge", "bridge_netfilter", "conntrack", "nat", "publish", "sysctl"}
     assert target.spelled(found.row("-cable").on) == frozenset(target.words) - gone
 
 
@@ -112,11 +117,75 @@ def test_who_comes_by_loopback_needs_a_published_port() -> None:
     by_loopback, far = catalogue.made("serve:way=local", "tiny"), catalogue.made("serve", "tiny")
     for rungs, reached in (((), True), (("veth",), False), (("veth", "publish"), True)):
         place = types.SimpleNamespace(rungs=rungs)
-        assert bool(cli.unreached(place, by_loopback)) is not reached
-        assert cli.unreached(place, far) == ""
+        assert bool(cli.unreached(place.rungs, by_loopback)) is not reached
+        assert cli.unreached(place.rungs, far) == ""
     trials = rows.Trials((Trial("veth", BARE, types.SimpleNamespace(rungs=("veth",))),))  # type: ignore[arg-type]
     (arm,) = cli.arms_of(trials, [by_loopback], None, "nginx")
     assert "by a published port only" in arm.unavailable()
+
+
+def test_ladders_have_every_layer_of_landlock_and_every_controller(tmp_path: Path) -> None:
+    stage = types.SimpleNamespace(rootfs="/", directory=str(tmp_path), layers=dict)
+    by_name = {trial.name: trial for trial in rows.ladder("privilege", stage).trials}  # type: ignore[arg-type]
+    for count in (1, 4, 16):
+        trial = by_name[f"landlock-{count}"]
+        assert trial.place is not None and trial.place.domains == count and trial.over == "no_new_privs"  # type: ignore[attr-defined]
+    found = rows.ladder("cgroup", stage)  # type: ignore[arg-type]
+    assert {"memory", "hugetlb", "rdma", "misc"} <= {trial.name for trial in found.trials}
+    assert "in one hierarchy at a time" in found.notes[0]
+
+
+def test_the_hierarchies_of_controllers_are_told(tmp_path: Path) -> None:
+    table = tmp_path / "cgroups"
+    table.write_text("#subsys_name\thierarchy\tnum_cgroups\tenabled\ncpu\t1\t5\t1\nhugetlb\t0\t5\t1\nrdma\t0\t1\t0\n")
+    (line,) = rows.hierarchies(str(table))
+    assert line.startswith("of cgroup v1: cpu; of v2, or of none: hugetlb. A controller is in one hierarchy")
+    assert rows.hierarchies(str(tmp_path / "none")) == ("the controllers are those of cgroup v2",)
+
+
+def test_it_begins_at_bare_and_nowhere_else(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["ablate", "--workload", "encrypt", "--to", "lxc", "--plan", "--from"]
+    assert front.main([*words, "bare"]) == 0
+    assert "\n-seccomp " in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        front.main([*words, "docker"])
+    assert "invalid choice: 'docker'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(0, "0 bytes"), (1023, "1023 bytes"), (5 << 20, "5.0 MiB"), (3 << 29, "1.5 GiB")]
+)
+def test_amounts_are_said_in_a_unit_that_shows_them(count: int, words: str) -> None:
+    assert workload_cli.amount(count) == words
+
+
+def test_a_disk_that_is_full_is_told_in_units_that_show_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workload_cli.os, "statvfs", lambda _: types.SimpleNamespace(f_bavail=3, f_frsize=4096))
+    with pytest.raises(StageError, match=r"needs \d+\.\d [MK]iB in /x, where 12\.0 KiB are free"):
+        workload_cli.room([catalogue.made("encrypt", "tiny")], "/x")
+
+
+def test_a_rung_is_hung_on_the_last_one_that_could_be_had_for_its_workload() -> None:
+    far, near = catalogue.made("serve", "tiny"), catalogue.made("serve:way=local", "tiny")
+    made = cli.arms_of(rows.Trials(tuple(loopback_ladder())), [far, near], None, "nginx")
+    known = {(arm.experiment.split("/")[-2], arm.name): arm.known for arm in made}
+    assert known["tiny", "+publish"] == ("compared with +bridge",)
+    assert known["way=local", "+publish"] == (
+        "compared with +cgroups",
+        "jumps +veth, +bridge, which cannot be had for this workload",
+    )
+    assert known["way=local", "+bridge"] == ("compared with +cgroups",), "a later reader finds what it stood on"
+
+
+def test_the_plan_of_the_web_servers_question_is_one_for_each_way(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["ablate", "--workload", "serve", "--method", "nginx", "--plan"]
+    assert front.main(words) == 0
+    far, near = capsys.readouterr().out.split("ablate/serve/small/way=local/nginx:")
+    (line,) = [line for line in near.splitlines() if line.startswith("  +publish ")]
+    assert "over +cgroups (jumping +veth, +bridge, +bridge_netfilter)" in line
+    assert "+veth               cannot be: 127.0.0.1" in near and "jumping" not in far and "cannot be" not in far
+    arms = {line.split()[0] for line in far.splitlines()[1:]}
+    assert {"network+overlay", "network+bind", "none+overlay", "none+bind", "proxy", "docker-host", "+nat"} <= arms
 
 
 def test_a_factorial_of_words_has_what_they_stand_on_in_every_row() -> None:
@@ -127,148 +196,6 @@ def test_a_factorial_of_words_has_what_they_stand_on_in_every_row() -> None:
         OVERLAY: {"veth", "mnt", OVERLAY},
         "nat+overlay": {"veth", "mnt", "nat", OVERLAY},
     }
-
-
-# --- what it says of known truths: the same as the page ---
-
-LOO = {"none": 1.0, "all": 1.2, "-seccomp": 1.1, "-overlay": 1.2, "-nat": 1.18}
-
-
-def loo(**more: Any) -> Made:
-    made, whole = Made(seed=3), ("seccomp", "overlay", "nat")
-    for name in LOO:
-        on = () if name == "none" else tuple(word for word in whole if word != name[1:])
-        known = ("compared with all",) if name.startswith("-") else ("compared with bare",)
-        made.arm("ablate/x/small/loo", name, "minictr", features=on, known=known)
-    made.arm("ablate/x/small/loo", "-mnt", "minictr", unavailable="nat needs mnt")
-    return made.blocks("ablate/x/small/loo", {BARE: 1.0, AGAIN: 1.0, **LOO}, **more)
-
-
-def crossed(**more: Any) -> Made:
-    truths = {"docker-host-volume": 1.0, "docker-volume": 1.05, "docker-host": 1.01, "docker": 1.1}
-    truths |= {"none+bind": 1.0, "nat+bind": 1.06, "none+overlay": 1.02, "nat+overlay": 1.06 * 1.02 * 1.03}
-    truths |= {"proxy": 1.4, "bare-dockerd": 1.01}
-    made = Made(seed=3)
-    for name in truths:
-        known = ("compared with nat+overlay",) if name == "proxy" else ("compared with bare",)
-        made.arm("ablate/serve/small/nginx", name, known=known)
-    return made.blocks("ablate/serve/small/nginx", {BARE: 1.0, AGAIN: 1.0, **truths}, **more)
-
-
-def factorial(**more: Any) -> Made:
-    made, truths = Made(seed=3), {BARE: 1.0, AGAIN: 1.0}
-    for on in ((), ("nat",), ("overlay",), ("nat", "overlay")):
-        name = "+".join(on) or "none"
-        made.arm("ablate/x/small/factorial", name, "minictr", features=("mnt", *on))
-        truths[name] = 1.05 ** len(on)
-    return made.blocks("ablate/x/small/factorial", truths, **more)
-
-
-def screen(**more: Any) -> Made:
-    made, truths = Made(seed=3), {BARE: 1.0, AGAIN: 1.0}
-    for row in design.screening(["masks", "seccomp", OVERLAY]).rows:
-        words = (*(("masked_paths", "readonly_paths") if "masks" in row.on else ()), *(row.on - {"masks"}))
-        made.arm("ablate/x/small/screen", row.name, "minictr", features=words, known=("compared with bare",))
-        truths[row.name] = 1.08 ** ("seccomp" in row.on)
-    return made.blocks("ablate/x/small/screen", truths, **more)
-
-
-def rungs(**more: Any) -> Made:
-    made, truths = Made(seed=3), {BARE: 1.0, AGAIN: 1.0, "veth": 1.1, "nat": 1.1 * 1.05}
-    for name, below in (("veth", BARE), ("nat", "veth")):
-        made.arm("ablate/x/small/ladder-network", name, known=(f"compared with {below}",))
-    return made.blocks("ablate/x/small/ladder-network", truths, **more)
-
-
-def lines_of(made: Made, tmp_path: Path, trials: rows.Trials | None = None) -> list[str]:
-    found = results.load([made.write(tmp_path / "results.jsonl")])
-    (name,) = {it.experiment for it in found.samples("one")}
-    return told.text(found, "r1", name, trials or rows.Trials(()))
-
-
-def line(found: list[str], *words: str) -> str:
-    return next(it for it in found if it.split()[: len(words)] == list(words))
-
-
-def test_an_arm_is_held_against_the_one_below_it(tmp_path: Path) -> None:
-    trials = rows.Trials((Trial("broken", "", None, refused="nat needs veth"),), ("mind this",))
-    found = lines_of(rungs().end(), tmp_path, trials)
-    assert "slower by 10." in line(found, "veth", BARE) or "slower by 9.9" in line(found, "veth", BARE)
-    assert "slower by 5." in line(found, "nat", "veth") or "slower by 4.9" in line(found, "nat", "veth")
-    assert line(found, AGAIN).endswith("the A/A check")
-    assert line(found, "broken").endswith("cannot be: nat needs veth")
-    assert found[-1] == "  note: mind this"
-
-
-METHODS = {"loo": loo, "nginx": crossed, "factorial": factorial, "screen": screen, "ladder-network": rungs}
-SHUT = {
-    "open": ({}, {}, ""),
-    "few blocks": ({"blocks": 4}, {}, "4 of 5 blocks"),
-    "noisy blocks": ({"noisy": 5}, {}, "the machine was busy in"),
-    "load": ({}, {"load_before": 9.0}, "load average 9.00"),
-    "steal": ({}, {"steal": 0.3}, "stolen"),
-    "pressure": ({}, {"pressure_before": 50.0}, "tasks waited for a cpu"),
-}
-
-
-@pytest.mark.parametrize("gate", SHUT)
-@pytest.mark.parametrize("method", METHODS)
-def test_terminal_and_page_say_the_same(method: str, gate: str, tmp_path: Path) -> None:
-    sampled, quiet, why = SHUT[gate]
-    printed = lines_of(METHODS[method](**sampled).end(**quiet), tmp_path)
-    assert front.main(["report", str(tmp_path / "results.jsonl"), "--out", str(tmp_path / "o"), "--no-png"]) == 0
-    page = (tmp_path / "o" / "report.md").read_text()
-    found = results.load([str(tmp_path / "results.jsonl")])
-    (one,) = analysis.experiments(found, "one")
-    said = effects.told(one, found.arms("one"))
-    every = [*said.steps, *(each for family in said.effects for each in family.ones)]
-    assert len(every) > 1
-    for each in every:
-        assert each.ratio is not None
-        interval = analysis.interval_text(each.ratio)
-        mine = [it for it in printed if it.strip().startswith(each.arm) and interval in it]
-        assert mine and all(it.endswith(each.words if each.reason not in one.gates else UNRESOLVED) for it in mine)
-        assert any(each.arm in row and interval in row and each.words in row for row in page.splitlines())
-        assert analysis.span_text(each.together) in mine[0]
-        assert not why or why in each.words
-    if why:
-        assert {each.verdict for each in every} == {UNRESOLVED}
-        assert any(why in it for it in printed)
-    else:
-        assert SLOWER in {each.verdict for each in every}
-    assert f"{len(said.steps)} steps" in "".join(printed) and f"{len(said.steps)} steps" in page
-
-
-def test_two_bare_arms_that_differ_shut_the_gate(tmp_path: Path) -> None:
-    made = Made(seed=3).arm("ablate/x/small/ladder-network", "veth", known=("compared with bare",))
-    made.blocks("ablate/x/small/ladder-network", {BARE: 1.0, AGAIN: 1.03, "veth": 1.1})
-    found = lines_of(made.end(), tmp_path)
-    assert line(found, "veth", BARE).endswith(UNRESOLVED)
-    assert any(it.startswith("  ! A/A: bare differs from itself by ") for it in found)
-
-
-def test_the_crossing_of_nat_and_overlay_finds_its_interaction(tmp_path: Path) -> None:
-    found = lines_of(crossed(scatter=0.001).end(), tmp_path)
-    assert "  minictr rebuilt as Docker: NAT x overlay:" in found
-    assert "slower by " in line(found, "nat", "x", "overlay", "over", "none+bind")
-    assert "slower by " in line(found, "nat", "x", "overlay", "over", "docker-host-volume")
-    assert "slower by " in line(found[-8:], "bare-dockerd", BARE)
-    assert "slower by " in line(found[-8:], "proxy", "nat+overlay")
-
-
-def test_screening_names_what_acts(tmp_path: Path) -> None:
-    found = lines_of(screen().end(), tmp_path)
-    assert "  acting: seccomp" in found
-    nothing = screen(scatter=0.1)
-    assert "  acting: none that could be told from noise" in lines_of(nothing.end(load_before=9.0), tmp_path)
-
-
-def test_nothing_measured_is_said(tmp_path: Path) -> None:
-    found = results.load([Made().write(tmp_path / "results.jsonl")])
-    trials = rows.Trials((Trial("veth", BARE, None, refused="no cable"),))
-    said = told.text(found, "r1", "ablate/x/small/loo", trials)
-    assert said[0] == "ablate/x/small/loo: nothing was measured"
-    assert said[1].endswith("cannot be: no cable")
 
 
 # --- from the command line ---
@@ -305,7 +232,7 @@ def test_the_plan_can_be_looked_at_without_measuring(tmp_path: Path, capsys, mon
     monkeypatch.chdir(tmp_path)
     assert front.main(["ablate", "--workload", "serve", "--method", "nginx", "--plan"]) == 0
     out = capsys.readouterr().out
-    assert "\n+nat " in out and "over +conntrack" in out
+    assert "\n  +nat " in out and "over +conntrack" in out
     assert not list(tmp_path.iterdir())
 
 

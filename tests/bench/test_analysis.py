@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from known import Made
 
-from bench import analysis, results
+from bench import analysis, results, steps
+from bench.ablate import effects
 from bench.analysis import FASTER, NO_COST, SLOWER, UNRESOLVED, Experiment
 
 ARMS = {"bare": 1.0, "bare-again": 1.0, "same": 1.0, "slow": 1.05, "quick": 0.9}
@@ -170,3 +171,33 @@ def test_two_of_one_name_are_two_in_a_family() -> None:
     plain = analysis.Comparison("one", "w", "nat", "a", "wall_s", 10, analysis.Interval(1.02, 1.01, 1.03), 0.001, 0.001)
     other = analysis.dataclasses.replace(plain, base="b", p=0.6)
     assert [each.holm for each in analysis.judged([plain, other], ())] == pytest.approx([0.002, 0.6])
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["now", "as-earlier-results-have-it"])
+def test_a_rung_above_those_that_could_not_be_had_jumps_them_in_ladder_and_waterfall(
+    tmp_path: Path, told: bool
+) -> None:
+    """Earlier results say of absent rungs nothing but that, and of the next that it is compared with one of them."""
+    name, made = "ablate/serve/small/way=local/nginx", Made(seed=3)
+    sets = {"chroot": ("x",), "+root": ("x", "mnt"), "+cgroups": ("x", "mnt", "memory")}
+    below = "bare"
+    for arm, features in sets.items():
+        made.arm(name, arm, "minictr", features=features, known=(f"compared with {below}",))
+        below = arm
+    cable = {"+veth": "veth", "+bridge": "bridge"}
+    words = [*sets["+cgroups"]]
+    for arm, word in cable.items():
+        words.append(word)
+        more = {"features": tuple(words), "known": ("compared with +cgroups",)} if told else {}
+        made.arm(name, arm, "minictr", unavailable="127.0.0.1 leads nowhere", **more)
+    made.arm(name, "+publish", "minictr", features=(*words, "publish"), known=("compared with +bridge",))
+    truth = {"bare": 1.0, "bare-again": 1.0, "chroot": 1.0, "+root": 1.0, "+cgroups": 1.01, "+publish": 1.42}
+    results_ = load(made.blocks(name, truth, scatter=0.001).end(), tmp_path)
+    (found,) = analysis.experiments(results_, "one")
+    step = next(each for each in steps.held(found, results_.arms("one")) if each.arm == "+publish")
+    assert step and step.ratio and 1.42 / 1.01 in step.ratio and step.verdict == SLOWER
+    assert step.base == "+cgroups (jumping +veth, +bridge)"
+    fallen = effects.told(found, results_.arms("one")).shares
+    assert fallen and fallen.features[-1].base == "over +cgroups (jumping +veth, +bridge)"
+    assert fallen.features[-1].verdict == SLOWER, "the step's own verdict"
+    assert all("jumping" not in one.base for one in fallen.features[:-1])

@@ -131,7 +131,21 @@ def test_aliasing_is_told_in_words() -> None:
     assert "single effects are mixed with pairs" in design.aliasing(names, plain)[0]
     told = design.screening(names).notes
     assert told[0].startswith("single effects are clear of all pairs")
-    assert "pairs are mixed with each other: f0 x f1" in told[1]
+    assert told[1].startswith("pairs are mixed with each other: 21 of 21, at most f0 x f1 with 2 others")
+    half = [(a, b, c, d, a * b * c * d) for a in (1, -1) for b in (1, -1) for c in (1, -1) for d in (1, -1)]
+    assert len(design.aliasing(names[:5], half)) == 1, "five factors in sixteen runs: all pairs by themselves"
+    late = [(a, b, c, d, b * c * d) for a in (1, -1) for b in (1, -1) for c in (1, -1) for d in (1, -1)]
+    told = design.aliasing(names[:5], late)
+    assert "6 of 10, at most f1 x f2 with 1 others" in told[1], "also where the first pair is by itself"
+
+
+def test_what_is_compared_is_the_next_below_that_is_there() -> None:
+    over = {"a": "", "b": "a", "c": "b", "d": "c"}
+    assert design.standing("d", over, {"a", "b", "c"}) == ("c", ())
+    assert design.standing("d", over, {"a"}) == ("a", ("b", "c"))
+    assert design.standing("d", over, set()) == ("", ("a", "b", "c"))
+    assert design.standing("a", {"a": "b", "b": "a"}, set())[0] == "", "a circle in what was told has an end"
+    assert design.ground("a", ("b", "c")) == "a (jumping b, c)" and design.ground("a", ()) == "a"
 
 
 def responses(rows: design.Design, truth: dict[tuple[str, ...], float], noise: float, rng: random.Random) -> dict:

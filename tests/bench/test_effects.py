@@ -109,12 +109,12 @@ def test_the_cross_of_two_features_tells_each_and_both(tmp_path: Path) -> None:
     truths["docker"] = math.exp(0.1)
     found = told(Made(seed=2).blocks("ablate/serve/small/nginx", truths, scatter=0.001).end(), tmp_path)
     (docker,) = found.effects
-    assert docker.title.startswith("Docker: NAT x overlay")
+    assert docker.title.startswith("Docker: network path")
     logs = {each.arm: math.log(each.ratio.estimate) for each in docker.ones if each.ratio}
-    wanted = {"nat": 0.065, "overlay": 0.035, "nat x overlay": 0.03, "both": 0.1}
+    wanted = {"network": 0.065, "overlay": 0.035, "network x overlay": 0.03, "both": 0.1}
     assert logs == pytest.approx(wanted, abs=0.0015)
     assert {each.verdict for each in docker.ones} == {SLOWER}
-    assert found.notes == ("minictr rebuilt as Docker: NAT x overlay was not measured in any whole block",)
+    assert found.notes == ("minictr rebuilt as Docker: network path x overlay was not measured in any whole block",)
 
 
 def test_only_named_steps_are_a_chain() -> None:

@@ -8,6 +8,7 @@ import pytest
 from boxes import listing
 
 import minictr as mc
+from minictr.kernel import rootfs
 
 
 def test_the_image_is_as_it_was(box, lab):
@@ -103,12 +104,55 @@ def test_overlay_layers(box, sh, tmp_path):
     assert sh(layered, "cat /which; ls -d /only-one /only-two /bin/bash | wc -l") == "one3"
 
 
-def test_twelve_more_layers(box, sh, tmp_path):
-    for number in range(12):
-        (tmp_path / str(number)).mkdir()
-        (tmp_path / str(number) / f"layer-{number}").touch()
-    layered = box.with_(mc.Overlay(lower=tuple(str(tmp_path / str(number)) for number in range(12))))
-    assert sh(layered, "ls -d /layer-* | wc -l") == "12"
+@pytest.fixture
+def layers(tmp_path):
+    def make(count: int) -> tuple[str, ...]:
+        for number in range(count):
+            (tmp_path / str(number)).mkdir()
+            (tmp_path / str(number) / f"layer-{number}").touch()
+            (tmp_path / str(number) / "which").write_text(f"{number}\n")
+        return tuple(str(tmp_path / str(number)) for number in range(count))
+
+    return make
+
+
+@pytest.mark.parametrize("count", [12, 13, 31, 499])
+def test_many_more_layers(box, sh, layers, requires, count):
+    """Up to twelve by one option, which every kernel has; more by one each, up to the kernel's limit."""
+    if count > 12 and (why := rootfs.many_layers()):
+        pytest.skip(why)
+    layered = box.with_(mc.Overlay(lower=layers(count)))
+    assert sh(layered, "ls -d /layer-* | wc -l; cat /which; echo mine >/which; cat /which").split() == [
+        str(count),
+        "0",
+        "mine",
+    ]
+
+
+def test_many_layers_that_are_id_mapped(box, sh, layers, requires):
+    requires.root()
+    if why := rootfs.many_layers():
+        pytest.skip(why)
+    maps = ((0, 100_000, 65_536),)
+    mapped = box.with_(mc.UserNamespace(uid_map=maps, gid_map=maps), mc.Idmap(), mc.Overlay(lower=layers(20)))
+    if not mc.support(mc.Idmap()):
+        pytest.skip("no id-mapped mounts in this kernel")
+    assert sh(mapped, "ls -d /layer-* | wc -l; stat -c %u /layer-19").split() == ["20", "0"]
+    with pytest.raises(mc.SpecError, match=r"^overlay lower: 100 layers, at most \d+ go below the root with idmap"):
+        box.with_(*mapped.features, mc.Overlay(lower=tuple(f"/{number}" for number in range(100)))).plan(["true"])
+
+
+def test_more_layers_than_the_kernel_takes_are_refused_before_anything_is_touched(box, layers, monkeypatch, tmp_path):
+    with pytest.raises(mc.SpecError, match=r"^overlay lower: 500 layers, at most 499 go below the root$"):
+        mc.Overlay(lower=tuple(f"/{number}" for number in range(500)))
+    upper = tmp_path / "upper"
+    thirteen, words = layers(13), "fsmount: EINVAL (Invalid argument)"
+    monkeypatch.setattr(rootfs, "many_layers", lambda: words)  # Linux before 6.5
+    with pytest.raises(mc.Unsupported) as caught:
+        box.with_(mc.Overlay(lower=thirteen, upper=str(upper))).run(["true"])
+    assert str(caught.value).startswith(f"overlay: 14 layers: more than 13 need Linux 6.5 ({words}); merge layers")
+    assert not upper.exists()
+    assert box.with_(mc.Overlay(lower=thirteen[:12])).run(["true"]).returncode == 0, "one option names these"
 
 
 def test_a_failed_start_takes_its_directories_back(box, tmp_path):
