@@ -54,6 +54,7 @@ class Comparison:
     verdict: str = UNRESOLVED
     reason: str = ""
     family: int = 1
+    arms: tuple[str, ...] = ()  # that it is made of; () for the two in its names
     effect: Effect | None = dataclasses.field(default=None, repr=False, compare=False)
 
     @property
@@ -203,9 +204,11 @@ def compare(place: str, experiment: str, value: str, table: Columns, arm: str, b
     return of_logs(place, experiment, value, logs(table, arm, base), arm, base)
 
 
-def of_logs(place: str, experiment: str, value: str, found: Sequence[float], arm: str, base: str) -> Comparison:
-    """The same from one logarithm for each block."""
-    plain = Comparison(place, experiment, arm, base, value, len(found))
+def of_logs(
+    place: str, experiment: str, value: str, found: Sequence[float], arm: str, base: str, arms: Sequence[str] = ()
+) -> Comparison:
+    """The same from one logarithm for each block, made of ARMS when those are not the two."""
+    plain = Comparison(place, experiment, arm, base, value, len(found), arms=tuple(arms))
     if len(found) < 2:
         return plain
     effect = Effect(tuple(found))
@@ -240,8 +243,8 @@ def judged(
 
 
 def shut(one: Comparison, gates: Sequence[str], busy: Mapping[str, str] | None = None) -> tuple[str, ...]:
-    """The gates before ONE: those of all, then those of its own two arms."""
-    own = {(busy or {}).get(arm, ""): None for arm in (one.arm, one.base)}
+    """The gates before ONE: those of all, then those of the arms that it is made of."""
+    own = {(busy or {}).get(arm, ""): None for arm in one.arms or (one.arm, one.base)}
     return (*gates, *filter(None, own))
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bench import design
@@ -85,8 +85,12 @@ def logs_of(table: Columns, arm: str, base: str) -> Logs:
     return {key: math.log(table[arm][key] / table[base][key]) for key in both}
 
 
-def compared(one: Experiment, feature: str, base: str, found: Mapping[Key, float]) -> Comparison:
-    return of_logs(one.place, one.name, one.value, [found[key] for key in sorted(found)], feature, base)
+def compared(
+    one: Experiment, feature: str, base: str, found: Mapping[Key, float], arms: Iterable[str] = ()
+) -> Comparison:
+    """FEATURE over BASE as it is told, from FOUND, made of ARMS when those are not the two that are named."""
+    values = [found[key] for key in sorted(found)]
+    return of_logs(one.place, one.name, one.value, values, feature, base, tuple(arms))
 
 
 def grounds(
@@ -128,8 +132,13 @@ def rebuilt(one: Experiment, arms: Mapping[tuple[str, str], Arm]) -> tuple[Share
     stands = grounds(one, arms, names)
     pairs = list(zip([one.base, *names], names))
     bases = {upper: design.ground(lower, stands[upper][1]) for lower, upper in pairs}
-    steps = [compared(one, upper, f"over {bases[upper]}", logs_of(one.columns, upper, lower)) for lower, upper in pairs]
-    whole = compared(one, f"{TOGETHER} ({names[-1]})", one.base, logs_of(one.columns, names[-1], one.base))
+    steps = [
+        compared(one, upper, f"over {bases[upper]}", logs_of(one.columns, upper, lower), (upper, lower))
+        for lower, upper in pairs
+    ]
+    whole = compared(
+        one, f"{TOGETHER} ({names[-1]})", one.base, logs_of(one.columns, names[-1], one.base), (names[-1], one.base)
+    )
     like = {(name, f"over {base}"): (name, base) for name, base in bases.items()}
     return Shares(one, tuple(steps), None, whole), like
 
@@ -200,7 +209,7 @@ def _shared(one: Experiment, ways: Mapping[str, Mapping[str, tuple[str, Logs]]],
         one,
         tuple(sorted(features, key=size, reverse=True)),
         compared(one, INTERACTION, "what is left", rest) if rest else None,
-        compared(one, TOGETHER, base, total),
+        compared(one, TOGETHER, base, total, (whole, base)),
         *(
             tuple(compared(one, label, *each[way]) for label, each in ways.items() if way in each)
             for way in (ALONE, LAST)

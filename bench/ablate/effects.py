@@ -180,12 +180,12 @@ def _factorial(
     """Shapley values by block: they sum to the whole, and nothing is left; the interactions are terms of their own."""
     arm_of = {frozenset(atom for atom in atoms if atoms[atom] <= on - sets[floor]): arm for arm, on in sets.items()}
     by_factor, by_term = _shared_out(one, arm_of, list(atoms))
-    features = [compared(one, name, SHAPLEY, logs) for name, logs in by_factor.items()]
+    features = [compared(one, name, SHAPLEY, logs, arm_of.values()) for name, logs in by_factor.items()]
     if one.base:
         features.append(compared(one, floor, f"over {one.base}", logs_of(one.columns, floor, one.base)))
-    terms = tuple(compared(one, name, INTERACTION, logs) for name, logs in by_term.items())
+    terms = tuple(compared(one, name, INTERACTION, logs, arm_of.values()) for name, logs in by_term.items())
     base = one.base or floor
-    total = compared(one, TOGETHER, base, logs_of(one.columns, whole, base))
+    total = compared(one, TOGETHER, base, logs_of(one.columns, whole, base), (whole, base))
     ordered = tuple(sorted(features, key=steps.size, reverse=True))
     return Shares(one, ordered, None, total, terms=terms), steps.whole_like(one, floor, whole)
 
@@ -229,8 +229,9 @@ def crossed(one: Experiment, arms_of: Mapping[str, str]) -> tuple[Comparison, ..
     if not by_factor:
         return ()
     none, both = arm_of[frozenset()], arm_of[frozenset(factors)]
-    found = [*by_factor.items(), *by_term.items(), ("both", logs_of(one.columns, both, none))]
-    return tuple(compared(one, name, f"over {none}", logs) for name, logs in found)
+    found = {**by_factor, **by_term}
+    shared = tuple(compared(one, name, f"over {none}", logs, arm_of.values()) for name, logs in found.items())
+    return (*shared, compared(one, "both", f"over {none}", logs_of(one.columns, both, none), (both, none)))
 
 
 def contrasts(one: Experiment, arms: Mapping[tuple[str, str], Arm]) -> tuple[Comparison, ...]:
@@ -251,7 +252,7 @@ def contrasts(one: Experiment, arms: Mapping[tuple[str, str], Arm]) -> tuple[Com
         values = {name: math.log(one.columns[name][key]) for name in sets}
         for factor in rows.factors:
             by_factor.setdefault(factor, {})[key] = design.contrast(rows, values, factor)
-    found = [compared(one, name, CONTRAST, logs) for name, logs in by_factor.items()]
+    found = [compared(one, name, CONTRAST, logs, sets) for name, logs in by_factor.items()]
     return tuple(sorted(found, key=steps.size, reverse=True))
 
 

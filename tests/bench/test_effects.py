@@ -117,6 +117,18 @@ def test_the_cross_of_two_features_tells_each_and_both(tmp_path: Path) -> None:
     assert found.notes == ("minictr rebuilt as Docker: network path x overlay was not measured in any whole block",)
 
 
+def test_an_effect_is_shut_by_every_arm_that_it_is_made_of(tmp_path: Path) -> None:
+    """Also by one that is not in its name: "network over docker-host-volume" has docker-host in it."""
+    truths = {**TWINS, "docker-host-volume": 1.0, "docker-volume": 1.05, "docker-host": 1.02, "docker": 1.1}
+    made = Made(seed=2).blocks("ablate/serve/small/nginx", truths, scatter=0.001, noisy=4, only="docker-host").end()
+    found = told(made, tmp_path)
+    (cross,) = found.effects
+    verdicts = {each.arm: each.verdict for each in cross.ones}
+    assert verdicts == {"network": UNRESOLVED, "overlay": UNRESOLVED, "network x overlay": UNRESOLVED, "both": SLOWER}
+    steps = {each.arm: each.verdict for each in found.steps}
+    assert (steps["docker-volume"], steps["docker-host"], steps["docker"]) == (SLOWER, UNRESOLVED, SLOWER)
+
+
 def test_only_named_steps_are_a_chain() -> None:
     sets = {"+root": {"mnt"}, "none+bind": {"mnt", "uts"}, "chroot": set(), "+overlay": {"mnt", "uts", "overlay"}}
     sets |= {"docker": set(), "+nat": {"mnt", "uts", "overlay", "nat"}}
