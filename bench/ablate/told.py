@@ -17,11 +17,13 @@ NAME = 24
 
 def line(one: Comparison, gates: Sequence[str] = ()) -> str:
     """One comparison in columns. A shut gate of GATES is told once, below all of them."""
-    names = f"{one.arm:<{NAME}} {one.base:<{NAME}}{one.blocks:>3}   "
+    over, _, jumped = one.base.partition(" (")  # the rungs that could not be had: too long for the column
+    names = f"{one.arm:<{NAME}} {over:<{NAME}}{one.blocks:>3}   "
     if one.ratio is None:
         return names + one.words
     shows = f"{analysis.percent(one.detectable):.1f} %"
     words = analysis.UNRESOLVED if one.reason in gates else one.words
+    words += f" ({jumped}" if jumped else ""
     spans = f"{analysis.interval_text(one.ratio):<26}{analysis.span_text(one.together):<18}"
     return f"{names}{spans}{shows:>9}   {words}"
 
