@@ -97,8 +97,8 @@ def test_kill_is_sigkill_and_a_frozen_one_dies_too(run_cli, detached):
 
 
 def test_wait_while_it_runs_and_after_it_was_removed(run_cli, detached, minictr_cli):
-    detached("web", "sh", "-c", "sleep 0.7; exit 5", options=("--rm",))
-    detached("db", "sh", "-c", "sleep 0.4; exit 6")
+    detached("web", "sh", "-c", "sleep 3; exit 5", options=("--rm",))
+    detached("db", "sh", "-c", "sleep 2; exit 6")
     with subprocess.Popen([*minictr_cli, "wait", "web", "db"], stdout=subprocess.PIPE, text=True) as waiting:
         assert waiting.communicate(timeout=20)[0] == "5\n6\n"
     assert waiting.returncode == 0

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -190,12 +191,18 @@ def test_events_of_a_life(run_cli, detached):
     assert template == "web www\n"
 
 
-def test_events_are_followed(run_cli, detached, minictr_cli, store):
+def opened(pid):
+    """The paths that PID has open."""
+    fds = Path(f"/proc/{pid}/fd")
+    return {os.path.realpath(fd) for fd in fds.iterdir()}
+
+
+def test_events_are_followed(run_cli, detached, minictr_cli, store, eventually):
     detached("before")
     with subprocess.Popen(
         [*minictr_cli, "events", "--format", "{{.action}} {{.name}}"], stdout=subprocess.PIPE, text=True
     ) as watching:
-        time.sleep(0.5)
+        eventually(lambda: f"{store.path}/events" in opened(watching.pid))
         detached("web")
         run_cli("pause", "web")
         assert watching.stdout is not None
