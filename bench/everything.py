@@ -25,7 +25,8 @@ OF_FILES, OF_NETWORK = "overlay,privilege,seccomp,cgroups", "overlay,seccomp,cgr
 CLOSING = 0.7  # minutes for the report
 SHORTEST = 0.05  # minutes; a part's first block is measured in any case
 LEAST = 4.0  # minutes; below, no part could measure anything
-COUNTED = "compress,encrypt,serve,receive,compile:jobs=2"
+COUNTED = "compress,encrypt,serve,receive"
+LONG = 60.0  # minutes from which compile is counted too: with less it has one block, of which nothing is said
 REPORT = "report"
 BENCH = (sys.executable, "-m", "bench")
 
@@ -50,22 +51,22 @@ def _lifecycle(name: str, needs: float, *words: str) -> Part:
     return Part(name, ("lifecycle", *words), timed=False, needs=needs, records="--records")
 
 
-def parts(size: str) -> tuple[Part, ...]:
-    """What is measured, in order. compile comes early: its one block takes what it takes, seven minutes on two cores,
-    and those after it share what is left."""
-    sized = ("--size", size)
+def parts(size: str, minutes: float = MINUTES) -> tuple[Part, ...]:
+    """What is measured in MINUTES, in order. compile comes early: its one block takes what it takes, seven minutes on
+    two cores, and those after it share what is left."""
+    sized, long = ("--size", size), minutes >= LONG
+    counted = COUNTED + ",compile:jobs=2" * long
     return (
-        # `needs` of these five: about three minutes on two cores that nobody else uses
-        _lifecycle("lifecycle", 1.0, "--rounds", "25"),
+        _lifecycle("lifecycle", 0.3, "--rounds", "25"),
         _lifecycle("by-step", 0.1, "--by-step", "--rounds", "25"),
-        _lifecycle("phases", 0.8, "--phases", "--rounds", "8", "--warmup", "1"),
+        _lifecycle("phases", 0.6, "--phases", "--rounds", "6", "--warmup", "1"),
         _lifecycle("alive", 0.2, "--alive", "100", "--rounds", "1"),
-        _lifecycle("at-once", 0.8, "--at-once", "--rounds", "2"),
+        _lifecycle("at-once", 0.5, "--at-once", "--rounds", "1"),
         Part("compile", ("run", "--workloads", "compile:jobs=2", "--blocks", "10", *sized), 0.30),
         Part("run", ("run", "--workloads", "encrypt,serve,receive", "--blocks", "20", *sized), 0.31),
         Part("compress", ("run", "--workloads", "compress", "--blocks", "10", *sized), 0.05),
         Part("micro", micro(), 0.09),
-        Part("count", ("count", "--workloads", COUNTED, *sized), timed=False, needs=2.8),
+        Part("count", ("count", "--workloads", counted, *sized), timed=False, needs=3.5 if long else 0.8),
         Part("ablate-encrypt", ("ablate", "--workload", "encrypt", *TAKEN_APART, OF_FILES, *sized), 0.11),
         Part("ablate-serve", ("ablate", "--workload", "serve", *TAKEN_APART, OF_NETWORK, *sized), 0.16),
     )
@@ -144,7 +145,7 @@ def report(directory: str, names: Sequence[str]) -> int:
 
 def chosen(options: argparse.Namespace) -> list[Part]:
     """Raises ValueError for a part that there is none of."""
-    found = parts(options.size)
+    found = parts(options.size, options.minutes)
     wished = [name for name in options.only.split(",") if name] or [part.name for part in found]
     unknown = sorted(set(wished) - {part.name for part in found})
     if unknown:
