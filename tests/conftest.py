@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,6 +23,9 @@ pytest_plugins = ["leakguard", "beside"]
 ROOTFS_PROGRAMS = ("bash", "sh", "@coreutils", "@procps", "findmnt", "setsid", "unshare", "prlimit", "mountpoint")
 
 PATIENCE = 240 if "GUEST" in os.environ else 60  # seconds for one command of minictr; a guest is 15 times slower
+
+# Begun in the background of a shell, the session would ignore Ctrl-C, and with it all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 

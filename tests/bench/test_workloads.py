@@ -259,7 +259,7 @@ def named(name: str) -> Nowhere:
 
 
 def test_the_disk_is_asked_before_anything_is_made(small_disk: Path) -> None:
-    with pytest.raises(StageError, match=r"encrypt at size full needs 12\.0 GiB in .* where 0\.0 are free"):
+    with pytest.raises(StageError, match=r"encrypt at size full needs 12\.0 GiB in .* where 1\.0 MiB are free"):
         cli.room([Encrypt("full"), Compress("full")], str(small_disk))
 
 

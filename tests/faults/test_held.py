@@ -31,10 +31,14 @@ def freezer() -> Iterator[Path]:
     path.rmdir()
 
 
+def children() -> set[str]:
+    return set(Path("/proc/thread-self/children").read_text().split())
+
+
 def test_a_child_that_cannot_die_does_not_hold_the_caller(
     box: mc.Container, freezer: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    attach, children = launch.Start.attach, Path("/proc/thread-self/children")
+    attach, before = launch.Start.attach, children()
 
     def freeze(self: launch.Start) -> None:
         (freezer / "cgroup.procs").write_text(str(self.pid))
@@ -48,10 +52,9 @@ def test_a_child_that_cannot_die_does_not_hold_the_caller(
         # the barrier is what holds it until it is frozen: something to attach
         box.with_(mc.OomScoreAdj(0)).run(["true"], start_timeout=0.5)
     assert time.monotonic() - begin < 3
-    held = children.read_text().split()
-    assert len(held) == 1
+    assert len(children() - before) == 1
     (freezer / "freezer.state").write_text("THAWED")
     deadline = time.monotonic() + 5
-    while children.read_text().split() and time.monotonic() < deadline:
+    while children() - before and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert not children.read_text().split()  # killed at last, and reaped by the thread that was left for it
+    assert not children() - before  # killed at last, and reaped by the thread that was left for it
