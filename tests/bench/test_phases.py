@@ -374,3 +374,12 @@ def test_a_crowd_has_a_least_and_a_most() -> None:
     for wrong in ("0", "19", "4001", "-5", "many"):
         with pytest.raises(SystemExit):
             parser.parse_args(["--alive", wrong])
+
+
+def test_a_worker_is_none_of_the_processes_that_must_go() -> None:
+    """Though it is no older than they are, by the clock's ticks."""
+    with subprocess.Popen(["sh", "-c", "sleep 100 & echo $!; wait"], stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout is not None
+        child = int(worker.stdout.readline())
+        assert [pid for pid, _ in sign.its_processes(child, 0)] == [child]
+        os.kill(child, signal.SIGKILL)
