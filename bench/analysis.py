@@ -142,8 +142,9 @@ def noise_gate(found: Sequence[Sample], runs: Mapping[str, Run], quiets: Mapping
     """Why the machine was too busy for these samples; "" when it was not.
 
     A sample's own reasons count for its arm (``busy_arms``), and for all when more than NOISY of the samples have some.
-    What the run's end says (load, pressure, steal) counts for all of them; the share of other processes there only
-    where the samples have no noise of their own, for a daemon that belongs to an arm is another process as well.
+    Of what the run's end says, steal counts for all of them. Load, pressure and the share of other processes count
+    there only where samples have no noise of their own, taken in the rest before each: a load average still holds what
+    the bench itself did a minute before, and a daemon that belongs to an arm is another process as well.
     """
     if words := _disturbed(found):
         return f"the machine was busy in {words}"
@@ -151,7 +152,7 @@ def noise_gate(found: Sequence[Sample], runs: Mapping[str, Run], quiets: Mapping
     for run in sorted({it.run for it in found}):
         if run not in quiets and run not in by_sample:
             return "interrupted before its quietness was known"
-        reasons = run_noise(runs[run], quiets.get(run, {}), others=run not in by_sample)
+        reasons = run_noise(runs[run], quiets.get(run, {}), steal_only=run in by_sample)
         if reasons:
             return f"the machine was busy: {reasons[0]}"
     return ""
@@ -172,18 +173,18 @@ def _disturbed(found: Sequence[Sample]) -> str:
     return f"{len(reasons)} of {len(found)} samples ({reasons[0]})" if len(reasons) > NOISY * len(found) else ""
 
 
-def run_noise(run: Run, quiet: Mapping[str, object], *, others: bool) -> list[str]:
+def run_noise(run: Run, quiet: Mapping[str, object], *, steal_only: bool = False) -> list[str]:
     """Why the whole RUN counts as noisy."""
 
     def figure(name: str) -> float:
         value = quiet.get(name)
-        return float(value) if isinstance(value, int | float) else 0.0
+        return float(value) if isinstance(value, int | float) and (name == "steal" or not steal_only) else 0.0
 
     return host.noise(
         figure("load_before"),
         int(run.facts.get("cpus", 1)),
         steal=figure("steal"),
-        others=figure("others") if others else 0.0,
+        others=figure("others"),
         pressure=figure("pressure_before"),
     )
 

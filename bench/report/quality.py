@@ -98,7 +98,7 @@ def _noisy_runs(found: Results, place: str) -> list[str]:
     by_verb: dict[str, list[list[str]]] = {}
     for run in found.runs_of(place):
         if run.id in found.ends:
-            by_verb.setdefault(run.verb, []).append(run_noise(run, found.ends[run.id].quiet, others=True))
+            by_verb.setdefault(run.verb, []).append(run_noise(run, found.ends[run.id].quiet))
     lines = []
     for verb, runs in by_verb.items():
         noisy = [reasons for reasons in runs if reasons]

@@ -40,12 +40,13 @@ class Made:
         value: str = "wall_s",
         noisy: int = 0,
         only: str = "",
+        own: bool = True,
         extra: Mapping[str, float] | None = None,
     ) -> Made:
         """BLOCKS blocks in which ARMS (name -> true ratio to bare) take SECONDS times it, SCATTER in the logarithm.
 
         A whole block is slower or faster by some percent, which pairing must take out; NOISY blocks say they were
-        so, in the samples of the arm ONLY if one is named.
+        so, in the samples of the arm ONLY if one is named. Without OWN noise samples say nothing of it.
         """
         for block in range(blocks):
             tide = seconds * 2.718281828 ** self.rng.gauss(0, 0.05)
@@ -55,7 +56,8 @@ class Made:
                 took = tide * arms[name] * 2.718281828 ** self.rng.gauss(0, scatter)
                 values = {value: took, **{key: took * share for key, share in (extra or {}).items()}}
                 busy = block < noisy and only in ("", name)
-                noise = {"load_before": 0.2, "noisy": ["others used 40% of the cpu time"] if busy else []}
+                noise: dict[str, Any] = {"load_before": 0.2}
+                noise |= {"noisy": ["others used 40% of the cpu time"] if busy else []} if own else {}
                 sample = samples.Sample(
                     self.id, experiment, name, block, position, 1_800_000_000.0 + block, values, {}, noise
                 )

@@ -221,10 +221,9 @@ def test_a_screening_has_contrasts_by_factor(tmp_path: Path) -> None:
     ("made", "why"),
     [
         (screening(1.0, scatter=0.05), "nothing would show"),
-        (screening(1.08, load_before=9.0), "load average 9.00"),
         (screening(1.08, steal=0.2), "stolen"),
     ],
-    ids=["noise", "load", "steal"],
+    ids=["noise", "steal"],
 )
 def test_nothing_acts_behind_a_shut_gate(tmp_path: Path, made: Made, why: str) -> None:
     found = told(made, tmp_path)

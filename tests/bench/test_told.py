@@ -92,9 +92,9 @@ SHUT = {
     "open": ({}, {}, ""),
     "few blocks": ({"blocks": 4}, {}, "4 of 5 blocks"),
     "noisy blocks": ({"noisy": 5}, {}, "the machine was busy in"),
-    "load": ({}, {"load_before": 9.0}, "load average 9.00"),
+    "load": ({"own": False}, {"load_before": 9.0}, "load average 9.00"),
     "steal": ({}, {"steal": 0.3}, "stolen"),
-    "pressure": ({}, {"pressure_before": 50.0}, "tasks waited for a cpu"),
+    "pressure": ({"own": False}, {"pressure_before": 50.0}, "tasks waited for a cpu"),
 }
 
 
@@ -148,7 +148,7 @@ def test_screening_names_what_acts(tmp_path: Path) -> None:
     found = lines_of(screen().end(), tmp_path)
     assert "  acting: seccomp" in found
     nothing = screen(scatter=0.1)
-    assert "  acting: none that could be told from noise" in lines_of(nothing.end(load_before=9.0), tmp_path)
+    assert "  acting: none that could be told from noise" in lines_of(nothing.end(steal=0.3), tmp_path)
 
 
 def test_nothing_measured_is_said(tmp_path: Path) -> None:
