@@ -19,7 +19,7 @@ from bench.micro import arms
 from bench.workloads.base import SIZES
 
 ABOUT = "doctor, micro, lifecycle, the five workloads, ablations and the report, within a time"
-MINUTES = 25.0
+MINUTES = 24.0  # `make bench` installs before it, and is to end within 25
 TAKEN_APART = ("--to", "docker", "--method", "loo", "--factors")
 OF_FILES, OF_NETWORK = "overlay,privilege,seccomp,cgroups", "overlay,seccomp,cgroups,firewall"
 CLOSING = 0.7  # minutes for the report
@@ -52,7 +52,7 @@ def _lifecycle(name: str, needs: float, *words: str) -> Part:
 
 
 def parts(size: str, minutes: float = MINUTES) -> tuple[Part, ...]:
-    """What is measured in MINUTES, in order. compile comes early: its one block takes what it takes, seven minutes on
+    """What is measured in MINUTES, in order. compile comes early: its one block takes what it takes, eight minutes on
     two cores, and those after it share what is left."""
     sized, long = ("--size", size), minutes >= LONG
     counted = COUNTED + ",compile:jobs=2" * long
