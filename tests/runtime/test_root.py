@@ -120,7 +120,7 @@ def layers(tmp_path):
 def test_many_more_layers(box, sh, layers, requires, count):
     """Up to twelve by one option, which every kernel has; more by one each, up to the kernel's limit."""
     if count > 12 and (why := rootfs.many_layers()):
-        pytest.skip(why)
+        pytest.skip(f"overlayfs here takes no lowerdir+ (Linux 6.5): {why}")
     layered = box.with_(mc.Overlay(lower=layers(count)))
     assert sh(layered, "ls -d /layer-* | wc -l; cat /which; echo mine >/which; cat /which").split() == [
         str(count),
@@ -132,7 +132,7 @@ def test_many_more_layers(box, sh, layers, requires, count):
 def test_many_layers_that_are_id_mapped(box, sh, layers, requires):
     requires.root()
     if why := rootfs.many_layers():
-        pytest.skip(why)
+        pytest.skip(f"overlayfs here takes no lowerdir+ (Linux 6.5): {why}")
     maps = ((0, 100_000, 65_536),)
     mapped = box.with_(mc.UserNamespace(uid_map=maps, gid_map=maps), mc.Idmap(), mc.Overlay(lower=layers(20)))
     if not mc.support(mc.Idmap()):
