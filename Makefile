@@ -36,7 +36,7 @@ test-faults: packages-test $(VENV)/.test-tools ## every system call fails, and i
 
 test-bench: packages-test packages-bench $(VENV)/.test-tools ## the bench's environments that need daemons, or a whole Debian: docker, podman
 	$(PYTEST) -m bench tests/bench $(ARGS)
-test-matrix: packages-matrix $(VENV)/.test-tools ## other kernels (User-mode Linux, QEMU) and other Pythons (docs/testing.md): 15 minutes
+test-matrix: packages-matrix $(VENV)/.test-tools ## other kernels (User-mode Linux, QEMU) and other Pythons (docs/testing.md): 16 minutes
 	$(PYTEST) -m matrix tests/guests tests/pythons $(ARGS)
 
 lint: packages-test $(VENV)/.test-tools ## formatting, types, import rules, lengths, C syntax: a part of `make test`
