@@ -112,12 +112,13 @@ def ticks() -> int:
 def its_processes(pid: int, since: int) -> tuple[tuple[int, int], ...]:
     """PID and those of its ancestors that were started from SINCE on: its init, its monitor, its shim.
 
-    No child of ours: that is the worker, which may have been started in the very tick of SINCE, and goes on.
+    No ancestor that is our child: that is the worker, which may have been started in the very tick of SINCE, and
+    goes on.
     """
     found: list[tuple[int, int]] = []
     while pid > 1:
         fields = read(f"/proc/{pid}/stat").rpartition(")")[2].split()
-        if len(fields) < 20 or int(fields[19]) < since or int(fields[1]) == os.getpid():
+        if len(fields) < 20 or int(fields[19]) < since or (found and int(fields[1]) == os.getpid()):
             break
         found.append((pid, int(fields[19])))
         pid = int(fields[1])
