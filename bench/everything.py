@@ -74,7 +74,7 @@ def parts(size: str, minutes: float = MINUTES) -> tuple[Part, ...]:
 
 def micro() -> tuple[str, ...]:
     """Every arm that a closure of what is timed needs, and the operations that workloads are counted in: a block of
-    these takes some 15 s on two cores."""
+    these takes some 18 s on two cores."""
     chosen = ("--arms", ",".join(arms.answering()), "--operations", ",".join(counting.PRICED))
     return ("micro", *chosen, "--bursts", "6", "--blocks", "10", "--rest", "0.1")
 

@@ -111,11 +111,16 @@ class Placed(Arm):
         return super().available() or str(self.place.unavailable())
 
     def ready(self) -> None:
-        """The environment prepared. Raises ArmFailed."""
+        """The environment prepared, with ``apart`` in every command until then and without from then on.
+
+        Raises ArmFailed.
+        """
         try:
             self.place.prepare()
         except EnvironmentBroken as err:
             raise ArmFailed(str(err)) from err
+        if isinstance(self.place, _Within):
+            self.place.within = True
 
     def words(self, argv: Sequence[str]) -> list[str]:
         """One start of ARGV, without what is mounted around it."""
@@ -203,11 +208,6 @@ class PodmanRun(Placed):
         "its own capabilities and filter; its own copy of the root's bytes, as an image of one layer",
     )
 
-    def ready(self) -> None:
-        """With ``apart`` in every command until the image is there, without from then on."""
-        super().ready()
-        self.place.within = True
-
     def run_words(self, *options: str) -> list[str]:
         """The words up to the image's name."""
         shape, place = self.lab.shape, self.place
@@ -235,10 +235,6 @@ class NspawnRun(Placed):
         "it puts /run, /tmp and its own devices into the container; its own capabilities and filter",
     )
 
-    def ready(self) -> None:
-        super().ready()
-        self.place.within = True
-
     def words(self, argv: Sequence[str]) -> list[str]:
         return list(self.place.command(Job(tuple(argv))))
 
@@ -252,10 +248,6 @@ class LxcUnprivilegedRun(Placed):
         "makes and removes cgroups (monitor, payload) in every hierarchy; a monitor and an init of its own",
         "all capabilities, in its user namespace; LXC's own filter",
     )
-
-    def ready(self) -> None:
-        super().ready()
-        self.place.within = True
 
     def words(self, argv: Sequence[str]) -> list[str]:
         self.place.fresh(Job(COMMAND))  # the mount namespace's lines, and a volume nobody asks for

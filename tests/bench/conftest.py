@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from bench import rootfs
 from bench.micro import program
+from bench.stage import Stage
 from minictr.kernel import nftables
 
 sys.path.append(str(Path(__file__).parent))  # known.py: results with a known truth; places.py: environments
@@ -24,6 +26,14 @@ def _one_socket_for_rules() -> Iterator[None]:
     if nftables._kept is not None:
         nftables._kept[1].close()
         nftables._kept = None
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    """Over a root of this machine's programs, which nobody has written to in the end."""
+    with Stage(rootfs.MINIMAL) as it:
+        yield it
+        assert it.touched() == ""
 
 
 @pytest.fixture

@@ -11,8 +11,9 @@ from bench.environments import registry
 from bench.environments.base import Stage
 from bench.environments.place import Place
 
-__all__ = ["ask", "one_daemon", "prepared"]
+__all__ = ["SERVER", "ask", "one_daemon", "prepared"]
 
+SERVER = ("socat", "TCP-LISTEN:8000,fork,reuseaddr", "SYSTEM:echo hello")
 LOCK = "/tmp/dockerd.lock"
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from places import ask, one_daemon
+from places import SERVER, ask, one_daemon
 
 from bench import rootfs
 from bench.environments import docker_daemon, registry
@@ -21,7 +21,6 @@ from bench.environments.state import differences
 from bench.stage import Stage
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(900)]  # waiting for the lock is in it
-SERVER = ("socat", "TCP-LISTEN:8000,fork,reuseaddr", "SYSTEM:echo hello")
 HOST = ("/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv4/conf/all/route_localnet")
 
 

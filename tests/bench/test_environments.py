@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from places import ask
+from places import SERVER, ask
 
 from bench import rootfs
 from bench.environments import bare, live, ours, registry
@@ -24,14 +24,6 @@ from bench.stage import Stage, StageError
 QUICK = ("bare", "host", "minictr-bare", "minictr", "minictr-docker", "minictr-lxc", "lxc", "lxc-unprivileged")
 QUICK += ("runc", "crun", "bwrap", "nspawn")
 FEW = ("bare", "minictr", "lxc-unprivileged")  # one that has none of it, ours, and one with a monitor and mapped users
-SERVER = ("socat", "TCP-LISTEN:8000,fork,reuseaddr", "SYSTEM:echo hello")
-
-
-@pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
-    with Stage(rootfs.MINIMAL) as it:
-        yield it
-        assert it.touched() == ""
 
 
 def each() -> list[object]:

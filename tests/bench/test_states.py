@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from places import SERVER
 
 import minictr as mc
-from bench import rootfs
 from bench.environments import ours
 from bench.environments.base import EnvironmentBroken, Job
 from bench.environments.state import differences
 from bench.lan import Lan
 from bench.stage import Stage
-
-SERVER = ("socat", "TCP-LISTEN:8000,fork,reuseaddr", "SYSTEM:echo hello")
-
-
-@pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
-    with Stage(rootfs.MINIMAL) as it:
-        yield it
-        assert it.touched() == ""
 
 
 def started(it: ours.Minictr, job: Job) -> tuple[dict, dict]:

@@ -17,10 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from places import ask
+from places import SERVER, ask
 
 from bench import __main__ as front
-from bench import rootfs, samples
+from bench import samples
 from bench.environments import machine, vm, vm_guest
 from bench.environments.base import WORK, Bind, EnvironmentBroken, Job
 from bench.environments.live import read
@@ -31,7 +31,6 @@ from bench.stage import Stage
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(600)]  # emulated boots, on a machine that may be busy
 
 ROOT = str(Path(front.__file__).parent.parent)
-SERVER = ("socat", "TCP-LISTEN:8000,fork,reuseaddr", "SYSTEM:echo hello")
 MEMORY = 512 << 20
 TRUE = Job(("true",))
 # Of every file below the working directory: bytes, name; mode, owners, size, time, name
@@ -43,13 +42,6 @@ for name in **; do
 done
 sha256sum -- "${all[@]}" && stat -c '%a %u %g %s %Y %n' -- "${all[@]}"
 """
-
-
-@pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
-    with Stage(rootfs.MINIMAL) as it:
-        yield it
-        assert it.touched() == ""
 
 
 def emulated(stage: Stage, name: str) -> VirtualMachine:
