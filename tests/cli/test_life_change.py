@@ -228,11 +228,11 @@ def test_units_that_cannot_be(run_cli, written, words):
     assert done.stderr.count("\n") == 1
 
 
-def test_python_has_the_same_life(detached, run_cli):
+def test_python_has_the_same_life(detached, run_cli, eventually):
     detached("web", "sh", "-c", "echo out; sleep 1000")
     (web,) = mc.containers()
     assert (web.name, web.status, web.running) == ("web", "running", True)
-    assert [row.command for row in web.top()][-1] == "sleep 1000"
+    eventually(lambda: [row.command for row in web.top()][-1] == "sleep 1000")
     web.pause()
     assert web.status == "paused"
     web.unpause()

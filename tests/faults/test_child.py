@@ -6,6 +6,7 @@ strace attaches while the child waits at the barrier, so the counts begin there:
 from __future__ import annotations
 
 import os
+import select
 import sys
 import time
 from collections import Counter
@@ -39,6 +40,7 @@ def traced(
 
     def with_tracer(self: launch.Start) -> None:
         if wanted:
+            self._poll(select.POLLIN)  # it is at the barrier, and its exec of the stub over, which -b would detach at
             tracers.append(attach(self.pid, "-f", *wanted.pop()))
         original(self)
 
