@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <linux/sched.h> /* before sched.h: struct clone_args */
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
@@ -19,9 +20,13 @@ static pid_t partner = -1, sleeper = -1;
 static int ours[2], theirs[2]; /* pipes: to the partner, from it */
 static uint32_t *turn;         /* whose turn it is: 0 ours, 1 the sleeper's */
 
-/* fork without the library's handlers; the arguments are in this order on x86 and arm alike when only flags count */
+/* fork without the library's handlers; the arguments are in this order on x86 and arm alike when only flags count.
+ * CLONE_NEWTIME is in the bits of clone's signal: clone3 only */
 static pid_t child(unsigned long flags)
 {
+    struct clone_args args = {.flags = flags, .exit_signal = SIGCHLD};
+    if (flags & CLONE_NEWTIME)
+        return (pid_t)syscall(SYS_clone3, &args, sizeof args);
     return (pid_t)syscall(SYS_clone, flags | SIGCHLD, 0, 0, 0, 0);
 }
 
@@ -86,6 +91,10 @@ static int clone_user_once(void)
 static int clone_cgroup_once(void)
 {
     return clone_exit(CLONE_NEWCGROUP);
+}
+static int clone_time_once(void)
+{
+    return clone_exit(CLONE_NEWTIME);
 }
 
 static void echo_bytes(int from, int to)
@@ -197,5 +206,6 @@ const struct op process_ops[] = {
     {.name = "clone_net", .calls = 3, .once = clone_net_once},
     {.name = "clone_user", .calls = 5, .once = clone_user_once},
     {.name = "clone_cgroup", .calls = 5, .once = clone_cgroup_once},
+    {.name = "clone_time", .calls = 5, .once = clone_time_once},
     {0},
 };

@@ -18,7 +18,7 @@ COLUMNS = (
     ("read_1", "read_4k", "read_64k", "append_1", "append_4k", "append_64k"),
     ("fault_anon", "fault_file", "mmap", "pipe", "socket", "futex", "fork_exit", "fork_exec"),
     ("copyup_4k", "copyup_64k", "copyup_1m", "copyup_16m", "copyup_64m"),
-    ("clone_uts", "clone_ipc", "clone_pid", "clone_mnt", "clone_net", "clone_user", "clone_cgroup"),
+    ("clone_uts", "clone_ipc", "clone_pid", "clone_mnt", "clone_net", "clone_user", "clone_cgroup", "clone_time"),
 )
 WIDTH, NAME = 14, 20
 
