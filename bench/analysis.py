@@ -22,7 +22,7 @@ SLOWER, FASTER, NO_COST, UNRESOLVED = "slower", "faster", "no cost", "unresolved
 NOISY = 0.2  # the share of disturbed samples, of all arms or of one, beyond which nothing is said of them
 SUFFIX = AGAIN.removeprefix("bare")  # "-again": the twin of an arm has it
 # The value that an experiment is about, the first of these that its samples have.
-PRIMARY = ("wall_s", "median_ns", "whole_s", "start_s", "start_ns")
+PRIMARY = ("wall_s", "minimum_ns", "whole_s", "start_s", "start_ns")
 FAMILIES = ("minictr", "lxc", "docker", "podman", "runc", "crun", "bwrap", "nspawn", "vm")
 OURS, PEERS = "minictr", ("lxc", "docker")  # who is held against whom, beside bare
 TIMES = ("_s", "_ms", "_us", "_ns")

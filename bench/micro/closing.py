@@ -14,7 +14,7 @@ from bench.micro import arms
 from bench.micro.program import NETWORK
 
 ABOUT = "what the loss of a container is made of: counts x unit costs, and what is left unexplained"
-MICRO, COST = "micro/", "median_ns"
+MICRO, COST = "micro/", "minimum_ns"
 WORKLOAD, ABLATE = "workload/", "ablate/"
 # What the server of the network's operations calls for one of them, in operations that are counted by themselves: a
 # byte (or a block) received and one sent; a connection is accepted, taken by a child, read twice, answered and closed.
