@@ -65,7 +65,7 @@ def parts(size: str, minutes: float = MINUTES) -> tuple[Part, ...]:
         Part("compile", ("run", "--workloads", "compile:jobs=2", "--blocks", "10", *sized), 0.30),
         Part("run", ("run", "--workloads", "encrypt,serve,receive", "--blocks", "20", *sized), 0.31),
         Part("compress", ("run", "--workloads", "compress", "--blocks", "10", *sized), 0.05),
-        Part("micro", micro(), 0.09),
+        Part("micro", micro(), 0.12),
         Part("count", ("count", "--workloads", counted, *sized), timed=False, needs=3.5 if long else 0.8),
         Part("ablate-encrypt", ("ablate", "--workload", "encrypt", *TAKEN_APART, OF_FILES, *sized), 0.11),
         Part("ablate-serve", ("ablate", "--workload", "serve", *TAKEN_APART, OF_NETWORK, *sized), 0.16),
@@ -74,9 +74,9 @@ def parts(size: str, minutes: float = MINUTES) -> tuple[Part, ...]:
 
 def micro() -> tuple[str, ...]:
     """Every arm that a closure of what is timed needs, and the operations that workloads are counted in: a block of
-    these takes some 18 s on two cores."""
+    these takes some 25 s on two cores."""
     chosen = ("--arms", ",".join(arms.answering()), "--operations", ",".join(counting.PRICED))
-    return ("micro", *chosen, "--bursts", "6", "--blocks", "10", "--rest", "0.1")
+    return ("micro", *chosen, "--blocks", "40", "--rest", "0.1")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -18,7 +18,7 @@ from bench.stage import StageError
 from bench.workloads.cli import minutes, seconds
 
 ABOUT = "what single kernel operations take in every arm: calls, files, memory, processes, the network; in nanoseconds"
-BLOCKS, BURSTS = 8, 20
+BLOCKS, BURSTS = 8, 24
 QUICK_BLOCKS = 3
 KEPT = ("arms", "operations", "bursts")  # what a resumed run takes from its file
 

@@ -214,7 +214,7 @@ const struct op files_ops[] = {
     {.name = "open_close", .calls = 200, .before = page_path, .once = open_close_once},
     {.name = "stat_deep", .calls = 200, .before = deep_before, .once = stat_once},
     {.name = "readdir", .calls = 20, .before = hundred_before, .once = readdir_once},
-    {.name = "create_unlink", .calls = 50, .before = made_before, .once = create_unlink_once},
+    {.name = "create_unlink", .calls = 10, .before = made_before, .once = create_unlink_once},
     {.name = "read_1", .calls = 500, .before = read_before, .once = read_1_once, .after = held_after},
     {.name = "read_4k", .calls = 500, .before = read_before, .once = read_4k_once, .after = held_after},
     {.name = "read_64k", .calls = 50, .before = read_before, .once = read_64k_once, .after = held_after},

@@ -294,8 +294,8 @@ void network_end(void)
 }
 
 const struct op network_ops[] = {
-    {.name = "tcp_rr", .calls = 100, .before = rr_before, .once = rr_once, .after = held_after},
-    {.name = "tcp_crr", .calls = 20, .before = crr_before, .once = crr_once},
+    {.name = "tcp_rr", .calls = 25, .before = rr_before, .once = rr_once, .after = held_after},
+    {.name = "tcp_crr", .calls = 5, .before = crr_before, .once = crr_once},
     {.name = "tcp_stream",
      .calls = 64,
      .before = stream_before,
@@ -303,6 +303,6 @@ const struct op network_ops[] = {
      .last = stream_last,
      .after = held_after},
     {.name = "tcp_maerts", .calls = 64, .before = maerts_before, .once = maerts_once, .after = held_after},
-    {.name = "udp_rr", .calls = 100, .before = udp_before, .once = rr_once, .after = held_after},
+    {.name = "udp_rr", .calls = 25, .before = udp_before, .once = rr_once, .after = held_after},
     {0},
 };

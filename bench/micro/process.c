@@ -194,11 +194,11 @@ void process_end(void)
 }
 
 const struct op process_ops[] = {
-    {.name = "pipe", .calls = 100, .before = pipe_before, .once = pipe_once},
+    {.name = "pipe", .calls = 25, .before = pipe_before, .once = pipe_once},
     {.name = "socket", .calls = 200, .before = socket_before, .once = socket_once},
-    {.name = "futex", .calls = 100, .before = futex_before, .once = futex_once},
-    {.name = "fork_exit", .calls = 5, .once = fork_exit_once},
-    {.name = "fork_exec", .calls = 5, .once = fork_exec_once},
+    {.name = "futex", .calls = 25, .before = futex_before, .once = futex_once},
+    {.name = "fork_exit", .calls = 4, .once = fork_exit_once},
+    {.name = "fork_exec", .calls = 2, .once = fork_exec_once},
     {.name = "clone_uts", .calls = 5, .once = clone_uts_once},
     {.name = "clone_ipc", .calls = 5, .once = clone_ipc_once},
     {.name = "clone_pid", .calls = 5, .once = clone_pid_once},
