@@ -154,19 +154,6 @@ def started(store: Store, rootfs: Path, requires: Any) -> Iterator[Callable[...,
 
 
 @pytest.fixture
-def eventually() -> Callable[..., None]:
-    """``eventually(check)``: check() is true within ten seconds."""
-
-    def wait(check: Callable[[], object], seconds: float = 10) -> None:
-        deadline = time.monotonic() + seconds
-        while not check():
-            assert time.monotonic() < deadline, "it never came true"
-            time.sleep(0.01)
-
-    return wait
-
-
-@pytest.fixture
 def in_own_mounts(requires: Any) -> Callable[..., Any]:
     """``in_own_mounts(function)``: its answer, from a fork in a mount namespace of its own."""
     requires.root()

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from waiting import eventually
 
 import minictr as mc
 from minictr.cli import options_exec
@@ -130,7 +131,7 @@ def test_the_time_line(inside, tmp_path):
     assert "setns" in (tmp_path / "trace.json").read_text()
 
 
-def test_detached(inside, eventually):
+def test_detached(inside):
     done = inside("-d", "--", "sh", "-c", "echo seen by nobody; exec sleep 0.7")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 

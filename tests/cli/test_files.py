@@ -7,11 +7,11 @@ import json
 import os
 import subprocess
 import tarfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from waiting import eventually
 
 Start = Callable[..., None]
 
@@ -32,13 +32,6 @@ def start(store, own_rootfs: Path, run_cli, requires) -> Iterator[Start]:
     for name in names:
         done = run_cli("rm", "-f", name)
         assert done.returncode == 0, done.stderr
-
-
-def eventually(check: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
-    while not check():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.02)
 
 
 def test_cp_both_ways_running_and_stopped(start: Start, run_cli, own_rootfs: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from waiting import eventually
 
 import minictr as mc
 
@@ -228,7 +229,7 @@ def test_units_that_cannot_be(run_cli, written, words):
     assert done.stderr.count("\n") == 1
 
 
-def test_python_has_the_same_life(detached, run_cli, eventually):
+def test_python_has_the_same_life(detached, run_cli):
     detached("web", "sh", "-c", "echo out; sleep 1000")
     (web,) = mc.containers()
     assert (web.name, web.status, web.running) == ("web", "running", True)

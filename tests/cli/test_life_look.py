@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from waiting import eventually
 
 BUSY = "while :; do :; done"
 
@@ -197,7 +198,7 @@ def opened(pid):
     return {os.path.realpath(fd) for fd in fds.iterdir()}
 
 
-def test_events_are_followed(run_cli, detached, minictr_cli, store, eventually):
+def test_events_are_followed(run_cli, detached, minictr_cli, store):
     detached("before")
     with subprocess.Popen(
         [*minictr_cli, "events", "--format", "{{.action}} {{.name}}"], stdout=subprocess.PIPE, text=True

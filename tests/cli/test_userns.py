@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import eventually
 
 from minictr.kernel import mounts
 from minictr.kernel.users import read_map
@@ -128,7 +129,7 @@ def test_created_and_two_beside_each_other(detached: Any, store: Store, told: An
 
 
 def test_a_killed_monitor_and_container_are_swept(
-    detached: Any, store: Store, run_cli: Any, told: Any, pid_of: Any, eventually: Any
+    detached: Any, store: Store, run_cli: Any, told: Any, pid_of: Any
 ) -> None:
     detached("web", options=AUTO)
     pid, monitor = pid_of("web"), int(told("inspect", "-f", "{{.Monitor.Pid}}", "web"))

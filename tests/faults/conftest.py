@@ -10,9 +10,9 @@ import pytest
 sys.path += [str(Path(__file__).resolve().parent.parent / "runtime"), str(Path(__file__).resolve().parent)]
 
 import table
-from boxes import box, eventually, lab, mountinfo, sh, status
+from boxes import box, lab, mountinfo, sh, status
 
-__all__ = ["box", "eventually", "lab", "mountinfo", "sh", "status"]
+__all__ = ["box", "lab", "mountinfo", "sh", "status"]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

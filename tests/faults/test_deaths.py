@@ -10,14 +10,14 @@ import json
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import hostview
 import pytest
 import table
 from remains import Place, cli
+from waiting import eventually
 
 DEADLINE = 15.0
 STATES = ("created", "running", "paused", "stopping")
@@ -55,7 +55,7 @@ class Container:
         if state == "stopping":
             command = [*cli(), "stop", "-t", "1", "c"]
             self.stopping = place.popen(command, stdout=-1, stderr=-1, text=True)
-            until(lambda: "stopped" in os.listdir(self.directory), "stop never began")
+            eventually(lambda: "stopped" in os.listdir(self.directory), 5, "stop never began")
 
     @property
     def directory(self) -> Path:
@@ -85,7 +85,7 @@ class Container:
         for pid in {"monitor": [self.monitor], "init": [self.pid], "both": [self.monitor, self.pid]}[victim]:
             os.kill(pid, signal.SIGKILL)
         if victim != "init":
-            until(lambda: not runs(self.monitor), "the monitor does not die")
+            eventually(lambda: not runs(self.monitor), 5, "the monitor does not die")
 
 
 def runs(pid: int) -> bool:
@@ -93,19 +93,12 @@ def runs(pid: int) -> bool:
     return bool(fields) and fields[0] not in "ZX"
 
 
-def until(check: Callable[[], object], what: str, seconds: float = 5) -> None:
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.005)
-
-
 def told_well(container: Container, victim: str) -> None:
     """All that is said right after a death."""
     lives = victim == "monitor" and container.state != "created"  # what waits for its start goes with its monitor
     frozen = container.state == "paused"
     if not lives and not frozen:
-        until(lambda: not runs(container.pid), "init does not die")
+        eventually(lambda: not runs(container.pid), 5, "init does not die")
     if container.stopping is not None:
         _, complaint = container.stopping.communicate(timeout=DEADLINE)
         assert container.stopping.returncode == 0, complaint
@@ -115,19 +108,19 @@ def told_well(container: Container, victim: str) -> None:
         if runs(container.pid):
             assert container.status() == "paused"
             container.must("unpause", "c")
-        until(lambda: not runs(container.pid), "init does not die")
+        eventually(lambda: not runs(container.pid), 5, "init does not die")
     elif frozen and runs(container.pid):
         assert container.status() == "paused"
         container.must("unpause", "c")
         if victim == "both":
-            until(lambda: not runs(container.pid), "init does not die")
+            eventually(lambda: not runs(container.pid), 5, "init does not die")
     if lives:
         assert container.status() == "running"
         assert container.must("exec", "c", "echo", "here") == "here\n"
         return
-    until(lambda: container.status() in ("exited", "dead"), "its end is never told")
+    eventually(lambda: container.status() in ("exited", "dead"), 5, "its end is never told")
     known = victim == "init" or (container.state == "stopping" and victim == "monitor" and runs(container.monitor))
-    until(lambda: not known or container.status() == "exited", "the monitor does not write down the end")
+    eventually(lambda: not known or container.status() == "exited", 5, "the monitor does not write down the end")
     assert container.status() == ("exited" if known else "dead")
     waited = container.say("wait", "c")
     if known:
@@ -150,7 +143,7 @@ def end(container: Container, ending: str) -> None:
             container.must("gc")
             assert container.status() == "running"  # no sweep touches what lives
             container.must("kill", "c")
-            until(lambda: not runs(container.pid), "kill does not end it")
+            eventually(lambda: not runs(container.pid), 5, "kill does not end it")
         container.must("gc")
         left = [line for line in container.place.left(patience=0.5) if not line.startswith("state: ")]
         assert left == []  # all it had on the host is gone; what is written of it waits for rm
@@ -190,7 +183,7 @@ RENAMES = "-e", "trace=rename,renameat,renameat2"
 def until_over(place: Place) -> None:
     for words in (["kill", "c"], ["wait", "c"]):
         assert place.run(*words).returncode == 0
-    until(lambda: not place.processes(), "the cleanup does not end")
+    eventually(lambda: not place.processes(), 5, "the cleanup does not end")
 
 
 @pytest.mark.timeout(60)
@@ -211,7 +204,7 @@ def test_starter_and_monitor_die_before_the_hand_over(place: Place, verb: str, r
     options = (*RENAMES, "-e", f"inject=rename,renameat,renameat2:signal=SIGSTOP:when={number}")
     tracer = place.popen([strace, "-qq", "-o", log, *options, *cli(), *words], stdout=-3, stderr=-3)
     try:
-        until(lambda: "stopped by SIGSTOP" in log.read_text(), "it never comes to the rename")
+        eventually(lambda: "stopped by SIGSTOP" in log.read_text(), 5, "it never comes to the rename")
         (starter,) = hostview.read(f"/proc/{tracer.pid}/task/{tracer.pid}/children").split()
         (monitor,) = [pid for pid in place.processes() if "minictr-mon" in hostview.link(f"/proc/{pid}/exe")]
         programs = [
@@ -226,7 +219,7 @@ def test_starter_and_monitor_die_before_the_hand_over(place: Place, verb: str, r
         tracer.wait()
     container = json.loads((place.root / "containers" / place.id_of("c") / "state.json").read_text())
     if verb == "create":
-        until(lambda: not runs(container["process"][0]), "what was held goes on without anybody")
+        eventually(lambda: not runs(container["process"][0]), 5, "what was held goes on without anybody")
     else:
         assert runs(container["process"][0])
     told = place.run("gc").stdout

@@ -13,6 +13,7 @@ from collections import Counter
 import pytest
 from test_child import DEADLINE, GRAVE, STATE, look, one, state, traced, wait_for
 from tracing import calls, cases
+from waiting import eventually
 
 import minictr as mc
 from minictr.runtime.join import Target, exec_popen, exec_run
@@ -83,7 +84,7 @@ def processes(process: mc.Process) -> int:
 
 
 @pytest.mark.parametrize("moment", range(12))
-def test_a_caller_that_is_killed_while_it_joins(box, moment, eventually):
+def test_a_caller_that_is_killed_while_it_joins(box, moment):
     """Before the program runs it dies with its caller; once it runs it goes on, as the container's."""
     with box.popen(["sleep", "1000"]) as process:
         target = target_of(process, box)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import table
 from remains import Place, cli
+from waiting import eventually
 
 DEADLINE = 20.0
 PAGE = 4096
@@ -207,7 +207,7 @@ def test_a_container_that_logs_to_a_full_disk_goes_on(place: Place, room: bool) 
     disk = Disk(place, place.root)
     disk.fill(pages=24)
     must(place.run("run", "-d", *words_of(place, "talks", TALKS, "--tmpfs", "/t")))
-    until(lambda: place.run("exec", "talks", "cat", "/t/said").stdout == "full\n", "it does not go on")
+    eventually(lambda: place.run("exec", "talks", "cat", "/t/said").stdout == "full\n", 30, "it does not go on")
     assert os.statvfs(place.root).f_bfree == 0
     if room:
         disk.clear()
@@ -235,13 +235,6 @@ def test_a_container_that_logs_to_a_full_disk_goes_on(place: Place, room: bool) 
     assert left == []
 
 
-def until(check: Callable[[], object], what: str, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
-
-
 # --- what is copied ---
 
 
@@ -253,7 +246,7 @@ def test_copies_that_do_not_fit(place: Place) -> None:
     before.write_bytes(EXISTING)
     script = "head -c 1000000 /dev/urandom > /big; mkdir /d; cp /big /d/a; echo mine > /t/small; exec sleep 600"
     must(place.run("run", "-d", *words_of(place, "c", script, "--overlay", "--tmpfs", "/t:size=64k")))
-    until(lambda: place.run("exec", "c", "cat", "/t/small").stdout == "mine\n", "it never comes up")
+    eventually(lambda: place.run("exec", "c", "cat", "/t/small").stdout == "mine\n", 30, "it never comes up")
     wrong = []
     cases = {
         f"cp -q c:/big {before}": str(disk.path),

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from tracing import Case, attach, calls, cases, finish, injection
+from waiting import eventually
 
 import minictr as mc
 from minictr.runtime.store import Store
@@ -166,7 +167,7 @@ def test_calls_before_the_barrier(worker, case):
 
 
 @pytest.mark.timeout(120)
-def test_kill_9_at_any_moment(box, eventually):
+def test_kill_9_at_any_moment(box):
     """A caller that starts containers one after another is killed: nothing of them is left, 40 times."""
     program = (
         "import minictr as mc, sys, itertools\n"

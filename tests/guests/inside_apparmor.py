@@ -10,11 +10,11 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from waiting import eventually
 
 import minictr as mc
 from minictr.errors import StepFailed
@@ -153,21 +153,11 @@ def test_complain_mode_allows_and_logs(box: mc.Container) -> None:
     done = run(box, "minictr-lenient", f"{CURRENT}; cat /srv/secret")
     assert (done.returncode, done.stdout) == (0, "minictr-lenient (complain)\ntold\n")
     words = ('apparmor="ALLOWED"', 'profile="minictr-lenient"', 'name="/srv/secret"')
-    assert eventually(lambda: any(all(word in row for word in words) for row in kernel_log()))
+    eventually(lambda: any(all(word in row for word in words) for row in kernel_log()))
 
 
 def kernel_log() -> list[str]:
     return subprocess.run(["dmesg"], capture_output=True, text=True, check=True).stdout.splitlines()
-
-
-def eventually(met: Callable[[], bool]) -> bool:
-    """Whether it is so within five seconds: the kernel logs, and takes profiles out, when it has time."""
-    end = time.monotonic() + 5
-    while not met():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 @pytest.mark.timeout(400)
@@ -312,7 +302,7 @@ def test_a_profile_removed_between_create_and_start(kept: Callable[..., Any], bo
     done = kept("create", "--name", "lab", "--rootfs", box.rootfs, *option, "--", "sleep", "100")
     assert done.returncode == 0, done.stderr
     loaded(source("minictr-brief"), "-R")
-    assert eventually(lambda: "minictr-brief" not in apparmor.profiles())
+    eventually(lambda: "minictr-brief" not in apparmor.profiles())
     done = kept("start", "lab")
     assert done.returncode != 0
     assert "verify label: EPERM" in done.stderr

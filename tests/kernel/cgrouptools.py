@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -123,13 +122,3 @@ def disk_of(path: Path) -> tuple[int, int]:
     whole = place.parent if (place / "partition").exists() else place
     major, minor = (whole / "dev").read_text().split(":")
     return int(major), int(minor)
-
-
-def eventually(condition: Callable[[], bool], timeout: float = 5) -> bool:
-    """Whether it comes true within ``timeout`` seconds."""
-    end = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.005)
-    return True

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cgrouptools import block_device, disk_of, eventually, outcome, start, text
+from cgrouptools import block_device, disk_of, outcome, start, text
+from waiting import eventually
 
 from minictr.errors import MinictrError, StepFailed, Unsupported
 from minictr.kernel import cgroups
@@ -108,7 +109,7 @@ def test_memory_high_min_and_oom_group(group: Any) -> None:
         return
     cgroups.write(place, max=64 << 20, swap=0, high=16 << 20, min=4096, oom_group=1)
     with start("x = bytearray(b'x' * (24 << 20))", place) as process:  # above high it is slowed down, more and more
-        assert eventually(lambda: memory(place).high_hits > 0, 20)
+        eventually(lambda: memory(place).high_hits > 0, 20)
         process.kill()
     assert text(place, "memory.oom.group") == "1"
 
@@ -207,7 +208,7 @@ def test_pids(group: Any) -> None:
         cgroups.kill([place])
     assert text(place, "pids.max") == "6"
     # a dead process is uncounted when the kernel frees it, some milliseconds later
-    assert eventually(lambda: text(place, "pids.current") == "0")
+    eventually(lambda: text(place, "pids.current") == "0")
 
 
 def test_pids_off(group: Any) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cgrouptools import eventually, outcome, start, text
+from cgrouptools import outcome, start, text
+from waiting import eventually
 
 from minictr.errors import StepFailed
 from minictr.kernel import cgroup_tasks, cgroups
@@ -40,7 +41,7 @@ def test_a_frozen_group_makes_no_progress(group: Any, tmp_path: Path) -> None:
             return int(os.pread(file.fileno(), 20, 0) or 0)
 
         with start(COUNT.format(fd=file.fileno()), place, pass_fds=(file.fileno(),)) as process:
-            assert eventually(lambda: count() > 10)
+            eventually(lambda: count() > 10)
             cgroups.freeze(place)
             assert cgroups.frozen(place)
             before = count()
@@ -49,7 +50,7 @@ def test_a_frozen_group_makes_no_progress(group: Any, tmp_path: Path) -> None:
             cgroups.freeze(place)  # again is nothing
             cgroups.thaw(place)
             assert not cgroups.frozen(place)
-            assert eventually(lambda: count() > before)
+            eventually(lambda: count() > before)
             process.kill()
 
 
@@ -100,7 +101,7 @@ def test_no_fork_escapes(group: Any) -> None:
     assert text(pids, "pids.max") == "24"
     freezer = freezers(group)
     with start(BOMB, pids, freezer):
-        assert eventually(lambda: len(cgroups.processes(pids.directory)) == 24, 10)
+        eventually(lambda: len(cgroups.processes(pids.directory)) == 24, 10)
         cgroups.kill([pids, freezer])
         assert cgroups.processes(pids.directory) == ()
     assert text(pids, "pids.max") == "24"
@@ -110,7 +111,7 @@ def test_no_fork_escapes_without_a_freezer(group: Any) -> None:
     pids = group("pids", max=24)
     assert text(pids, "pids.max") == "24"
     with start(BOMB, pids):
-        assert eventually(lambda: len(cgroups.processes(pids.directory)) > 10, 10)
+        eventually(lambda: len(cgroups.processes(pids.directory)) > 10, 10)
         cgroups.kill([pids])
         assert cgroups.processes(pids.directory) == ()
     assert text(pids, "pids.max") == "24", "the limit is as it was"
@@ -128,7 +129,7 @@ def test_kill_where_cgroup_kill_is_missing(group: Any, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(cgroup_tasks, "put", put)
     with start(VFORK, place) as process:
-        assert eventually(lambda: len(cgroups.processes(place.directory)) == 2)
+        eventually(lambda: len(cgroups.processes(place.directory)) == 2)
         cgroups.freeze(place)
         cgroups.kill([place])
         assert process.wait(5) == -9

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from detached import Detached, logged, over, sleep_until
+from detached import Detached, logged, over
+from waiting import eventually
 
 import minictr as mc
 from minictr.errors import StartTimeout, StepFailed
@@ -33,7 +34,7 @@ def is_alive(pid: int) -> bool:
 def test_it_is_small(detached: Make) -> None:
     """A hundredth of the mebibyte that is allowed, after some work too."""
     one = detached(["bash", "-c", "seq 10000; exec sleep 1000"]).start()
-    sleep_until(lambda: logged(one.state).endswith(b"\n10000\n"))
+    eventually(lambda: logged(one.state).endswith(b"\n10000\n"))
     rows = (line.split() for line in Path(f"/proc/{one.monitor_pid}/smaps_rollup").read_text().splitlines()[1:])
     sizes = {row[0]: int(row[1]) for row in rows}
     assert sizes["Private_Clean:"] + sizes["Private_Dirty:"] + sizes["Shared_Clean:"] + sizes["Shared_Dirty:"] < 128
@@ -58,7 +59,7 @@ def test_it_is_a_daemon(detached: Make) -> None:
 
     # the state directory, three files of it and the lock; the container's pidfd and signals; three pipes; the socket
     expected = ["", "/events", "/exit", "/lock", "/log", os.devnull, "anon_inode", "anon_inode"]
-    sleep_until(lambda: kinds() == sorted([*expected, "pipe", "pipe", "pipe", "socket"]))
+    eventually(lambda: kinds() == sorted([*expected, "pipe", "pipe", "pipe", "socket"]))
     assert one.pid in map(int, procfs.read(pid, f"task/{pid}/children").split())
 
 
@@ -76,7 +77,7 @@ def test_nothing_of_it_is_in_the_starter(detached: Make) -> None:
     pid, monitor, one.pidfd, one.monitor_pidfd = one.pid, one.monitor_pid, -1, -1
     assert (sorted(os.listdir("/proc/self/fd")), procfs.read("thread-self", "children")) == before
     os.kill(pid, signal.SIGKILL)
-    sleep_until(lambda: not os.path.exists(f"/proc/{monitor}"))
+    eventually(lambda: not os.path.exists(f"/proc/{monitor}"))
 
 
 # --- the end ---
@@ -176,16 +177,16 @@ def test_a_descendant_that_holds_the_pipe(detached: Make, plain: mc.Container) -
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
         pass  # SIGPIPE was faster
-    sleep_until(lambda: not is_alive(pid))
+    eventually(lambda: not is_alive(pid))
 
 
 def test_an_orphan_is_reaped(detached: Make, plain: mc.Container) -> None:
     """It comes to the monitor, a subreaper, and not to the host's init; and leaves no zombie."""
     one = detached(["bash", "-c", "(sleep 0.3 & echo $!); exec sleep 1000"], plain).start()
-    sleep_until(lambda: logged(one.state))
+    eventually(lambda: logged(one.state))
     orphan = int(logged(one.state))
     assert procfs.status(orphan)["PPid"] == str(one.monitor_pid)
-    sleep_until(lambda: not os.path.exists(f"/proc/{orphan}"))
+    eventually(lambda: not os.path.exists(f"/proc/{orphan}"))
 
 
 # --- signals to the monitor ---
@@ -205,7 +206,7 @@ def test_sigterm_is_passed_on(detached: Make, option: dict[str, int], code: int)
     """As the container's stop signal: whoever ends the monitor wants the container ended, and told how."""
     script = "trap 'echo TERM; exit 15' TERM; trap 'echo USR1; exit 10' USR1; echo ready; while :; do sleep 0.02; done"
     one = detached(["bash", "-c", script], **option).start()
-    sleep_until(lambda: logged(one.state))
+    eventually(lambda: logged(one.state))
     os.kill(one.monitor_pid, signal.SIGTERM)
     assert os.waitstatus_to_exitcode(one.exit().status) == code
 

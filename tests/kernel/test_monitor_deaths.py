@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from detached import Detached, logged, over, sleep_until
+from detached import Detached, logged, over
+from waiting import eventually
 
 import minictr as mc
 from minictr.errors import StepFailed
@@ -119,7 +120,7 @@ def test_a_dead_starter_is_cleaned_up_after(detached: Make, tmp_path: Path) -> N
         one.spawn()
         os._exit(0)
     os.waitpid(starter, 0)
-    sleep_until((tmp_path / "cleaned").exists)
+    eventually((tmp_path / "cleaned").exists)
     state = tmp_path / "state0"
     assert (state / "events").read_text() == "", "it never lived, so it did not die"
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 import sources
-from detached import Detached, logged, sleep_until
+from detached import Detached, logged
+from waiting import eventually
 
 from minictr.kernel import stub
 from minictr.kernel.packets import send, unbound
@@ -95,7 +96,7 @@ def test_all_that_moves_bytes(detached: Callable[..., Detached], sanitized: Call
         assert other.status == 0
     assert one.exit().status == 0
     assert logged(one.state).endswith(bytes(70000))
-    sleep_until((one.state / "final" / "of" / "smaps").exists)
+    eventually((one.state / "final" / "of" / "smaps").exists)
 
 
 def test_a_disk_that_is_full(detached: Callable[..., Detached], sanitized: Callable[..., None]) -> None:

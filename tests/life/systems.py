@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from waiting import eventually
+
 from minictr.runtime.identity import ProcessIdentity
 from minictr.runtime.instance import Instance, find
 
@@ -53,10 +55,7 @@ class Life:
 
     def until(self, check: Callable[[], object], seconds: float = 30, pause: float = 0.05) -> None:
         """CHECK comes true within SECONDS."""
-        deadline = time.monotonic() + seconds
-        while not check():
-            assert time.monotonic() < deadline, f"it never came true; {self('ps', '-a')}"
-            time.sleep(pause)
+        eventually(check, seconds, lambda: self("ps", "-a"), pause)
 
     def says(self, name: str, words: str, seconds: float = 30) -> None:
         """WORDS come in what container NAME wrote."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -75,19 +74,6 @@ def mountinfo(sh: Shell) -> Callable[..., dict[str, list[str]]]:
         return {fields[4]: fields for fields in map(str.split, lines)}
 
     return read
-
-
-@pytest.fixture(scope="session")
-def eventually() -> Callable[..., None]:
-    """``eventually(check)``: check() is true within five seconds."""
-
-    def wait(check: Callable[[], object], seconds: float = 5) -> None:
-        deadline = time.monotonic() + seconds
-        while not check():
-            assert time.monotonic() < deadline, "it never came true"
-            time.sleep(0.01)
-
-    return wait
 
 
 def listing(root: Path) -> dict[str, tuple[object, ...]]:

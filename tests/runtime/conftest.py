@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "runtime"))
 
-from boxes import box, eventually, lab, mountinfo, sh, status
+from boxes import box, lab, mountinfo, sh, status
 from detached import detached, plain
 from ends import ends
 from joined import inside
@@ -18,7 +18,6 @@ __all__ = [
     "box",
     "detached",
     "ends",
-    "eventually",
     "inside",
     "lab",
     "made",

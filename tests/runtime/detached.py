@@ -6,7 +6,6 @@ import fcntl
 import os
 import select
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -191,10 +190,3 @@ def logged(state: Path, stream: str = "stdout") -> bytes:
     from minictr.runtime.logs import read
 
     return b"".join(data for _, which, data in read(str(state)) if which == stream)
-
-
-def sleep_until(check: Callable[[], object], seconds: float = 10, note: Callable[[], object] = str) -> None:
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline, f"it never came true {note()}"
-        time.sleep(0.01)

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from waiting import eventually
 
 import minictr as mc
 
@@ -56,7 +57,7 @@ def held() -> tuple[list[str], int]:
 
 
 @pytest.fixture
-def nothing_left(eventually):
+def nothing_left():
     """No thread and no descriptor is left by a container that is over."""
     before = held()
     yield

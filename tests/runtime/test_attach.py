@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable
 
 import pytest
-from detached import Detached, logged, over, sleep_until
+from detached import Detached, logged, over
+from waiting import eventually
 
 import minictr as mc
 from minictr.errors import StepFailed
@@ -55,7 +56,7 @@ def test_input_that_ends(detached: Make) -> None:
     with connected(one, stdin=True) as client, connected(one) as other:
         client.send(b"text")
         assert client.end_of_input()
-        sleep_until(lambda: logged(one.state) == b"textended\n")
+        eventually(lambda: logged(one.state) == b"textended\n")
         assert other.flags == STDIN, "it was open then"
     with connected(one, stdin=True) as client:
         assert client.flags == 0
@@ -123,7 +124,7 @@ def test_much_input(detached: Make) -> None:
 def test_a_signal_by_the_monitor(detached: Make) -> None:
     one = detached(["bash", "-c", "trap 'exit 12' USR2; echo ready; while :; do sleep 0.02; done"]).start()
     with connected(one) as client:
-        sleep_until(lambda: logged(one.state))
+        eventually(lambda: logged(one.state))
         client.signal(signal.SIGUSR2)
         assert client.wait(10) == 12 << 8
 
@@ -200,7 +201,7 @@ def test_one_too_many(detached: Make) -> None:
     with pytest.raises(StepFailed, match="16 clients"):
         connected(one)
     clients.pop().close()
-    sleep_until(lambda: not refused(one))
+    eventually(lambda: not refused(one))
     for client in clients:
         client.close()
 
@@ -295,7 +296,7 @@ def test_a_second_start(detached: Make) -> None:
     one = detached(["sleep", "1000"], hold=True).start()
     with Client(str(one.state)) as client:
         start(client)
-        sleep_until(lambda: not connected_flags(one) & HELD)
+        eventually(lambda: not connected_flags(one) & HELD)
         with pytest.raises(StepFailed, match="has been started already"):
             start(client)
 

@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from detached import Detached, logged, over, sleep_until
+from detached import Detached, logged, over
 from test_terminal import Screen
+from waiting import eventually
 
 import minictr as mc
 from minictr.runtime.attach import STDIN, TERMINAL, Client, attach
@@ -80,9 +81,9 @@ def test_a_terminal(on_terminal: Callable[..., Detached], terminal: tuple[Screen
     one = on_terminal(
         "trap 'echo caught; stty size; read x; echo got $x; exit 4' INT; echo on; while :; do sleep 0.02; done"
     )
-    sleep_until(lambda: b"on\r\n" in logged(one.state))
+    eventually(lambda: b"on\r\n" in logged(one.state))
     attached = Attached(one, slave)
-    sleep_until(lambda: termios.tcgetattr(slave) != before)
+    eventually(lambda: termios.tcgetattr(slave) != before)
     screen.type("\x03")
     screen.expect("caught")
     screen.expect("33 77")
@@ -97,11 +98,11 @@ def test_sizes(on_terminal: Callable[..., Detached]) -> None:
     one = on_terminal("echo on; while :; do stty size; sleep 0.05; done")
     with connected(one) as client:
         assert client.flags == TERMINAL | STDIN
-        sleep_until(lambda: b"on\r\n" in logged(one.state))
+        eventually(lambda: b"on\r\n" in logged(one.state))
         for rows, columns in ((10, 20), (200, 300)):
             client.resize(rows, columns)
             wanted = b"%d %d\r\n" % (rows, columns)
-            sleep_until(lambda: wanted in logged(one.state), note=lambda: logged(one.state))  # noqa: B023
+            eventually(lambda: wanted in logged(one.state), what=lambda: logged(one.state))  # noqa: B023
 
 
 def test_detach_keys(on_terminal: Callable[..., Detached], terminal: tuple[Screen, int]) -> None:
@@ -109,7 +110,7 @@ def test_detach_keys(on_terminal: Callable[..., Detached], terminal: tuple[Scree
     before = termios.tcgetattr(slave)
     one = on_terminal("while read x; do echo got $x; done")
     attached = Attached(one, slave)
-    sleep_until(lambda: termios.tcgetattr(slave) != before)
+    eventually(lambda: termios.tcgetattr(slave) != before)
     screen.type("one\r")
     screen.expect("got one")
     screen.type("\x10\x11")
@@ -117,7 +118,7 @@ def test_detach_keys(on_terminal: Callable[..., Detached], terminal: tuple[Scree
     assert termios.tcgetattr(slave) == before
     assert not over(one.pidfd, 0)
     attached = Attached(one, slave, keys="ctrl-],x")
-    sleep_until(lambda: termios.tcgetattr(slave) != before)
+    eventually(lambda: termios.tcgetattr(slave) != before)
     screen.type("two\r")
     screen.expect("got two")
     screen.type("\x10\x11\r\x1dx")
@@ -139,7 +140,7 @@ def test_a_terminal_that_everybody_closed(on_terminal: Callable[..., Detached]) 
     one = on_terminal(
         "echo first; exec > /dev/null 2>&1 < /dev/null; sleep 0.5; echo second > /dev/console; sleep 1000"
     )
-    sleep_until(lambda: b"second" in logged(one.state))
+    eventually(lambda: b"second" in logged(one.state))
     ticks = cpu_ticks(one.monitor_pid)
     time.sleep(0.5)
     assert cpu_ticks(one.monitor_pid) - ticks < 5, "it waits, and does not spin"
@@ -169,7 +170,7 @@ def test_the_monitor_ends_and_so_does_the_session(on_terminal: Callable[..., Det
 @pytest.mark.parametrize(("proxy", "end"), [(True, 5 << 8), (False, None)])
 def test_signals_go_on(detached: Make, proxy: bool, end: int | None) -> None:
     one = detached(["bash", "-c", "trap 'exit 5' TERM; echo ready; while :; do sleep 0.02; done"]).start()
-    sleep_until(lambda: logged(one.state))
+    eventually(lambda: logged(one.state))
     timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM))
     timer.start()
     null = os.open(os.devnull, os.O_WRONLY)

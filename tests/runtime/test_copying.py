@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from ends import Ends, names
+from waiting import eventually
 
 import minictr as mc
 from minictr.kernel import trees
@@ -190,7 +190,7 @@ def test_into_itself(tmp_path: Path) -> None:
 # --- roots ---
 
 
-def test_a_container_that_runs(own_rootfs: Path, tmp_path: Path, requires, eventually: Callable[..., None]) -> None:
+def test_a_container_that_runs(own_rootfs: Path, tmp_path: Path, requires) -> None:
     """Through its own mounts, as it sees them; the kernel's file systems are left out of a tree."""
     requires.root()
     (tmp_path / "hello").write_text("hello")

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from waiting import eventually
 
 import minictr as mc
 from minictr.runtime import launch
@@ -79,7 +80,7 @@ def caller(box: mc.Container, *, more: str = "()", less: str = "()", hook: str =
 
 
 @pytest.mark.parametrize("less", ["()", "('init',)", "('pid',)", "('pid', 'init')"])
-def test_kill_9_before_go(box, eventually, less):
+def test_kill_9_before_go(box, less):
     """Whatever the features: a start whose caller is gone does not go on."""
     with caller(box, less=less, hook=STOP_BEFORE_GO) as parent:
         pid = int(parent.stdout.readline())
@@ -90,7 +91,7 @@ def test_kill_9_before_go(box, eventually, less):
 
 
 @pytest.mark.parametrize("less", ["()", "('init',)", "('pid',)", "('pid', 'init')"])
-def test_kill_9_of_the_caller_with_pdeathsig(box, eventually, less):
+def test_kill_9_of_the_caller_with_pdeathsig(box, less):
     with caller(box, more="(mc.Pdeathsig(),)", less=less) as parent:
         lines = {parent.stdout.readline().strip() for _ in range(2)}
         pid = int((lines - {"started"}).pop())
@@ -99,7 +100,7 @@ def test_kill_9_of_the_caller_with_pdeathsig(box, eventually, less):
     eventually(lambda: not alive(pid) and not sleepers())
 
 
-def test_without_pdeathsig_the_container_lives_on(box, eventually):
+def test_without_pdeathsig_the_container_lives_on(box):
     with caller(box) as parent:
         lines = {parent.stdout.readline().strip() for _ in range(2)}
         pid = int((lines - {"started"}).pop())
@@ -111,7 +112,7 @@ def test_without_pdeathsig_the_container_lives_on(box, eventually):
     eventually(lambda: not alive(pid) and not sleepers())
 
 
-def test_another_signal_for_the_callers_death(box, eventually, tmp_path):
+def test_another_signal_for_the_callers_death(box, tmp_path):
     """TERM goes to init, which passes it on: the program may tidy up."""
     more = f"(mc.Pdeathsig('TERM'), mc.Bind({str(tmp_path)!r}, '/mnt'))"
     program = "trap 'echo tidy > /mnt/tidied; exit' TERM; echo started; while :; do sleep 0.02; done"

@@ -9,6 +9,7 @@ import time
 
 import pytest
 from joined import said, target_of
+from waiting import eventually
 
 import minictr as mc
 from minictr.runtime.join import Target, exec_popen, exec_run
@@ -188,7 +189,7 @@ def test_fifty_at_once(inside):
     assert sorted(found) == [(number, f"{number}\n") for number in range(50)]
 
 
-def test_detached(inside, eventually):
+def test_detached(inside):
     """Its parent is the container's init, which reaps it."""
     target = inside()
     start = time.monotonic()

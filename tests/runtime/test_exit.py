@@ -6,6 +6,7 @@ import signal
 import time
 
 import pytest
+from waiting import eventually
 
 import minictr as mc
 
@@ -105,7 +106,7 @@ def test_who_is_pid_1(box, sh, without):
     assert sh(box.without(*without), "cat /proc/1/comm") == ("cat" if without else "minictr-init")
 
 
-def test_killing_the_container_kills_all_of_it(box, eventually, tmp_path):
+def test_killing_the_container_kills_all_of_it(box, tmp_path):
     (tmp_path / "alive").touch()
     script = "for i in 1 2 3; do (trap '' TERM HUP; while :; do sleep 0.01; echo >> /mnt/alive; done) & done; wait"
     with box.with_(mc.Bind(str(tmp_path), "/mnt")).popen(["bash", "-c", script]) as process:
@@ -117,7 +118,7 @@ def test_killing_the_container_kills_all_of_it(box, eventually, tmp_path):
         eventually(lambda: (tmp_path / "alive").stat().st_size != size, 0.1)
 
 
-def test_without_a_pid_namespace_the_program_dies_with_its_init(box, eventually):
+def test_without_a_pid_namespace_the_program_dies_with_its_init(box):
     with box.without("pid").popen(["sleep", "1000"]) as process:
         with open(f"/proc/{process.pid}/task/{process.pid}/children") as children:
             program = int(children.read())

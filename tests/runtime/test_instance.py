@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from waiting import eventually
 
 import minictr as mc
 from minictr.runtime.store import Store
@@ -106,7 +107,7 @@ def test_out_of_memory_is_told(box, store):
     assert c.inspect()["State"]["OOMKilled"] is True
 
 
-def test_removed_with_its_end(box, store, eventually):
+def test_removed_with_its_end(box, store):
     c = box.start(["true"], remove=True)
     eventually(lambda: not os.path.exists(c.directory))
     assert store.ids() == []

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from waiting import eventually
 
 import minictr as mc
 from minictr.errors import SpecError, StepFailed, WeakerIsolation
@@ -196,7 +197,7 @@ def test_without_init_the_first_process_is_the_program(lab):
     assert (found.pid, found.command, found.init.inside) == (process.pid, "minictr-init", 1)
 
 
-def test_the_program_with_children(lab, eventually):
+def test_the_program_with_children(lab):
     """The eldest is the program, whoever else init has taken in."""
     script = "(sleep 1000 &) ; (sleep 1000 &) ; exec tail -f /dev/null"
     with mc.Container(lab).popen(["bash", "-c", script]) as process:

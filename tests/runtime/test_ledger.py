@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from waiting import eventually
 
 import minictr as mc
 from minictr.kernel import cgroups
@@ -66,7 +67,7 @@ def test_one_ledger_a_process_and_none_at_its_end(store, holder):
     assert not os.path.exists(directory)
 
 
-def test_what_a_killed_process_ran_is_ended_by_the_next_sweep(store, holder, eventually):
+def test_what_a_killed_process_ran_is_ended_by_the_next_sweep(store, holder):
     pid = int(holder.stdout.readline())
     (directory,) = groups(store)
     assert sweep(store) == []  # it has an owner

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from detached import Detached, logged, over, sleep_until
+from detached import Detached, logged, over
+from waiting import eventually
 
 import minictr as mc
 from minictr.errors import StepFailed
@@ -172,7 +173,7 @@ def test_a_full_disk(in_namespace: Callable[..., Any], detached: Make, tmp_path:
             one.start(stdin=True)
             began = time.monotonic()
             ballast = state / "ballast"
-            sleep_until(lambda: waits_for_input(one.pid), 30)
+            eventually(lambda: waits_for_input(one.pid), 30)
             assert time.monotonic() - began < 20
             first = logged(state)
             assert b"".join(b"%d\n" % number for number in range(1, 100001)).startswith(first[:10000])

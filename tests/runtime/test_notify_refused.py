@@ -10,6 +10,7 @@ import sys
 
 import pytest
 from notifying import DIRECTORIES, Slow, asking
+from waiting import eventually
 
 import minictr as mc
 
@@ -108,7 +109,7 @@ def test_a_start_that_hangs_in_the_function(box):
     assert slow.left.wait(5)
 
 
-def test_who_is_left_behind_is_refused(lab, tmp_path, eventually):
+def test_who_is_left_behind_is_refused(lab, tmp_path):
     """Without a pid namespace a process outlives the container's; nobody answers it any more: ENOSYS."""
     box = mc.Container(lab).without("pid", "pids").with_(mc.Bind(str(tmp_path), "/out"), asking(*DIRECTORIES))
     script = "(while test -e /out/wait; do sleep 0.02; done; mkdir /out/x 2>/out/said; echo over >>/out/said) & exit 0"
@@ -134,7 +135,7 @@ box.popen(["bash", "-c", script], on_syscall=handler).wait()
 """
 
 
-def test_a_supervisor_that_is_killed(lab, tmp_path, eventually):
+def test_a_supervisor_that_is_killed(lab, tmp_path):
     command = [sys.executable, "-P", "-c", ORPHANS, str(lab), str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as supervisor:
         assert supervisor.stdout.read(6) == b"asked "

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from waiting import eventually
 
 import minictr as mc
 from minictr.kernel import subids
@@ -195,7 +196,7 @@ def test_another_state_directory_is_heard(
         other.kill()
 
 
-def test_a_killed_runtime_gives_back_with_the_sweep(holder, store: Store, eventually) -> None:
+def test_a_killed_runtime_gives_back_with_the_sweep(holder, store: Store) -> None:
     pid = int(holder.stdout.readline())
     ((first, _, _),) = leases(store)
     assert read_map(pid)[0][1] == first

@@ -17,13 +17,13 @@ sys.path.append(str(Path(__file__).resolve().parent))
 sys.path.append(str(Path(__file__).resolve().parent.parent / "runtime"))
 sys.path.append(str(Path(__file__).resolve().parent / "attempts"))
 
-from boxes import box, eventually, lab, mountinfo, sh, status
+from boxes import box, lab, mountinfo, sh, status
 from hostile import hostile, tried, walls
 from traps import listing
 
 import minictr as mc
 
-__all__ = ["box", "eventually", "hostile", "lab", "mountinfo", "sh", "status", "tried", "walls"]
+__all__ = ["box", "hostile", "lab", "mountinfo", "sh", "status", "tried", "walls"]
 
 HERE = Path(__file__).resolve().parent
 NOT_EXERCISABLE = "not exercisable here: "

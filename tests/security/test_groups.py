@@ -9,6 +9,7 @@ from pathlib import Path
 import compiled
 import pytest
 from hostile import powerful
+from waiting import eventually
 
 import minictr as mc
 
@@ -42,7 +43,7 @@ def test_release_agent_cannot_be_written(hostile, tried):
     assert tried(weak, "release_agent").result == compiled.SUCCEEDED
 
 
-def test_release_agent_is_run_by_the_hosts_root(hostile, tried, tmp_path, eventually):
+def test_release_agent_is_run_by_the_hosts_root(hostile, tried, tmp_path):
     """The whole of CVE-2022-0492, in a hierarchy made for it: a script of the attacker's runs on the host, as root."""
     if not any(" - cgroup " in line for line in Path("/proc/self/mountinfo").read_text().splitlines()):
         pytest.skip("not exercisable here: no cgroup v1 on this host")
@@ -57,10 +58,10 @@ def test_release_agent_is_run_by_the_hosts_root(hostile, tried, tmp_path, eventu
         assert tried(weak, "run_release_agent", **facts).result == compiled.SUCCEEDED
         eventually(lambda: proof.exists() and proof.read_text() == "0\n")
     finally:
-        forget(facts["name"], eventually)
+        forget(facts["name"])
 
 
-def forget(name: str, eventually) -> None:
+def forget(name: str) -> None:
     """The kernel keeps a hierarchy that had a group at its last umount, until the next, and forgets it some time after:
     that umount is made here, in a mount namespace that ends with it."""
 

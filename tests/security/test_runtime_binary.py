@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from joins import Weaken, as_it_is, dumpable, join_again
+from waiting import eventually
 
 import minictr as mc
 from minictr.errors import MinictrError
@@ -180,7 +181,7 @@ def loaded_in(root: Path) -> set[str]:
     return found
 
 
-def test_libraries_of_the_image(poisoned, requires, eventually):
+def test_libraries_of_the_image(poisoned, requires):
     """/etc/ld.so.preload of the image, and LD_PRELOAD for the program, are loaded by the program alone. CVE-2019-5736.
 
     Weakened: nsenter(1), by which a process of the host (in no /proc of the container) loads it with all privilege.
