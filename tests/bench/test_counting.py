@@ -14,40 +14,55 @@ from bench.micro import program
 
 
 def counted(home: Path, *words: str) -> tuple[int, dict[str, float]]:
+    code, found, _ = traced(home, *words)
+    return code, found
+
+
+def traced(home: Path, *words: str) -> tuple[int, dict[str, float], str]:
+    """Exit code, counts, and what the program said."""
     out = home / "counts"
-    done = subprocess.run([f"{home}/counter", str(out), "--", *words], capture_output=True, check=False, timeout=60)
-    return done.returncode, program.counted(out.read_text())
+    command = [f"{home}/counter", str(out), "--", *words]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=60, text=True)
+    return done.returncode, program.counted(out.read_text()), done.stdout
+
+
+def micro(home: Path, bursts: int, *names: str) -> tuple[int, dict[str, float], dict[str, int]]:
+    """The micro program counted; how often it did each of NAMES in all, as it tells."""
+    words = ("--data", f"{home}/data", "--scratch", f"{home}/work", "--bursts", str(bursts), *names)
+    code, found, said = traced(home, f"{home}{program.PROGRAM}", *words)
+    return code, found, {name: bursts * one.calls for name, one in program.parsed(said).items()}
 
 
 def test_the_counter_counts_what_is_known(programs: Path) -> None:
     """3 bursts of so many calls each, and what the program itself needs beside them."""
-    words = ("--data", f"{programs}/data", "--scratch", f"{programs}/work", "--bursts", "3")
     names = ("getppid", "personality", "create_unlink", "append_64k", "fork_exec", "mmap", "read_4k", "pipe", "socket")
-    code, found = counted(programs, f"{programs}{program.PROGRAM}", *words, *names)
-    assert code == 0
-    assert found["judged"] == 3 * 1000
-    assert 3 * 1000 <= found["other"] < 3 * 1000 + 300  # getppid
-    assert 3 * 100 <= found["munmap"] < 3 * 100 + 20 and found["wait"] >= 3 * 5
-    assert found["unlink"] == 3 * 50 + 3 and found["create"] == 3 * 50 + 3  # append_64k makes a file for each burst
-    assert found["exec"] == 3 * 5 + 1 and 3 * 5 + 1 <= found["fork_call"] <= 3 * 5 + 2  # pipe has a partner
-    assert found["write_file_8"] == 3 * 20 and found["write_file_8_bytes"] == 3 * 20 * 65536
-    assert 3 * 500 <= found["read_file_6"] < 3 * 500 + 20
-    assert 0 <= found["read_file_6_bytes"] - 3 * 500 * 4096 < 9000
-    for way in ("read", "write"):
-        assert 2 * 3 * 100 - 2 <= found[f"{way}_pipe_0"] <= 2 * 3 * 100 and found[f"{way}_local_0"] == 3 * 200
+    code, found, made = micro(programs, 3, *names)
+    assert code == 0 and made.keys() == set(names) and min(made.values()) > 0
+    assert found["judged"] == made["personality"]
+    assert made["getppid"] <= found["other"] < made["getppid"] + 300
+    assert made["mmap"] <= found["munmap"] < made["mmap"] + 20 and found["wait"] >= made["fork_exec"]
+    assert found["unlink"] == found["create"] == made["create_unlink"] + 3  # append_64k makes a file for each burst
+    assert found["exec"] == made["fork_exec"] + 1  # itself
+    assert made["fork_exec"] + 1 <= found["fork_call"] <= made["fork_exec"] + 2  # pipe has a partner
+    assert found["write_file_8"] == made["append_64k"] and found["write_file_8_bytes"] == made["append_64k"] * 65536
+    assert made["read_4k"] <= found["read_file_6"] < made["read_4k"] + 20
+    assert 0 <= found["read_file_6_bytes"] - made["read_4k"] * 4096 < 9000
+    for way in ("read", "write"):  # both ends of the pipes are counted
+        assert 2 * made["pipe"] - 2 <= found[f"{way}_pipe_0"] <= 2 * made["pipe"]
+        assert found[f"{way}_local_0"] == made["socket"]
     assert not any(name.startswith(("read_inet", "write_inet")) for name in found)
-    assert 3 * 100 <= found["mmap"] < 3 * 100 + 20
+    assert made["mmap"] <= found["mmap"] < made["mmap"] + 20
 
 
 def test_the_counter_tells_sockets_of_the_internet_and_their_turns(programs: Path) -> None:
     """A byte there and back, so often, over TCP and UDP; each half is one process that is followed."""
-    words = ("--data", f"{programs}/data", "--scratch", f"{programs}/work", "--bursts", "2", "tcp_rr", "tcp_crr")
-    code, found = counted(programs, f"{programs}{program.PROGRAM}", *words)
+    code, found, made = micro(programs, 2, "tcp_rr", "tcp_crr")
     assert code == 0
-    there = 2 * (100 + 1) + 2 * (20 + 1)  # and one in front of each burst
-    assert found["accept"] == 2 + 2 * 21
+    rounds, connections = made["tcp_rr"] + 2, made["tcp_crr"] + 2  # and one in front of each burst
+    there = rounds + connections
+    assert found["accept"] == 2 + connections
     assert there <= found["turns"] <= 2 * there  # the server's; the client sends its kind first, and turns as often
-    assert found["write_inet_0"] == 2 * there + 2 + 2 * 21, "each half's byte, and one for each connection"
+    assert found["write_inet_0"] == 2 * there + 2 + connections, "each half's byte, and one for each connection"
     assert abs(found["read_inet_0"] - found["write_inet_0"]) <= 2
     assert not any(name.startswith("write_file") for name in found), "nothing of it is a file's"
 
