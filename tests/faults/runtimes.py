@@ -242,6 +242,9 @@ class Drive:
             return "an error is one line" if lines else "no message"
         if not point.error:
             return ""
+        above = os.path.dirname(point.call.about)
+        if point.error == "ENOENT" and above and f"{above}: {os.strerror(errno.ENOTEMPTY)}" in lines[0]:
+            return ""  # believed: what it hid is found where the directory above it is to go
         words = point.error, os.strerror(getattr(errno, point.error))
         if not any(word.lower() in lines[0].lower() for word in words):
             return f"{point.error} is not named"

@@ -113,6 +113,9 @@ def test_what_is_judged(tiny):
             outcome = drive.kinds(Told(code, False, "", err, 0.1), point, found, left)
             assert (outcome.kinds, bool(outcome.text)) == (kinds, is_wrong), (code, err, left)
         assert drive.kinds(Told(-9, True, "", "", 8), point, None, []).kinds == {HUNG}
+        hidden = Point(Call(0, "openat", 1, "/n/names"), "ENOENT")
+        for line, is_wrong in (("minictr rm: remove /n: Directory not empty\n", False), ("minictr rm: no\n", True)):
+            assert bool(drive.kinds(Told(125, False, "", line, 0.1), hidden, None, []).text) is is_wrong
         (drive.place.root / "containers" / "0123").mkdir(parents=True)
         assert drive.settle(Told(125, False, "", good, 0.1), point).kinds == {LEAKED}
         os.rmdir(drive.place.root / "containers" / "0123")
