@@ -6,6 +6,8 @@ import contextlib
 import os
 import shutil
 import signal
+import sys
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +21,8 @@ from bench.lifecycle.shape import COMMAND
 from bench.lifecycle.sign import ARGV, INSIDE
 from bench.lifecycle.verbs import EXEC, REMOVE, START, STOP, Resident, Spawned, Spawning
 from bench.lifecycle.worker import ArmFailed, Command, Worker
+
+SERVING = 10.0  # seconds from a worker's start until its own program runs
 
 
 class OfLibrary(Resident):
@@ -228,7 +232,7 @@ class OfPlaced(Spawning):
 
     def worker(self, command: Command, log: str) -> Worker:
         first = next(iter(self.workers.values()), None)
-        join = ["nsenter", f"--mount=/proc/{first.pid}/ns/mnt", "--"] if first else []
+        join = ["nsenter", f"--mount=/proc/{serving(first)}/ns/mnt", "--"] if first else []
         with self.place.lan.inside():
             return Worker(lambda request, reply: [*join, *command(request, reply)], log=log)
 
@@ -239,6 +243,18 @@ class OfPlaced(Spawning):
     def rest(self) -> None:
         if isinstance(self.arm, Placed):
             self.arm.rest()
+
+
+def serving(worker: Worker) -> int:
+    """The pid of WORKER once it is what it is to be: what is in front of that makes its namespace and mounts, and who
+    joins earlier is on the host. Raises ArmFailed."""
+    deadline, wanted = time.monotonic() + SERVING, os.path.realpath(sys.executable)
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/{worker.pid}/exe") == wanted:
+                return worker.pid
+        time.sleep(0.001)
+    raise ArmFailed(f"its first worker is not in its own mount namespace after {SERVING:g} s")
 
 
 class OfLxcUnprivileged(OfPlaced):
