@@ -104,4 +104,4 @@ def test_a_caller_that_is_killed_while_it_joins(box, moment):
             rows = [row.split(maxsplit=1) for row in words.splitlines()]
             return {args for pid, args in rows if pid not in ("1", "2")} <= {"ps -e -o pid=,args=", "sleep 654"}
 
-        eventually(settled)
+        eventually(settled, 5)

@@ -184,7 +184,7 @@ def test_kill_9_at_any_moment(box):
             caller.stdout.readline()
             time.sleep(turn * 0.0031 % 0.03)
             caller.kill()
-        eventually(lambda: not inside(inode))
+        eventually(lambda: not inside(inode), 5)
     sweep(Store())  # each caller's first start has swept after the one before; nobody came after the last
 
 

@@ -153,7 +153,7 @@ def test_complain_mode_allows_and_logs(box: mc.Container) -> None:
     done = run(box, "minictr-lenient", f"{CURRENT}; cat /srv/secret")
     assert (done.returncode, done.stdout) == (0, "minictr-lenient (complain)\ntold\n")
     words = ('apparmor="ALLOWED"', 'profile="minictr-lenient"', 'name="/srv/secret"')
-    eventually(lambda: any(all(word in row for word in words) for row in kernel_log()))
+    eventually(lambda: any(all(word in row for word in words) for row in kernel_log()), 5)
 
 
 def kernel_log() -> list[str]:
@@ -302,7 +302,7 @@ def test_a_profile_removed_between_create_and_start(kept: Callable[..., Any], bo
     done = kept("create", "--name", "lab", "--rootfs", box.rootfs, *option, "--", "sleep", "100")
     assert done.returncode == 0, done.stderr
     loaded(source("minictr-brief"), "-R")
-    eventually(lambda: "minictr-brief" not in apparmor.profiles())
+    eventually(lambda: "minictr-brief" not in apparmor.profiles(), 5)
     done = kept("start", "lab")
     assert done.returncode != 0
     assert "verify label: EPERM" in done.stderr

@@ -13,5 +13,5 @@ def eventually(
     deadline = time.monotonic() + seconds
     while not check():
         if time.monotonic() > deadline:
-            raise AssertionError(f"it never came true {what() if callable(what) else what}".rstrip())
+            raise AssertionError(f"it never came true: {what() if callable(what) else what}".rstrip(": "))
         time.sleep(pause)

@@ -208,7 +208,7 @@ def test_pids(group: Any) -> None:
         cgroups.kill([place])
     assert text(place, "pids.max") == "6"
     # a dead process is uncounted when the kernel frees it, some milliseconds later
-    eventually(lambda: text(place, "pids.current") == "0")
+    eventually(lambda: text(place, "pids.current") == "0", 5)
 
 
 def test_pids_off(group: Any) -> None:

@@ -41,7 +41,7 @@ def test_a_frozen_group_makes_no_progress(group: Any, tmp_path: Path) -> None:
             return int(os.pread(file.fileno(), 20, 0) or 0)
 
         with start(COUNT.format(fd=file.fileno()), place, pass_fds=(file.fileno(),)) as process:
-            eventually(lambda: count() > 10)
+            eventually(lambda: count() > 10, 5)
             cgroups.freeze(place)
             assert cgroups.frozen(place)
             before = count()
@@ -50,7 +50,7 @@ def test_a_frozen_group_makes_no_progress(group: Any, tmp_path: Path) -> None:
             cgroups.freeze(place)  # again is nothing
             cgroups.thaw(place)
             assert not cgroups.frozen(place)
-            eventually(lambda: count() > before)
+            eventually(lambda: count() > before, 5)
             process.kill()
 
 
@@ -129,7 +129,7 @@ def test_kill_where_cgroup_kill_is_missing(group: Any, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(cgroup_tasks, "put", put)
     with start(VFORK, place) as process:
-        eventually(lambda: len(cgroups.processes(place.directory)) == 2)
+        eventually(lambda: len(cgroups.processes(place.directory)) == 2, 5)
         cgroups.freeze(place)
         cgroups.kill([place])
         assert process.wait(5) == -9

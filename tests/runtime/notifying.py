@@ -61,7 +61,7 @@ def nothing_left():
     """No thread and no descriptor is left by a container that is over."""
     before = held()
     yield
-    eventually(lambda: held() == before)
+    eventually(lambda: held() == before, 5)
 
 
 class Slow:

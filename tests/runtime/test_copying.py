@@ -202,7 +202,7 @@ def test_a_container_that_runs(own_rootfs: Path, tmp_path: Path, requires) -> No
         try:
             copy_in(str(tmp_path / "hello"), fd, "/mnt")
             copied = own_rootfs / "tmp/copy"
-            eventually(lambda: copied.exists() and copied.read_text() == "hello")
+            eventually(lambda: copied.exists() and copied.read_text() == "hello", 5)
             copy_out(fd, "/tmp/copy", str(tmp_path / "back"))
             assert (tmp_path / "back").read_text() == "hello"
             copy_out(fd, "/proc/1/status", str(tmp_path))

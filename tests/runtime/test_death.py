@@ -86,7 +86,7 @@ def test_kill_9_before_go(box, less):
         pid = int(parent.stdout.readline())
         assert alive(pid)
         parent.kill()
-    eventually(lambda: not alive(pid))
+    eventually(lambda: not alive(pid), 5)
     assert sleepers() == []
 
 
@@ -95,21 +95,21 @@ def test_kill_9_of_the_caller_with_pdeathsig(box, less):
     with caller(box, more="(mc.Pdeathsig(),)", less=less) as parent:
         lines = {parent.stdout.readline().strip() for _ in range(2)}
         pid = int((lines - {"started"}).pop())
-        eventually(sleepers)
+        eventually(sleepers, 5)
         parent.kill()
-    eventually(lambda: not alive(pid) and not sleepers())
+    eventually(lambda: not alive(pid) and not sleepers(), 5)
 
 
 def test_without_pdeathsig_the_container_lives_on(box):
     with caller(box) as parent:
         lines = {parent.stdout.readline().strip() for _ in range(2)}
         pid = int((lines - {"started"}).pop())
-        eventually(sleepers)
+        eventually(sleepers, 5)
         parent.kill()
     time.sleep(0.1)
     assert alive(pid) and len(sleepers()) == 1
     os.kill(pid, signal.SIGKILL)
-    eventually(lambda: not alive(pid) and not sleepers())
+    eventually(lambda: not alive(pid) and not sleepers(), 5)
 
 
 def test_another_signal_for_the_callers_death(box, tmp_path):
@@ -123,7 +123,7 @@ def test_another_signal_for_the_callers_death(box, tmp_path):
         lines = {parent.stdout.readline().strip() for _ in range(2)}
         pid = int((lines - {"started"}).pop())
         parent.kill()
-    eventually(lambda: not alive(pid))
+    eventually(lambda: not alive(pid), 5)
     assert (tmp_path / "tidied").read_text() == "tidy\n"
 
 

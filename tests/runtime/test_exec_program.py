@@ -202,7 +202,7 @@ def test_detached(inside):
         return [parent for parent, words in rows if words == "sleep 0.9"]
 
     assert parents() == ["1"]
-    eventually(lambda: parents() == [])
+    eventually(lambda: parents() == [], 5)
     assert "defunct" not in said(target, "ps ax")
 
 

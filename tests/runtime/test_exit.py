@@ -110,7 +110,7 @@ def test_killing_the_container_kills_all_of_it(box, tmp_path):
     (tmp_path / "alive").touch()
     script = "for i in 1 2 3; do (trap '' TERM HUP; while :; do sleep 0.01; echo >> /mnt/alive; done) & done; wait"
     with box.with_(mc.Bind(str(tmp_path), "/mnt")).popen(["bash", "-c", script]) as process:
-        eventually(lambda: (tmp_path / "alive").stat().st_size)
+        eventually(lambda: (tmp_path / "alive").stat().st_size, 5)
         process.kill()
         assert process.wait(10) == -signal.SIGKILL
     size = (tmp_path / "alive").stat().st_size
@@ -124,7 +124,7 @@ def test_without_a_pid_namespace_the_program_dies_with_its_init(box):
             program = int(children.read())
         process.kill()
         process.wait(10)
-    eventually(lambda: not alive(program))
+    eventually(lambda: not alive(program), 5)
 
 
 def alive(pid: int) -> bool:

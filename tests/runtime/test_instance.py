@@ -109,7 +109,7 @@ def test_out_of_memory_is_told(box, store):
 
 def test_removed_with_its_end(box, store):
     c = box.start(["true"], remove=True)
-    eventually(lambda: not os.path.exists(c.directory))
+    eventually(lambda: not os.path.exists(c.directory), 5)
     assert store.ids() == []
     assert mc.containers(all=True) == []
 

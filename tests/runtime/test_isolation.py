@@ -201,7 +201,7 @@ def test_the_program_with_children(lab):
     """The eldest is the program, whoever else init has taken in."""
     script = "(sleep 1000 &) ; (sleep 1000 &) ; exec tail -f /dev/null"
     with mc.Container(lab).popen(["bash", "-c", script]) as process:
-        eventually(lambda: mc.isolation(process).command == "tail")
+        eventually(lambda: mc.isolation(process).command == "tail", 5)
 
 
 def test_a_user_namespace(lab):

@@ -75,7 +75,7 @@ def test_what_a_killed_process_ran_is_ended_by_the_next_sweep(store, holder):
     holder.wait()
     told = sweep(store)
     assert any(directory in line for line in told)
-    eventually(lambda: not os.path.exists(f"/proc/{pid}"))
+    eventually(lambda: not os.path.exists(f"/proc/{pid}"), 5)
     assert not os.path.exists(directory)
     assert store.ids() == []
 

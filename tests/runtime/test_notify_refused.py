@@ -116,7 +116,7 @@ def test_who_is_left_behind_is_refused(lab, tmp_path):
     (tmp_path / "wait").touch()
     assert box.run(["bash", "-c", script], on_syscall=lambda _: 0).returncode == 0
     (tmp_path / "wait").unlink()
-    eventually(lambda: (tmp_path / "said").exists() and "over" in (tmp_path / "said").read_text())
+    eventually(lambda: (tmp_path / "said").exists() and "over" in (tmp_path / "said").read_text(), 5)
     assert "Function not implemented" in (tmp_path / "said").read_text()
 
 
@@ -140,7 +140,7 @@ def test_a_supervisor_that_is_killed(lab, tmp_path):
     with subprocess.Popen(command, stdout=subprocess.PIPE) as supervisor:
         assert supervisor.stdout.read(6) == b"asked "
         supervisor.kill()
-    eventually(lambda: (tmp_path / "said").exists() and "over" in (tmp_path / "said").read_text())
+    eventually(lambda: (tmp_path / "said").exists() and "over" in (tmp_path / "said").read_text(), 5)
     assert "Function not implemented" in (tmp_path / "said").read_text()
 
 

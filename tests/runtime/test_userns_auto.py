@@ -207,7 +207,7 @@ def test_a_killed_runtime_gives_back_with_the_sweep(holder, store: Store) -> Non
     told = sweep(store)
     assert any(line.startswith("ids ") and str(first) in line for line in told), told
     assert leases(store) == []
-    eventually(lambda: not os.path.exists(f"/proc/{pid}"))
+    eventually(lambda: not os.path.exists(f"/proc/{pid}"), 5)
 
 
 def test_a_start_that_fails_gives_back(auto: mc.Container, store: Store) -> None:

@@ -56,7 +56,7 @@ def test_release_agent_is_run_by_the_hosts_root(hostile, tried, tmp_path):
     weak = powerful(hostile, "SYS_ADMIN").without("cgroupns", "seccomp")
     try:
         assert tried(weak, "run_release_agent", **facts).result == compiled.SUCCEEDED
-        eventually(lambda: proof.exists() and proof.read_text() == "0\n")
+        eventually(lambda: proof.exists() and proof.read_text() == "0\n", 5)
     finally:
         forget(facts["name"])
 

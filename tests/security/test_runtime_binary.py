@@ -189,7 +189,7 @@ def test_libraries_of_the_image(poisoned, requires):
     box = mc.Container(poisoned)
     for how in (box, box.with_(mc.Env((("LD_PRELOAD", "/evil.so"), ("LD_LIBRARY_PATH", "/"))))):
         with how.popen(["sleep", "100"]) as process:
-            eventually((poisoned / "loaded").exists)
+            eventually((poisoned / "loaded").exists, 5)
             target = join.Target(process.pid, how.spec(), process.pidfd)
             assert join.exec_run(target, ["true"]).returncode == 0
             assert loaded_in(poisoned) == {"/usr/bin/sleep", "/usr/bin/true"}
